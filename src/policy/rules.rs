@@ -1,0 +1,76 @@
+//! What a layer's policy lets the pure functions do beyond RFC 9111's defaults.
+
+use std::time::Duration;
+
+use http::HeaderName;
+
+/// When a response to a request with `Cookie` may be stored and reused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CookieRule {
+    /// Like `Authorization`: only with `public`, `s-maxage` or a targeted directive.
+    #[default]
+    AsCredentials,
+    /// Cookies do not matter: the application's responses never depend on them.
+    Ignore,
+}
+
+/// What happens to a response that carries `Set-Cookie`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SetCookieRule {
+    /// It is not stored.
+    #[default]
+    Refuse,
+    /// It is stored without its `Set-Cookie` lines; the client of the miss still gets them.
+    StoreAndStrip,
+}
+
+/// The part of a `Policy` that the pure functions consult. Plain data.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Rules {
+    /// Lifetime of responses with a heuristically cacheable status and no explicit freshness.
+    /// Default: none, they are not stored.
+    pub default_ttl: Option<Duration>,
+    /// Lifetime that overrides what the response says (never its prohibitions).
+    pub forced_ttl: Option<Duration>,
+    /// RFC 9111 4.2.2's fraction of the time since `Last-Modified`, in percent. Default: off.
+    pub heuristic_percent: Option<u8>,
+    /// The longest lifetime that is believed. Default: a year.
+    pub max_ttl: Duration,
+    /// Stale window where the response names none. Default: none.
+    pub stale_while_revalidate: Option<Duration>,
+    /// Stale window on errors where the response names none. Default: none.
+    pub stale_if_error: Option<Duration>,
+    /// How long an entry with a validator is kept after it can no longer be served,
+    /// so that it can be revalidated. Default: 10 minutes.
+    pub keep: Duration,
+    /// Requests with `Cookie`.
+    pub cookies: CookieRule,
+    /// Responses with `Set-Cookie`.
+    pub set_cookie: SetCookieRule,
+    /// Whether a client's `no-cache`, `max-age`, `min-fresh`, `max-stale` and `Pragma` are obeyed.
+    /// Default: no, since they let any client flood the handler.
+    pub client_directives: bool,
+    /// RFC 9213 targeted fields, most specific first. Default: `CDN-Cache-Control`.
+    pub targets: Vec<HeaderName>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            default_ttl: None,
+            forced_ttl: None,
+            heuristic_percent: None,
+            max_ttl: Duration::from_secs(365 * 24 * 60 * 60),
+            stale_while_revalidate: None,
+            stale_if_error: None,
+            keep: Duration::from_secs(600),
+            cookies: CookieRule::default(),
+            set_cookie: SetCookieRule::default(),
+            client_directives: false,
+            targets: vec![HeaderName::from_static("cdn-cache-control")],
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The response bodies that the layer gives.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::fill::Led;
+use crate::recording::{Incomplete, Reader, Recording};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+pin_project! {
+    /// A stored body, the handler's own, or one that is being recorded.
+    ///
+    /// A stored body comes in one frame without a copy; the handler's own passes through frame
+    /// by frame, trailers included.
+    pub struct ResponseBody<R> {
+        #[pin]
+        kind: Kind<R>,
+    }
+}
+
+pin_project! {
+    #[project = KindProjection]
+    enum Kind<R> {
+        Stored { bytes: Option<Bytes> },
+        Passed { #[pin] body: R },
+        Led { led: Led<R> },
+        Followed { followed: Followed },
+    }
+}
+
+impl<R> ResponseBody<R> {
+    pub(crate) fn stored(bytes: Bytes) -> Self {
+        let bytes = (!bytes.is_empty()).then_some(bytes);
+        Self {
+            kind: Kind::Stored { bytes },
+        }
+    }
+
+    pub(crate) const fn passed(body: R) -> Self {
+        Self {
+            kind: Kind::Passed { body },
+        }
+    }
+
+    pub(crate) const fn led(led: Led<R>) -> Self {
+        Self {
+            kind: Kind::Led { led },
+        }
+    }
+
+    pub(crate) const fn followed(followed: Followed) -> Self {
+        Self {
+            kind: Kind::Followed { followed },
+        }
+    }
+}
+
+impl<R> Body for ResponseBody<R>
+where
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.project().kind.project() {
+            KindProjection::Stored { bytes } => {
+                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+            }
+            KindProjection::Passed { body } => {
+                let frame = ready!(body.poll_frame(context));
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from_handler)))
+            }
+            KindProjection::Led { led } => led.poll_frame(context),
+            KindProjection::Followed { followed } => followed.poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Stored { bytes } => bytes.is_none(),
+            Kind::Passed { body } => body.is_end_stream(),
+            Kind::Led { led } => led.is_end_stream(),
+            Kind::Followed { followed } => followed.remaining == 0,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Stored { bytes } => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Kind::Passed { body } => body.size_hint(),
+            Kind::Led { led } => led.size_hint(),
+            Kind::Followed { followed } => SizeHint::with_exact(followed.remaining),
+        }
+    }
+}
+
+impl<R> fmt::Debug for ResponseBody<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            Kind::Stored { .. } => "ResponseBody::Stored",
+            Kind::Passed { .. } => "ResponseBody::Passed",
+            Kind::Led { .. } => "ResponseBody::Led",
+            Kind::Followed { .. } => "ResponseBody::Followed",
+        })
+    }
+}
+
+/// Another request's fill of known length, read while it grows.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    recording: std::sync::Arc<Recording>,
+    reader: Reader,
+    remaining: u64,
+}
+
+impl Followed {
+    pub(crate) fn new(recording: std::sync::Arc<Recording>, length: u64) -> Self {
+        Self {
+            recording,
+            reader: Reader::default(),
+            remaining: length,
+        }
+    }
+
+    fn poll_frame(
+        &mut self,
+        context: &Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(self.recording.poll_frame(&mut self.reader, context));
+        Poll::Ready(frame.map(|frame| match frame {
+            Ok(data) => {
+                self.remaining = self.remaining.saturating_sub(data.len() as u64);
+                Ok(Frame::data(data))
+            }
+            Err(Incomplete) => Err(BodyError::incomplete()),
+        }))
+    }
+}
+
+/// The body could not be brought to its end.
+///
+/// The client must see a broken transfer, never a short body that looks whole.
+#[derive(Debug)]
+pub struct BodyError(Option<BoxError>);
+
+impl BodyError {
+    pub(crate) fn from_handler(error: impl Into<BoxError>) -> Self {
+        Self(Some(error.into()))
+    }
+
+    pub(crate) const fn incomplete() -> Self {
+        Self(None)
+    }
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Some(_) => "the handler's response body failed",
+            None => "the response body that this request shared ended early",
+        })
+    }
+}
+
+impl std::error::Error for BodyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.0 {
+            Some(error) => Some(&**error),
+            None => None,
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The stored form of a [`Record`] in the shared store.
+//!
+//! ```text
+//! magic "trc" | version 1 | checksum of all that follows (xxh3-64, little-endian)
+//! kind 1 | flags u16 | status u16 | born stored fresh swr sie kept: u64 each | position 16
+//! key | tags | headers: each a count or length as LEB128, then the bytes
+//! body: the rest, so that it is a slice of what was read
+//! ```
+//!
+//! Whatever does not decode to the letter is a miss. Two versions of the crate on one store
+//! never misread each other: an unknown version is a miss as well.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use twox_hash::XxHash3_64;
+
+use super::{Entry, Head, Marker, Record, Value, Variants, Verified};
+use crate::clock::Timestamp;
+use crate::key::Key;
+use crate::policy::{Flags, Lifetimes};
+use crate::position::LogPosition;
+
+/// Why stored bytes are not a record. Each is a miss, and counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Undecodable {
+    /// Not written by this crate.
+    Foreign,
+    /// Written by another version of it.
+    Version,
+    /// Shorter, longer or otherwise than it was written.
+    Corrupt,
+    /// Of another key: replies were crossed, or the key was copied.
+    OtherKey,
+}
+
+/// The bytes of a record.
+pub(crate) fn encode(record: &Record) -> Bytes {
+    let mut out = BytesMut::with_capacity(record.weight());
+    out.put_slice(MAGIC);
+    out.put_u8(VERSION);
+    out.put_u64_le(0);
+    match record {
+        Record::Response(entry) => encode_entry(&mut out, entry),
+        Record::Marker(marker) => encode_marker(&mut out, marker),
+        Record::Value(value) => encode_value(&mut out, value),
+    }
+    let checksum = XxHash3_64::oneshot(out.get(PREAMBLE..).unwrap_or_default());
+    if let Some(place) = out.get_mut(PREAMBLE - 8..PREAMBLE) {
+        place.copy_from_slice(&checksum.to_le_bytes());
+    }
+    out.freeze()
+}
+
+/// The record that `bytes` hold, if they hold one of `key`.
+pub(crate) fn decode(bytes: &Bytes, key: &Key) -> Result<Record, Undecodable> {
+    let mut input = Input(bytes.clone());
+    if input.take(MAGIC.len()).as_deref() != Some(MAGIC) {
+        return Err(Undecodable::Foreign);
+    }
+    if input.u8() != Some(VERSION) {
+        return Err(Undecodable::Version);
+    }
+    let checksum = input.u64().ok_or(Undecodable::Corrupt)?;
+    if checksum != XxHash3_64::oneshot(&input.0) {
+        return Err(Undecodable::Corrupt);
+    }
+    let record = decode_record(&mut input).ok_or(Undecodable::Corrupt)?;
+    if record.key() != key {
+        return Err(Undecodable::OtherKey);
+    }
+    Ok(record)
+}
+
+fn encode_entry(out: &mut BytesMut, entry: &Entry) {
+    let Entry { head, body } = entry;
+    let Head {
+        key,
+        status,
+        headers,
+        lifetimes,
+        position,
+        tags,
+        verified: _,
+    } = &**head;
+    out.put_u8(RESPONSE);
+    put_lifetimes(out, *status, lifetimes);
+    out.put_slice(&position.to_bytes());
+    put_bytes(out, key.canonical());
+    put_tags(out, tags);
+    put_length(out, headers.len());
+    for (name, value) in headers {
+        put_bytes(out, name.as_str().as_bytes());
+        put_bytes(out, value.as_bytes());
+    }
+    out.put_slice(body);
+}
+
+fn encode_marker(out: &mut BytesMut, marker: &Marker) {
+    let Marker {
+        key,
+        fields,
+        kept_until,
+        variants: _,
+    } = marker;
+    out.put_u8(MARKER);
+    out.put_u64_le(kept_until.as_millis());
+    put_bytes(out, key.canonical());
+    put_length(out, fields.len());
+    for name in fields {
+        put_bytes(out, name.as_str().as_bytes());
+    }
+}
+
+fn encode_value(out: &mut BytesMut, value: &Value) {
+    let Value {
+        key,
+        expires,
+        position,
+        tags,
+        verified: _,
+        bytes,
+    } = value;
+    out.put_u8(VALUE);
+    out.put_u64_le(expires.as_millis());
+    out.put_slice(&position.to_bytes());
+    put_bytes(out, key.canonical());
+    put_tags(out, tags);
+    out.put_slice(bytes);
+}
+
+fn decode_record(input: &mut Input) -> Option<Record> {
+    match input.u8()? {
+        RESPONSE => decode_entry(input).map(|entry| Record::Response(Arc::new(entry))),
+        MARKER => decode_marker(input).map(|marker| Record::Marker(Arc::new(marker))),
+        VALUE => decode_value(input).map(|value| Record::Value(Arc::new(value))),
+        _ => None,
+    }
+}
+
+fn decode_entry(input: &mut Input) -> Option<Entry> {
+    let (status, lifetimes) = input.lifetimes()?;
+    let position = input.position()?;
+    let key = input.key()?;
+    let tags = input.tags()?;
+    let headers = input.headers()?;
+    let head = Head {
+        key,
+        status,
+        headers,
+        lifetimes,
+        position,
+        tags,
+        verified: Verified::never(),
+    };
+    Some(Entry {
+        head: Arc::new(head),
+        body: input.rest(),
+    })
+}
+
+fn decode_marker(input: &mut Input) -> Option<Marker> {
+    let kept_until = input.time()?;
+    let key = input.key()?;
+    let mut fields = Vec::new();
+    for _ in 0..input.count()? {
+        fields.push(HeaderName::from_bytes(&input.bytes()?).ok()?);
+    }
+    input.0.is_empty().then_some(Marker {
+        key,
+        fields,
+        kept_until,
+        variants: Variants::default(),
+    })
+}
+
+fn decode_value(input: &mut Input) -> Option<Value> {
+    Some(Value {
+        expires: input.time()?,
+        position: input.position()?,
+        key: input.key()?,
+        tags: input.tags()?,
+        verified: Verified::never(),
+        bytes: input.rest(),
+    })
+}
+
+fn put_lifetimes(out: &mut BytesMut, status: StatusCode, lifetimes: &Lifetimes) {
+    let Lifetimes {
+        born,
+        stored,
+        fresh_until,
+        swr_until,
+        sie_until,
+        kept_until,
+        flags,
+    } = *lifetimes;
+    out.put_u16_le(flags.bits());
+    out.put_u16_le(status.as_u16());
+    for time in [born, stored, fresh_until, swr_until, sie_until, kept_until] {
+        out.put_u64_le(time.as_millis());
+    }
+}
+
+fn put_tags(out: &mut BytesMut, tags: &[Box<str>]) {
+    put_length(out, tags.len());
+    for tag in tags {
+        put_bytes(out, tag.as_bytes());
+    }
+}
+
+fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
+    put_length(out, bytes.len());
+    out.put_slice(bytes);
+}
+
+/// LEB128: seven bits a byte, the lowest first.
+fn put_length(out: &mut BytesMut, mut length: usize) {
+    while length >= 0x80 {
+        out.put_u8(0x80 | (length & 0x7f) as u8);
+        length >>= 7;
+    }
+    out.put_u8(length as u8);
+}
+
+/// What is still to be read. Every read is checked against what is there, so that no
+/// length in the input is believed before memory is taken for it.
+struct Input(Bytes);
+
+impl Input {
+    fn take(&mut self, length: usize) -> Option<Bytes> {
+        (length <= self.0.len()).then(|| self.0.split_to(length))
+    }
+
+    fn rest(&mut self) -> Bytes {
+        std::mem::take(&mut self.0)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let array = *self.0.first_chunk::<N>()?;
+        self.take(N)?;
+        Some(array)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(|[byte]| byte)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn time(&mut self) -> Option<Timestamp> {
+        self.u64().map(Timestamp::from_millis)
+    }
+
+    fn position(&mut self) -> Option<LogPosition> {
+        self.array().map(LogPosition::from_bytes)
+    }
+
+    fn length(&mut self) -> Option<usize> {
+        let mut length = 0_usize;
+        for shift in (0..35).step_by(7) {
+            let byte = self.u8()?;
+            length |= usize::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Some(length);
+            }
+        }
+        None
+    }
+
+    /// A number of things that take at least a byte each.
+    fn count(&mut self) -> Option<usize> {
+        self.length().filter(|count| *count <= self.0.len())
+    }
+
+    fn bytes(&mut self) -> Option<Bytes> {
+        let length = self.length()?;
+        self.take(length)
+    }
+
+    fn key(&mut self) -> Option<Key> {
+        Some(Key::from_canonical(self.bytes()?.to_vec()))
+    }
+
+    fn tags(&mut self) -> Option<Box<[Box<str>]>> {
+        let count = self.count()?;
+        let tags = (0..count).map(|_| Some(std::str::from_utf8(&self.bytes()?).ok()?.into()));
+        tags.collect()
+    }
+
+    fn headers(&mut self) -> Option<HeaderMap> {
+        let count = self.count()?;
+        let mut headers = HeaderMap::try_with_capacity(count).ok()?;
+        for _ in 0..count {
+            let name = HeaderName::from_bytes(&self.bytes()?).ok()?;
+            let value = HeaderValue::from_maybe_shared(self.bytes()?).ok()?;
+            headers.try_append(name, value).ok()?;
+        }
+        Some(headers)
+    }
+
+    fn lifetimes(&mut self) -> Option<(StatusCode, Lifetimes)> {
+        let flags = Flags::from_bits(self.u16()?);
+        let status = StatusCode::from_u16(self.u16()?).ok()?;
+        let lifetimes = Lifetimes {
+            born: self.time()?,
+            stored: self.time()?,
+            fresh_until: self.time()?,
+            swr_until: self.time()?,
+            sie_until: self.time()?,
+            kept_until: self.time()?,
+            flags,
+        };
+        Some((status, lifetimes))
+    }
+}
+
+const MAGIC: &[u8] = b"trc";
+const VERSION: u8 = 1;
+const PREAMBLE: usize = MAGIC.len() + 1 + 8;
+
+const RESPONSE: u8 = 1;
+const MARKER: u8 = 2;
+const VALUE: u8 = 3;

@@ -1,0 +1,189 @@
+//! What the cache holds.
+
+pub(crate) mod codec;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, StatusCode};
+
+use crate::clock::Timestamp;
+use crate::key::Key;
+use crate::policy::Lifetimes;
+use crate::position::LogPosition;
+
+/// A complete stored response.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) head: Arc<Head>,
+    pub(crate) body: Bytes,
+}
+
+/// All of a stored response but its body: what decisions are made on, and what followers
+/// of a fill get before the body has ended.
+pub(crate) struct Head {
+    /// The key of this very variant.
+    pub(crate) key: Key,
+    pub(crate) status: StatusCode,
+    /// As stored: without `Age` (it is in `lifetimes`) and without hop-by-hop fields.
+    pub(crate) headers: HeaderMap,
+    pub(crate) lifetimes: Lifetimes,
+    /// How far its instance had read the purge log before the handler was called.
+    pub(crate) position: LogPosition,
+    pub(crate) tags: Box<[Box<str>]>,
+    /// The purge log's local version at which this entry was last found valid.
+    pub(crate) verified: Verified,
+}
+
+/// A note that the entry was checked against the purges known at some version of the log.
+#[derive(Debug)]
+pub(crate) struct Verified(AtomicU64);
+
+impl Verified {
+    pub(crate) const fn never() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+
+    pub(crate) fn at(&self, version: u64) -> bool {
+        self.0.load(Ordering::Acquire) == version
+    }
+
+    pub(crate) fn note(&self, version: u64) {
+        self.0.store(version, Ordering::Release);
+    }
+}
+
+/// Header values and tags may be personal: they are not shown.
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            key,
+            status,
+            headers,
+            lifetimes,
+            position,
+            tags,
+            verified: _,
+        } = self;
+        f.debug_struct("Head")
+            .field("key", key)
+            .field("status", status)
+            .field("headers", &headers.len())
+            .field("lifetimes", lifetimes)
+            .field("position", position)
+            .field("tags", &tags.len())
+            .finish()
+    }
+}
+
+/// Stands under the base key of a resource whose responses vary.
+#[derive(Debug)]
+pub(crate) struct Marker {
+    pub(crate) key: Key,
+    /// The names that the responses vary on, sorted. Together with the request's values
+    /// of them the base key becomes the variant's.
+    pub(crate) fields: Vec<HeaderName>,
+    pub(crate) kept_until: Timestamp,
+    /// The variants that this instance knows of; not part of the stored form.
+    pub(crate) variants: Variants,
+}
+
+/// The hashes of a resource's variants, to bound their number.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Variants(Arc<Mutex<HashSet<u128>>>);
+
+impl Variants {
+    /// Counts one more variant in, unless there are `max` that are still `present`.
+    pub(crate) fn admit(&self, hash: u128, max: usize, present: impl Fn(u128) -> bool) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= max && !known.contains(&hash) {
+            known.retain(|hash| present(*hash));
+            if known.len() >= max {
+                return false;
+            }
+        }
+        known.insert(hash);
+        true
+    }
+}
+
+/// A value of the application's own.
+pub(crate) struct Value {
+    pub(crate) key: Key,
+    pub(crate) expires: Timestamp,
+    pub(crate) position: LogPosition,
+    pub(crate) tags: Box<[Box<str>]>,
+    pub(crate) verified: Verified,
+    pub(crate) bytes: Bytes,
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, expires, .. } = self;
+        f.debug_struct("Value")
+            .field("key", key)
+            .field("expires", expires)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Anything that is found under a key, in either tier.
+#[derive(Clone, Debug)]
+pub(crate) enum Record {
+    Response(Arc<Entry>),
+    Marker(Arc<Marker>),
+    Value(Arc<Value>),
+}
+
+impl Record {
+    pub(crate) fn key(&self) -> &Key {
+        match self {
+            Self::Response(entry) => &entry.head.key,
+            Self::Marker(marker) => &marker.key,
+            Self::Value(value) => &value.key,
+        }
+    }
+
+    /// When the record is of no use any more.
+    pub(crate) fn kept_until(&self) -> Timestamp {
+        match self {
+            Self::Response(entry) => entry.head.lifetimes.kept_until,
+            Self::Marker(marker) => marker.kept_until,
+            Self::Value(value) => value.expires,
+        }
+    }
+
+    /// What the record takes in memory, in bytes.
+    pub(crate) fn weight(&self) -> usize {
+        OVERHEAD
+            + self.key().canonical().len()
+            + match self {
+                Self::Response(entry) => {
+                    entry.body.len() + head_weight(&entry.head.headers) + tags_weight(&entry.head.tags)
+                }
+                Self::Marker(marker) => marker.fields.len() * size_of::<HeaderName>(),
+                Self::Value(value) => value.bytes.len() + tags_weight(&value.tags),
+            }
+    }
+}
+
+fn head_weight(headers: &HeaderMap) -> usize {
+    let lines: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    lines + headers.capacity() * HEADER_SLOT
+}
+
+fn tags_weight(tags: &[Box<str>]) -> usize {
+    tags.iter().map(|tag| tag.len() + size_of::<Box<str>>()).sum()
+}
+
+/// The structs themselves, their two reference counts, and the map's slot.
+const OVERHEAD: usize = size_of::<Head>() + size_of::<Entry>() + 4 * size_of::<usize>() + 64;
+
+/// One place in a `HeaderMap`: name, value, hash and index.
+const HEADER_SLOT: usize = size_of::<HeaderName>() + size_of::<http::HeaderValue>() + 16;

@@ -1,0 +1,194 @@
+//! The purge log: appending to it, and reading it to its end for ever.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Purge, View};
+use crate::clock::Clock;
+use crate::error::PurgeError;
+use crate::position::LogPosition;
+use crate::store::{LogBounds, Memory, SharedStore, StoreError, Trimmed};
+use crate::task;
+
+/// The purge log and this instance's view of it. Without a shared store the view is the log.
+#[derive(Debug)]
+pub(crate) struct Log {
+    view: View,
+    store: Option<Arc<dyn SharedStore>>,
+    clock: Arc<dyn Clock>,
+    /// How long entries are trusted while the log is out of sight.
+    bound: Duration,
+    tailing: AtomicBool,
+}
+
+/// What emptying the log's knowledge empties as well.
+pub(crate) trait Forget: Send + Sync + 'static {
+    /// Tier 1.
+    fn memory(&self) -> &Memory;
+    fn log(&self) -> &Log;
+}
+
+impl Log {
+    pub(crate) fn new(
+        store: Option<Arc<dyn SharedStore>>,
+        clock: Arc<dyn Clock>,
+        bound: Duration,
+        capacity: usize,
+    ) -> Self {
+        let view = View::new(capacity);
+        if store.is_none() {
+            view.always_current();
+        }
+        Self {
+            view,
+            store,
+            clock,
+            bound,
+            tailing: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+
+    pub(crate) fn bound(&self) -> Duration {
+        self.bound
+    }
+
+    /// Appends a purge and applies it here. It holds for every instance once this returns.
+    pub(crate) async fn append(&self, purge: &Purge, deadline: Instant) -> Result<(), PurgeError> {
+        match &self.store {
+            Some(store) => {
+                let position = store
+                    .log_append(&purge.to_record(), deadline)
+                    .await
+                    .map_err(PurgeError::not_appended)?;
+                self.view.apply(position, purge);
+            }
+            None => self.view.append(purge),
+        }
+        Ok(())
+    }
+
+    /// Begins to follow the shared log, once, as soon as there is a runtime to do it in.
+    pub(crate) fn follow<F: Forget>(&self, owner: &Arc<F>) {
+        if self.store.is_none() || self.tailing.load(Ordering::Relaxed) {
+            return;
+        }
+        if !self.tailing.swap(true, Ordering::AcqRel) {
+            let follower = Following {
+                owner: Arc::downgrade(owner),
+            };
+            task::spawn(follower.run());
+        }
+    }
+}
+
+/// The task that reads the log. It ends with its cache, and starts anew in another runtime
+/// if the one it ran in has gone.
+struct Following<F: Forget> {
+    owner: Weak<F>,
+}
+
+impl<F: Forget> Following<F> {
+    async fn run(self) {
+        loop {
+            let Some(owner) = self.owner.upgrade() else {
+                return;
+            };
+            let step = owner.log().step(owner.memory()).await;
+            drop(owner);
+            if step.is_err() {
+                let wait = fastrand::u64(RETRY_MS / 2..RETRY_MS);
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+            }
+        }
+    }
+}
+
+impl<F: Forget> Drop for Following<F> {
+    fn drop(&mut self) {
+        if let Some(owner) = self.owner.upgrade() {
+            owner.log().tailing.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl Log {
+    /// Reads what there is, or waits a while for something, having made sure that the log is
+    /// the one read so far.
+    async fn step(&self, memory: &Memory) -> Result<(), StoreError> {
+        let Some(store) = &self.store else {
+            return Ok(());
+        };
+        let asked = self.clock.now();
+        let bounds = store.log_bounds(Instant::now() + BOUNDS_TIMEOUT).await?;
+        self.check(&**store, bounds, memory).await?;
+        if bounds.last_generated() <= self.view.tail() {
+            self.view.seen_to_the_end(asked, self.bound);
+        }
+        let records = store.log_read(self.view.tail(), BLOCK).await?;
+        for (position, record) in records {
+            self.view.apply(position, &Purge::from_record(&record));
+            self.view.advance(position);
+        }
+        Ok(())
+    }
+
+    /// Compares what the log holds with what was read of it.
+    async fn check(
+        &self,
+        store: &dyn SharedStore,
+        bounds: LogBounds,
+        memory: &Memory,
+    ) -> Result<(), StoreError> {
+        let tail = self.view.tail();
+        if bounds.last_generated() < tail {
+            // Emptied, or failed over to a copy that lacks records. Other instances may not know
+            // what was lost, so everything goes.
+            tracing::warn!("the purge log was rewound: purging everything");
+            let deadline = Instant::now() + BOUNDS_TIMEOUT;
+            let position = store
+                .log_append(&Purge::everything().to_record(), deadline)
+                .await?;
+            self.view.restart(position);
+            memory.clear();
+            return Ok(());
+        }
+        match bounds {
+            LogBounds::Held {
+                first,
+                trimmed: Trimmed::Some,
+                ..
+            } if first > tail => self.skip_to(first, memory),
+            // The records are gone, and so is what they purged.
+            LogBounds::Empty { last_generated } if last_generated > tail => {
+                self.skip_to(last_generated, memory);
+                self.view.advance(last_generated);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Records between the tail and `horizon` may be gone unread.
+    fn skip_to(&self, horizon: LogPosition, memory: &Memory) {
+        if self.view.tail() > LogPosition::ZERO {
+            tracing::warn!("purges were trimmed from the log before they were read");
+            memory.clear();
+        }
+        self.view.raise_horizon(horizon);
+    }
+}
+
+/// How long one read waits for a record: the log is compared with what was read this often.
+const BLOCK: Duration = Duration::from_secs(1);
+
+/// For the log's own upkeep, which no request waits for.
+const BOUNDS_TIMEOUT: Duration = Duration::from_secs(1);
+
+const RETRY_MS: u64 = 500;

@@ -1,0 +1,163 @@
+//! Purges: an ordered log instead of an index.
+//!
+//! A purge is one record in a log, whatever it matches. Every entry carries the position up
+//! to which its instance had read the log before the handler was called; it is valid if no
+//! purge that matches it stands later. So a purge that lands during a fill wins, without
+//! locks, and tags need no index.
+
+mod log;
+mod selector;
+mod view;
+
+use std::fmt;
+
+use http::Uri;
+
+pub(crate) use log::Log;
+pub(crate) use selector::Selector;
+pub(crate) use view::{Validity, View};
+
+use crate::error::PurgeError;
+use crate::key::{Scheme, Target};
+
+/// What to purge, and how.
+///
+/// ```
+/// use tower_response_cache::Purge;
+///
+/// let by_tag = Purge::tag("product:7");
+/// let several = Purge::tag("product:7").and_tag("catalogue");
+/// let page = Purge::uri(&"/products/7?lang=en".parse()?)?;
+/// let subtree = Purge::path("/products").soft();
+/// let all = Purge::everything();
+/// # for purge in [by_tag, several, page, subtree, all] { assert!(!format!("{purge:?}").is_empty()); }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+#[must_use = "a purge does nothing until it is given to `Cache::purge`"]
+pub struct Purge {
+    pub(crate) selectors: Vec<Selector>,
+    pub(crate) soft: bool,
+}
+
+impl Purge {
+    /// All responses and values that carry this tag.
+    pub fn tag(tag: impl AsRef<str>) -> Self {
+        Self::of(Selector::tag(tag.as_ref()))
+    }
+
+    /// All responses and values that carry any of these tags.
+    pub fn tags<T: AsRef<str>>(tags: impl IntoIterator<Item = T>) -> Self {
+        Self {
+            selectors: tags
+                .into_iter()
+                .map(|tag| Selector::tag(tag.as_ref()))
+                .collect(),
+            soft: false,
+        }
+    }
+
+    /// And what carries this tag.
+    pub fn and_tag(mut self, tag: impl AsRef<str>) -> Self {
+        self.selectors.push(Selector::tag(tag.as_ref()));
+        self
+    }
+
+    /// Every variant of one resource. A URI without an authority (`/products/7`) is that
+    /// path and query on any host and scheme.
+    ///
+    /// # Errors
+    ///
+    /// [`PurgeError`] if the URI's authority is not a host and an optional port.
+    pub fn uri(uri: &Uri) -> Result<Self, PurgeError> {
+        let target = Target::of_uri(uri, Scheme::Http).map_err(|_why| PurgeError::invalid_uri())?;
+        Ok(Self::of(Selector::uri(&target)))
+    }
+
+    /// The path and all below it, on any host: `/products` is `/products`, `/products/7` and
+    /// `/products/7/reviews`, with any query, but not `/products-old`.
+    pub fn path(path: impl AsRef<str>) -> Self {
+        Self::of(Selector::subtree(None, path.as_ref().as_bytes()))
+    }
+
+    /// Everything under the configured prefix, in every instance.
+    pub fn everything() -> Self {
+        Self::of(Selector::EVERYTHING)
+    }
+
+    /// Makes what is purged stale instead of gone: the next request for it is answered with
+    /// the stale response, within its original lifetime, and refreshes it in the background.
+    pub fn soft(mut self) -> Self {
+        self.soft = true;
+        self
+    }
+
+    pub(crate) fn of(selector: Selector) -> Self {
+        Self {
+            selectors: vec![selector],
+            soft: false,
+        }
+    }
+
+    /// The record of this purge in the log: a version and mode byte, then the selectors.
+    pub(crate) fn to_record(&self) -> Vec<u8> {
+        let mut record = Vec::with_capacity(1 + 16 * self.selectors.len());
+        record.push(if self.soft { SOFT } else { HARD });
+        for selector in &self.selectors {
+            record.extend_from_slice(&selector.to_bytes());
+        }
+        record
+    }
+
+    /// The purge that a record holds. What this version does not understand may mean
+    /// anything, so it purges everything.
+    pub(crate) fn from_record(record: &[u8]) -> Self {
+        let soft = match record.first() {
+            Some(&HARD) => false,
+            Some(&SOFT) => true,
+            _ => return Self::everything(),
+        };
+        let (chunks, rest) = record.get(1..).unwrap_or_default().as_chunks::<16>();
+        if chunks.is_empty() || !rest.is_empty() {
+            return Self::everything();
+        }
+        Self {
+            selectors: chunks.iter().copied().map(Selector::from_bytes).collect(),
+            soft,
+        }
+    }
+}
+
+/// Tags and URLs may be personal; their number is not.
+impl fmt::Debug for Purge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { selectors, soft } = self;
+        f.debug_struct("Purge")
+            .field("selectors", &selectors.len())
+            .field("soft", soft)
+            .finish()
+    }
+}
+
+const HARD: u8 = 0x10;
+const SOFT: u8 = 0x11;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_read_back_and_strange_ones_purge_everything() {
+        let purge = Purge::tag("a").and_tag("b").soft();
+        assert_eq!(Purge::from_record(&purge.to_record()), purge);
+        let strange: [&[u8]; 5] = [b"", b"\x10", b"\x10short", b"\x7f0123456789abcdef", b"\x11"];
+        for record in strange {
+            assert_eq!(Purge::from_record(record), Purge::everything(), "{record:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_of_one_selector_is_seventeen_bytes() {
+        assert_eq!(Purge::tag("product:7").to_record().len(), 17);
+    }
+}

@@ -1,0 +1,232 @@
+//! This instance's view of the purge log: for every selector, its last purge.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use super::{Purge, Selector};
+use crate::clock::Timestamp;
+use crate::entry::Verified;
+use crate::key::Key;
+use crate::position::LogPosition;
+
+/// What the log says of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Validity {
+    /// No later purge matches it.
+    Valid,
+    /// A later soft purge matches it: stale, but servable while it is refreshed.
+    Soft,
+    /// A later purge matches it, or may.
+    Purged,
+    /// The log has been out of sight for too long to say.
+    Unknown,
+}
+
+/// The last purge of every selector, and how far the log has been read.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// Moves whenever a purge is applied: an entry verified at this version need not be
+    /// verified again.
+    version: AtomicU64,
+    /// Until when (ms) the log is known to hold nothing unread.
+    good_until: AtomicU64,
+    capacity: usize,
+    state: RwLock<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    marks: HashMap<Selector, Marks>,
+    everything: Marks,
+    /// The selectors in the order of their purges, to forget the oldest first.
+    order: VecDeque<(LogPosition, Selector)>,
+    /// Entries from before it cannot be verified: records up to here are forgotten.
+    horizon: LogPosition,
+    /// Up to where the log has been read without a gap.
+    tail: LogPosition,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Marks {
+    hard: LogPosition,
+    soft: LogPosition,
+}
+
+/// What an entry brings to be judged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim<'a> {
+    pub(crate) key: &'a Key,
+    pub(crate) tags: &'a [Box<str>],
+    pub(crate) position: LogPosition,
+    pub(crate) stored: Timestamp,
+    pub(crate) verified: &'a Verified,
+}
+
+impl View {
+    /// An empty view that remembers the last purge of at most `capacity` selectors.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            version: AtomicU64::new(0),
+            good_until: AtomicU64::new(0),
+            capacity,
+            state: RwLock::default(),
+        }
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Up to where the log has been read without a gap: what a new entry carries.
+    pub(crate) fn tail(&self) -> LogPosition {
+        self.read(|state| state.tail)
+    }
+
+    /// There is no log but this one.
+    pub(crate) fn always_current(&self) {
+        self.good_until.store(u64::MAX, Ordering::Release);
+    }
+
+    /// Appends to the log that is only here.
+    pub(crate) fn append(&self, purge: &Purge) {
+        self.write(|state| {
+            state.tail = state.tail.next();
+            state.apply(state.tail, purge, self.capacity);
+        });
+    }
+
+    /// The log was read to its end at `now`: it is good for `bound` from then.
+    pub(crate) fn seen_to_the_end(&self, now: Timestamp, bound: Duration) {
+        let until = now.saturating_add(bound).as_millis();
+        self.good_until.store(until, Ordering::Release);
+    }
+
+    /// Whether the log is in sight.
+    pub(crate) fn is_current(&self, now: Timestamp) -> bool {
+        now.as_millis() <= self.good_until.load(Ordering::Acquire)
+    }
+
+    /// What the purges say of an entry. Costs two comparisons while the log has not moved.
+    pub(crate) fn judge(&self, claim: &Claim<'_>, now: Timestamp, bound: Duration) -> Validity {
+        if !self.is_current(now) && now > claim.stored.saturating_add(bound) {
+            return Validity::Unknown;
+        }
+        let version = self.version();
+        if claim.verified.at(version) {
+            return Validity::Valid;
+        }
+        let validity = self.read(|state| state.judge(claim));
+        if validity == Validity::Valid {
+            claim.verified.note(version);
+        }
+        validity
+    }
+
+    /// Whether a request may join work that began at `version`: not if anything was purged since.
+    pub(crate) fn unmoved_since(&self, version: u64) -> bool {
+        self.version() == version
+    }
+
+    /// Applies a purge that stands at `position`. The tail stays where it is: an instance's own
+    /// purge says nothing of the records of others before it.
+    pub(crate) fn apply(&self, position: LogPosition, purge: &Purge) {
+        self.write(|state| state.apply(position, purge, self.capacity));
+    }
+
+    /// The log has been read without a gap up to `position`.
+    pub(crate) fn advance(&self, position: LogPosition) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.tail = state.tail.max(position);
+    }
+
+    /// Records up to `horizon` are not to be had any more: nothing older can be verified.
+    pub(crate) fn raise_horizon(&self, horizon: LogPosition) {
+        self.write(|state| state.horizon = state.horizon.max(horizon));
+    }
+
+    /// The log is another one than was read so far (emptied, or failed over to a copy that
+    /// lacks records): all that was known is void, and reading begins anew after `tail`.
+    pub(crate) fn restart(&self, tail: LogPosition) {
+        self.write(|state| {
+            *state = State {
+                horizon: tail,
+                tail,
+                ..State::default()
+            };
+        });
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The version moves after the state has: whoever sees the new version sees the purge,
+    /// and whoever noted the old one has to look again.
+    fn write(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl State {
+    fn judge(&self, claim: &Claim<'_>) -> Validity {
+        let position = claim.position;
+        if position < self.horizon {
+            return Validity::Purged;
+        }
+        let mut last = self.everything;
+        if !self.marks.is_empty() {
+            let tags = claim.tags.iter().map(|tag| Selector::tag(tag));
+            for selector in Selector::matching(claim.key).into_iter().chain(tags) {
+                if let Some(marks) = self.marks.get(&selector) {
+                    last.hard = last.hard.max(marks.hard);
+                    last.soft = last.soft.max(marks.soft);
+                }
+            }
+        }
+        if last.hard > position {
+            Validity::Purged
+        } else if last.soft > position {
+            Validity::Soft
+        } else {
+            Validity::Valid
+        }
+    }
+
+    fn apply(&mut self, position: LogPosition, purge: &Purge, capacity: usize) {
+        for selector in &purge.selectors {
+            self.mark(*selector, position, purge.soft);
+        }
+        while self.order.len() > capacity {
+            self.forget_oldest();
+        }
+    }
+
+    fn mark(&mut self, selector: Selector, position: LogPosition, soft: bool) {
+        let marks = if selector == Selector::EVERYTHING {
+            &mut self.everything
+        } else {
+            self.order.push_back((position, selector));
+            self.marks.entry(selector).or_default()
+        };
+        let place = if soft { &mut marks.soft } else { &mut marks.hard };
+        *place = (*place).max(position);
+    }
+
+    /// Forgets the oldest record; what is older than it can no longer be verified.
+    fn forget_oldest(&mut self) {
+        let Some((position, selector)) = self.order.pop_front() else {
+            return;
+        };
+        self.horizon = self.horizon.max(position);
+        if let Some(marks) = self.marks.get(&selector)
+            && marks.hard <= position
+            && marks.soft <= position
+        {
+            self.marks.remove(&selector);
+        }
+    }
+}

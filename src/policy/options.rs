@@ -6,8 +6,22 @@ use http::HeaderName;
 
 /// Caching instructions that a handler attaches to its response.
 ///
-/// Set as a response extension; they take precedence over targeted fields,
-/// `Cache-Control`, and the policy's defaults, in this order.
+/// Set as a response extension. Lifetimes given here take precedence over those of
+/// targeted fields, of `Cache-Control` and `Expires`, and of the policy. Prohibitions add
+/// up: a `no-store` or `private` anywhere, here or in the response's fields, is obeyed.
+/// To let this cache keep what clients may not, send `CDN-Cache-Control`.
+///
+/// ```
+/// use http::header::ACCEPT_LANGUAGE;
+/// use tower_response_cache::CacheOptions;
+///
+/// let options = CacheOptions::new()
+///     .max_age(60)
+///     .stale_while_revalidate(30)
+///     .vary(ACCEPT_LANGUAGE)
+///     .tag("product:7");
+/// assert_ne!(options, CacheOptions::default());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct CacheOptions {
@@ -16,6 +30,73 @@ pub struct CacheOptions {
     pub(crate) stale_if_error: Option<Duration>,
     pub(crate) no_store: bool,
     pub(crate) private: bool,
+    pub(crate) public: bool,
     pub(crate) vary: Vec<HeaderName>,
     pub(crate) tags: Vec<String>,
+}
+
+impl CacheOptions {
+    /// Instructions that say nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The response is fresh for `secs` seconds after it was made.
+    ///
+    /// This alone does not permit sharing a response to a request that had `Authorization`
+    /// or `Cookie`: see [`CacheOptions::public`].
+    pub fn max_age(mut self, secs: u64) -> Self {
+        self.max_age = Some(Duration::from_secs(secs));
+        self
+    }
+
+    /// For `secs` seconds after its lifetime the response may be served stale, while it is
+    /// fetched anew in the background (RFC 5861, section 3).
+    pub fn stale_while_revalidate(mut self, secs: u64) -> Self {
+        self.stale_while_revalidate = Some(Duration::from_secs(secs));
+        self
+    }
+
+    /// For `secs` seconds after its lifetime the response may be served stale if fetching
+    /// it anew fails (RFC 5861, section 4).
+    pub fn stale_if_error(mut self, secs: u64) -> Self {
+        self.stale_if_error = Some(Duration::from_secs(secs));
+        self
+    }
+
+    /// The response is not stored, whatever else is said of it.
+    pub fn no_store(mut self) -> Self {
+        self.no_store = true;
+        self
+    }
+
+    /// The response is meant for one user: a shared cache does not store it.
+    pub fn private(mut self) -> Self {
+        self.private = true;
+        self
+    }
+
+    /// The response is the same for every user, even if the request had `Authorization` or
+    /// `Cookie`.
+    ///
+    /// Danger: said of a response that does depend on the user, this shows one user's data
+    /// to the others.
+    pub fn public(mut self) -> Self {
+        self.public = true;
+        self
+    }
+
+    /// The response depends on the request's `name` field, as if `Vary` named it too.
+    /// Call it once per field.
+    pub fn vary(mut self, name: HeaderName) -> Self {
+        self.vary.push(name);
+        self
+    }
+
+    /// Names a group that the response belongs to, by which it can be purged.
+    /// Call it once per tag.
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
 }

@@ -1,0 +1,254 @@
+//! Whether a response may be stored (RFC 9111, section 3).
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use super::directives::{Delta, Qualified, ResponseDirectives};
+use super::facts::{MethodClass, RequestFacts};
+use super::fields::{Exclusions, is_coding, is_hop_by_hop, is_set_cookie};
+use super::freshness::{Lifetimes, lifetimes, sent_date};
+use super::options::CacheOptions;
+use super::refusal::Refusal;
+use super::rules::{CookieRule, Rules, SetCookieRule};
+use super::targeted;
+use super::vary::{MAX_NAMES, Vary, insert, parse_vary};
+use crate::clock::Timestamp;
+
+/// A request and the head of its response.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exchange<'a> {
+    pub(crate) facts: &'a RequestFacts,
+    pub(crate) request_headers: &'a HeaderMap,
+    pub(crate) status: StatusCode,
+    /// The response's.
+    pub(crate) headers: &'a HeaderMap,
+    /// What the handler says of the response.
+    pub(crate) options: Option<&'a CacheOptions>,
+    /// When the request was passed to the handler.
+    pub(crate) request_time: Timestamp,
+    /// When the response's head came.
+    pub(crate) response_time: Timestamp,
+}
+
+/// A response that may be stored, as it is to be stored.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Admitted {
+    pub(crate) lifetimes: Lifetimes,
+    /// Without fields of one connection, without those that must not be stored, and without
+    /// `Age`, which `lifetimes` contains; with a `Date`.
+    pub(crate) headers: HeaderMap,
+    /// The request fields that select this variant: sorted, without duplicates, often none.
+    pub(crate) vary: Vec<HeaderName>,
+    /// From the handler's options; tags in fields are not read here.
+    pub(crate) tags: Vec<String>,
+}
+
+/// Judges a response to a request.
+pub(crate) fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<Admitted, Refusal> {
+    if exchange.facts.method != MethodClass::Get {
+        return Err(Refusal::Method);
+    }
+    check_status(exchange.status, exchange.headers)?;
+    assess(exchange, rules)
+}
+
+/// As [`admit`], of a response that is the stored one with fields updated.
+pub(crate) fn assess(exchange: &Exchange<'_>, rules: &Rules) -> Result<Admitted, Refusal> {
+    check_request(exchange.facts)?;
+    let targeted = targeted::select(exchange.headers, &rules.targets);
+    let is_targeted = targeted.is_some();
+    let mut directives = targeted.unwrap_or_else(|| ResponseDirectives::read(exchange.headers));
+    widen(&mut directives.private);
+    widen(&mut directives.no_cache);
+    check_prohibitions(exchange, &directives)?;
+    check_credentials(exchange, &directives, is_targeted, rules)?;
+    let vary = vary(exchange)?;
+    let headers = stored_headers(exchange, &directives, rules)?;
+    let lifetimes =
+        lifetimes(exchange, &directives, is_targeted, rules).ok_or(Refusal::NoFreshness)?;
+    let tags = exchange.options.map(|options| options.tags.clone());
+    Ok(Admitted {
+        lifetimes,
+        headers,
+        vary,
+        tags: tags.unwrap_or_default(),
+    })
+}
+
+/// Whether the response itself permits sharing it although the request had credentials.
+///
+/// RFC 9111, section 3.5, names `must-revalidate`, `public` and `s-maxage`; the first is
+/// about `Authorization` only and not asked here. A targeted field is addressed to shared
+/// caches, so a lifetime in it says as much as `s-maxage`.
+pub(crate) fn permits_sharing(
+    exchange: &Exchange<'_>,
+    directives: &ResponseDirectives,
+    targeted: bool,
+) -> bool {
+    let valid = |delta: Delta| delta.seconds().is_some();
+    directives.public
+        || valid(directives.s_maxage)
+        || (targeted && valid(directives.max_age))
+        || exchange.options.is_some_and(|options| options.public)
+}
+
+fn check_request(facts: &RequestFacts) -> Result<(), Refusal> {
+    if facts.body {
+        return Err(Refusal::RequestBody);
+    }
+    // RFC 9111, section 5.2.1.5: "The no-store request directive indicates that a cache MUST
+    // NOT store any part of either this request or any response to it."
+    if facts.directives.no_store {
+        return Err(Refusal::RequestNoStore);
+    }
+    Ok(())
+}
+
+/// RFC 9111, section 3: a cache must not store unless "the response status code is final".
+///
+/// RFC 6585: responses with 428, 429, 431 and 511 "MUST NOT be stored by a cache". 407, 412,
+/// 416, 417, 421 and 426 answer something in the request that no key covers: the connection,
+/// a precondition, a range or an expectation.
+fn check_status(status: StatusCode, headers: &HeaderMap) -> Result<(), Refusal> {
+    match status.as_u16() {
+        // Partial responses are not combined, so not stored (section 3.3).
+        206 => Err(Refusal::Partial),
+        ..=199 | 304 | 407 | 412 | 416 | 417 | 421 | 426 | 428 | 429 | 431 | 511 => {
+            Err(Refusal::Status)
+        }
+        _ if headers.contains_key(header::CONTENT_RANGE) => Err(Refusal::Partial),
+        _ => Ok(()),
+    }
+}
+
+fn check_prohibitions(
+    exchange: &Exchange<'_>,
+    directives: &ResponseDirectives,
+) -> Result<(), Refusal> {
+    if directives.malformed {
+        return Err(Refusal::MalformedCacheControl);
+    }
+    // RFC 9111, section 5.2.2.3: must-understand "limits caching of the response to a cache
+    // that understands and conforms to the requirements for that response's status code";
+    // such a cache "SHOULD ignore the no-store directive".
+    if directives.must_understand && !understood(exchange.status) {
+        return Err(Refusal::MustUnderstand);
+    }
+    let no_store = directives.no_store && !directives.must_understand;
+    if no_store || exchange.options.is_some_and(|options| options.no_store) {
+        return Err(Refusal::NoStore);
+    }
+    let private = directives.private == Qualified::Whole;
+    if private || exchange.options.is_some_and(|options| options.private) {
+        return Err(Refusal::Private);
+    }
+    Ok(())
+}
+
+/// The statuses of RFC 9110, section 15, that [`check_status`] lets pass.
+fn understood(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200..=205 | 300..=303 | 305 | 307 | 308 | 400..=406 | 408..=411 | 413..=415 | 422
+            | 500..=505
+    )
+}
+
+/// A directive for the fields that tell how to read the content is one for all of it: it
+/// cannot be stored without them.
+fn widen(directive: &mut Qualified) {
+    if matches!(directive, Qualified::Fields(names) if names.iter().any(is_coding)) {
+        *directive = Qualified::Whole;
+    }
+}
+
+/// RFC 9111, section 3.5: "A shared cache MUST NOT use a cached response to a request with
+/// an Authorization header field … to satisfy any subsequent request unless the response
+/// contains a Cache-Control field with a response directive … that allows it to be stored by
+/// a shared cache, and the cache conforms to the requirements of that directive".
+///
+/// Cookies are treated alike, though the RFC does not ask for it: to most applications they
+/// are credentials. `must-revalidate` does not speak for them, as it says nothing of sharing.
+fn check_credentials(
+    exchange: &Exchange<'_>,
+    directives: &ResponseDirectives,
+    targeted: bool,
+    rules: &Rules,
+) -> Result<(), Refusal> {
+    let shared = permits_sharing(exchange, directives, targeted);
+    if exchange.facts.authorization && !shared && !directives.must_revalidate {
+        return Err(Refusal::Authorization);
+    }
+    if exchange.facts.cookie && !shared && rules.cookies == CookieRule::AsCredentials {
+        return Err(Refusal::Cookie);
+    }
+    Ok(())
+}
+
+fn vary(exchange: &Exchange<'_>) -> Result<Vec<HeaderName>, Refusal> {
+    let mut names = match parse_vary(exchange.headers) {
+        Vary::None => Vec::new(),
+        Vary::Fields(names) => names,
+        Vary::Any => return Err(Refusal::VaryAny),
+        Vary::Invalid => return Err(Refusal::VaryInvalid),
+    };
+    for name in exchange.options.iter().flat_map(|options| &options.vary) {
+        if names.len() > MAX_NAMES {
+            break;
+        }
+        insert(&mut names, name.clone());
+    }
+    if names.len() > MAX_NAMES {
+        return Err(Refusal::VaryInvalid);
+    }
+    Ok(names)
+}
+
+/// The fields to store, in the order they came in.
+///
+/// RFC 9111, section 5.2.2.7: with `private="…"`, "a shared cache MUST NOT store the
+/// specified header fields". Section 5.2.2.4: with `no-cache="…"`, a cache must not use "the
+/// listed fields … without successful revalidation"; not storing them obeys that too.
+fn stored_headers(
+    exchange: &Exchange<'_>,
+    directives: &ResponseDirectives,
+    rules: &Rules,
+) -> Result<HeaderMap, Refusal> {
+    let listed = [&directives.private, &directives.no_cache]
+        .into_iter()
+        .flat_map(|qualified| match qualified {
+            Qualified::Fields(names) => names.as_slice(),
+            _ => &[],
+        });
+    let excluded = Exclusions::of(exchange.headers, listed.cloned());
+    let capacity = exchange.headers.keys_len().saturating_add(1);
+    let mut stored = HeaderMap::try_with_capacity(capacity).unwrap_or_default();
+    for (name, value) in exchange.headers {
+        if excluded.contains(name) || is_hop_by_hop(name) || *name == header::AGE {
+            continue;
+        }
+        if is_set_cookie(name) {
+            match rules.set_cookie {
+                SetCookieRule::Refuse => return Err(Refusal::SetCookie),
+                SetCookieRule::StoreAndStrip => continue,
+            }
+        }
+        stored.append(name.clone(), value.clone());
+    }
+    add_date(&mut stored, exchange.response_time);
+    Ok(stored)
+}
+
+/// RFC 9110, section 6.6.1: "A recipient with a clock that receives a response message
+/// without a Date header field MUST record the time it was received and append a
+/// corresponding Date header field to the message's header section if it is cached or
+/// forwarded downstream."
+fn add_date(headers: &mut HeaderMap, response_time: Timestamp) {
+    if sent_date(headers, response_time).is_some() {
+        return;
+    }
+    let now = super::dates::format_date(response_time);
+    if let Some(now) = now.and_then(|now| HeaderValue::try_from(now).ok()) {
+        // It fails only if the response has as many fields as a map can take.
+        let _ = headers.try_insert(header::DATE, now);
+    }
+}

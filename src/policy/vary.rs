@@ -1,0 +1,234 @@
+//! Which request fields select a variant, and what of them counts (RFC 9111, section 4.1).
+
+use std::collections::BTreeMap;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::directives::{is_token_byte, trim_ows};
+
+/// The `Vary` of a response, over all its lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Vary {
+    /// Absent, or it names nothing.
+    None,
+    /// Sorted, without duplicates, never empty.
+    Fields(Vec<HeaderName>),
+    /// "A stored response with a Vary header field value containing a member '*' always
+    /// fails to match." (RFC 9111, section 4.1)
+    Any,
+    /// Something in it is no field name, or it names more than [`MAX_NAMES`] fields.
+    Invalid,
+}
+
+/// More names than any application means.
+pub(crate) const MAX_NAMES: usize = 64;
+
+/// Reads all lines of `Vary`. What comes after too many names is not read.
+pub(crate) fn parse_vary(headers: &HeaderMap) -> Vary {
+    let mut names = Vec::new();
+    let mut invalid = false;
+    for line in headers.get_all(header::VARY) {
+        for member in line.as_bytes().split(|&byte| byte == b',').map(trim_ows) {
+            match member {
+                b"" => {}
+                b"*" => return Vary::Any,
+                name => match HeaderName::from_bytes(name) {
+                    Ok(name) if names.len() <= MAX_NAMES => insert(&mut names, name),
+                    _ => invalid = true,
+                },
+            }
+        }
+    }
+    if invalid || names.len() > MAX_NAMES {
+        Vary::Invalid
+    } else if names.is_empty() {
+        Vary::None
+    } else {
+        Vary::Fields(names)
+    }
+}
+
+/// Adds a name to a sorted list, unless it is there.
+pub(crate) fn insert(names: &mut Vec<HeaderName>, name: HeaderName) {
+    let found = names.binary_search_by(|other| other.as_str().cmp(name.as_str()));
+    if let Err(position) = found {
+        names.insert(position, name);
+    }
+}
+
+/// Appends what counts of the request's `name` field, so that two requests select the same
+/// variant exactly if the same bytes are appended for each field.
+///
+/// RFC 9111, section 4.1: fields match if they can be transformed into each other by "adding
+/// or removing whitespace, where allowed in the header field's syntax", "combining multiple
+/// header field lines with the same field name", and "normalizing both header field values in
+/// a way that is known to have identical semantics". An absent field matches only an absent
+/// one. Values are framed by their length, so that no value can be taken for two.
+pub(crate) fn variant_value(name: &HeaderName, headers: &HeaderMap, out: &mut Vec<u8>) {
+    let mut lines = headers.get_all(name).iter().peekable();
+    if lines.peek().is_none() {
+        out.push(ABSENT);
+        return;
+    }
+    out.push(PRESENT);
+    let value = match *name {
+        header::ACCEPT_ENCODING => normalize_accept_encoding(lines),
+        header::ACCEPT_LANGUAGE | header::ACCEPT_CHARSET => {
+            // Language tags and charset names know no case (RFC 9110, section 8.5.1, 8.3.2).
+            without_list_space(&joined(lines)).to_ascii_lowercase()
+        }
+        header::ACCEPT => without_list_space(&joined(lines)),
+        _ => joined(lines),
+    };
+    out.extend_from_slice(&u64::try_from(value.len()).unwrap_or(u64::MAX).to_be_bytes());
+    out.extend_from_slice(&value);
+}
+
+/// The codings that `Accept-Encoding` accepts, as canonical text: sorted, in lower case,
+/// without weights. `identity` is left out where it is acceptable, which is the default.
+///
+/// RFC 9110, section 12.5.3. What cannot be parsed stands for itself. Two clients that
+/// accept the same codings but prefer different ones share a variant: both can read it.
+pub(crate) fn normalize_accept_encoding<'a>(
+    lines: impl IntoIterator<Item = &'a HeaderValue>,
+) -> Vec<u8> {
+    let value = joined(lines);
+    accepted_codings(&value).unwrap_or_else(|| {
+        // No list of tokens starts like this.
+        let mut raw = b"=".to_vec();
+        raw.extend_from_slice(&value);
+        raw
+    })
+}
+
+fn accepted_codings(value: &[u8]) -> Option<Vec<u8>> {
+    let mut codings = BTreeMap::new();
+    for member in value.split(|&byte| byte == b',').map(trim_ows) {
+        if member.is_empty() {
+            continue;
+        }
+        let (coding, accepted) = coding(member)?;
+        if *codings.entry(coding).or_insert(accepted) != accepted {
+            // Accepted and refused at once: servers differ in what they make of it.
+            return None;
+        }
+    }
+    // "If a representation's content coding is one of the content codings listed in the
+    // Accept-Encoding field value, then it is acceptable unless it is accompanied by a qvalue
+    // of 0"; "*" matches what is not listed; "identity" is acceptable unless refused by
+    // either.
+    let star = codings.remove(&b"*"[..]);
+    let rest = star == Some(true);
+    let identity = codings.remove(&b"identity"[..]).or(star).unwrap_or(true);
+    let mut out = Vec::with_capacity(value.len());
+    for (coding, _) in codings.iter().filter(|(_, accepted)| **accepted != rest) {
+        push_member(&mut out, if rest { b"-" } else { b"" }, coding);
+    }
+    if rest {
+        push_member(&mut out, b"", b"*");
+    }
+    if !identity {
+        push_member(&mut out, b"-", b"identity");
+    }
+    Some(out)
+}
+
+fn push_member(out: &mut Vec<u8>, sign: &[u8], coding: &[u8]) {
+    if !out.is_empty() {
+        out.push(b',');
+    }
+    out.extend_from_slice(sign);
+    out.extend_from_slice(coding);
+}
+
+/// One member: its coding, and whether its weight is above zero. `None` if unparsable.
+fn coding(member: &[u8]) -> Option<(Vec<u8>, bool)> {
+    let mut parts = member.split(|&byte| byte == b';').map(trim_ows);
+    let name = parts.next().filter(|name| !name.is_empty())?;
+    if !name.iter().all(|&byte| is_token_byte(byte)) {
+        return None;
+    }
+    let accepted = match parts.next() {
+        Some(weight) => is_positive_weight(weight)?,
+        None => true,
+    };
+    if parts.next().is_some() {
+        return None;
+    }
+    // RFC 9110, section 8.4.1: "x-compress" and "x-gzip" are equivalent to the names
+    // without "x-".
+    let name = match name.to_ascii_lowercase() {
+        name if name == b"x-gzip" => b"gzip".to_vec(),
+        name if name == b"x-compress" => b"compress".to_vec(),
+        name => name,
+    };
+    Some((name, accepted))
+}
+
+/// RFC 9110, section 12.4.2: `q=` and a number from 0 to 1 with at most three decimals.
+fn is_positive_weight(weight: &[u8]) -> Option<bool> {
+    let number = match weight {
+        [b'q' | b'Q', b'=', number @ ..] => number,
+        _ => return None,
+    };
+    let (whole, decimals) = match number {
+        [whole, b'.', decimals @ ..] => (whole, decimals),
+        [whole] => (whole, &[][..]),
+        _ => return None,
+    };
+    if decimals.len() > 3 || !decimals.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let decimals_positive = decimals.iter().any(|&digit| digit != b'0');
+    match whole {
+        b'0' => Some(decimals_positive),
+        b'1' if !decimals_positive => Some(true),
+        _ => None,
+    }
+}
+
+/// The lines as one: RFC 9110, section 5.3 lets them be combined with ", ".
+fn joined<'a>(lines: impl IntoIterator<Item = &'a HeaderValue>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (position, line) in lines.into_iter().enumerate() {
+        if position > 0 {
+            out.extend_from_slice(b", ");
+        }
+        out.extend_from_slice(trim_ows(line.as_bytes()));
+    }
+    out
+}
+
+/// `value` without the white space that a list of weighted items allows: around commas and
+/// semicolons, outside quotes.
+fn without_list_space(value: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(value.len());
+    let mut blanks = 0;
+    let mut quoted = false;
+    let mut escaped = false;
+    for &byte in value {
+        if quoted {
+            out.push(byte);
+            quoted = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+            continue;
+        }
+        match byte {
+            b' ' | b'\t' => blanks += 1,
+            _ => {
+                let at_edge =
+                    matches!(byte, b',' | b';') || matches!(out.last(), None | Some(b',' | b';'));
+                if !at_edge {
+                    out.extend(std::iter::repeat_n(b' ', blanks));
+                }
+                blanks = 0;
+                quoted = byte == b'"';
+                out.push(byte);
+            }
+        }
+    }
+    out
+}
+
+const ABSENT: u8 = 0;
+const PRESENT: u8 = 1;

@@ -1,0 +1,114 @@
+//! What can go wrong.
+
+use std::fmt;
+
+/// Why an operation on the shared store did not succeed.
+///
+/// Inside the middleware this is an event, never a response: a fault of the store is a miss.
+/// It reaches an application only where it asked for the operation itself, such as a purge.
+/// Neither `Display` nor `Debug` ever shows credentials, keys or values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is no connection at the moment; one is being made in the background.
+    Unavailable,
+    /// The deadline passed first. A write may or may not have happened.
+    TimedOut,
+    /// Too many operations are under way already; nothing was sent.
+    Busy,
+    /// The breaker is open after repeated failures; nothing was sent.
+    Suspended,
+    /// The server refused the credentials, or they do not permit this operation.
+    Refused,
+    /// The server is a replica and takes no writes.
+    ReadOnly,
+    /// The server's memory is full and its policy evicts nothing.
+    Full,
+    /// The server answered with another error, told by its code, such as `LOADING`.
+    Server(ErrorCode),
+    /// The reply was not one to the command that was sent; the connection is replaced.
+    Protocol,
+}
+
+impl StoreError {
+    /// A short, stable name for logs and metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::TimedOut => "timed-out",
+            Self::Busy => "busy",
+            Self::Suspended => "suspended",
+            Self::Refused => "refused",
+            Self::ReadOnly => "read-only",
+            Self::Full => "full",
+            Self::Server(_) => "server-error",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable => f.write_str("the shared store is not connected"),
+            Self::TimedOut => f.write_str("the shared store did not answer in time"),
+            Self::Busy => f.write_str("too many operations on the shared store are under way"),
+            Self::Suspended => {
+                f.write_str("operations on the shared store are suspended after repeated failures")
+            }
+            Self::Refused => {
+                f.write_str("the shared store refused the credentials or the operation")
+            }
+            Self::ReadOnly => f.write_str("the shared store is read-only (a replica)"),
+            Self::Full => f.write_str("the shared store is out of memory"),
+            Self::Server(code) => write!(f, "the shared store answered with the error {code}"),
+            Self::Protocol => f.write_str("the shared store's reply does not fit the command"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// The code that begins a server's error reply, such as `LOADING` or `ERR`.
+///
+/// Only the code is kept, because the text after it may repeat the arguments of the command,
+/// and the first command of a connection carries the password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorCode(Box<str>);
+
+impl ErrorCode {
+    /// The code, in capitals.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Takes a code from a reply; what does not look like one becomes `ERR`.
+    pub(crate) fn new(code: &str) -> Self {
+        let plausible = (1..=24).contains(&code.len())
+            && code
+                .bytes()
+                .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+        Self(if plausible { code } else { "ERR" }.into())
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ErrorCode;
+
+    #[test]
+    fn a_code_never_carries_free_text() {
+        assert_eq!(ErrorCode::new("LOADING").as_str(), "LOADING");
+        assert_eq!(ErrorCode::new("").as_str(), "ERR");
+        assert_eq!(ErrorCode::new("hunter2").as_str(), "ERR");
+        assert_eq!(ErrorCode::new("AUTH x").as_str(), "ERR");
+    }
+}

@@ -1,0 +1,297 @@
+//! The store that instances share.
+//!
+//! [`SharedStore`] is all that the cache needs from it: values under keys with a lifetime,
+//! and one ordered log for purges. Every operation takes a deadline and keeps it, whatever
+//! the server does.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, Instant as StdInstant};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::error::StoreError;
+
+pub(crate) mod valkey;
+
+pub use valkey::{StoreUrl, UrlError, ValkeySettings, ValkeyStore};
+
+/// A boxed future, so that [`SharedStore`] can be a trait object.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A store of bytes that several instances share, with an ordered log beside it.
+///
+/// All futures are safe to drop at any point: an operation given up may or may not have
+/// reached the server, and the store stays usable. None resolves later than its deadline,
+/// but for the timer's precision.
+pub trait SharedStore: fmt::Debug + Send + Sync + 'static {
+    /// The value under `key`, if there is one.
+    fn get<'a>(
+        &'a self,
+        key: &'a str,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
+
+    /// Stores `value` under `key` for `ttl` (to the millisecond, at least one).
+    fn set<'a>(
+        &'a self,
+        key: &'a str,
+        value: Bytes,
+        ttl: Duration,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Removes `keys` and tells how many of them existed.
+    fn remove<'a>(
+        &'a self,
+        keys: &'a [String],
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<u64, StoreError>>;
+
+    /// One round trip to the server, and how long it took.
+    fn ping(&self, deadline: Instant) -> BoxFuture<'_, Result<Duration, StoreError>>;
+
+    /// What is known of the store's state. Never does I/O.
+    fn health(&self) -> Health;
+
+    /// Appends `record` to the log and returns its position.
+    ///
+    /// An error means that the record may not have been appended: the caller must not
+    /// report success. Appending it again is harmless.
+    fn log_append<'a>(
+        &'a self,
+        record: &'a [u8],
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<LogPosition, StoreError>>;
+
+    /// The records after position `after`, oldest first, a bounded number at a time.
+    ///
+    /// Waits up to `block` for the first one and returns an empty list if none came. It uses
+    /// a connection of its own, and takes longer than `block` only by the time that making
+    /// that connection may take. After a fault it waits before it dials again, so that
+    /// calling it in a loop does not spin.
+    fn log_read(
+        &self,
+        after: LogPosition,
+        block: Duration,
+    ) -> BoxFuture<'_, Result<Vec<(LogPosition, Bytes)>, StoreError>>;
+
+    /// What the log holds at the moment.
+    fn log_bounds(&self, deadline: Instant) -> BoxFuture<'_, Result<LogBounds, StoreError>>;
+
+    /// Says that a value read belongs to another key: the connection's replies may have
+    /// slipped, so it is replaced and what is under way on it is not trusted.
+    fn note_mismatch(&self);
+}
+
+/// A place in the log: milliseconds and a sequence number, as the server assigns them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogPosition {
+    ms: u64,
+    seq: u64,
+}
+
+impl LogPosition {
+    /// Before every record.
+    pub const ZERO: Self = Self { ms: 0, seq: 0 };
+
+    /// The position `seq` of those in millisecond `ms`.
+    #[must_use]
+    pub const fn new(ms: u64, seq: u64) -> Self {
+        Self { ms, seq }
+    }
+
+    /// Milliseconds since the Unix epoch by the server's clock.
+    #[must_use]
+    pub const fn ms(self) -> u64 {
+        self.ms
+    }
+
+    /// The number within its millisecond.
+    #[must_use]
+    pub const fn seq(self) -> u64 {
+        self.seq
+    }
+
+    /// Sixteen bytes, big endian, so that they sort as positions do.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        (((self.ms as u128) << 64) | self.seq as u128).to_be_bytes()
+    }
+
+    /// The position that [`LogPosition::to_bytes`] wrote.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        let both = u128::from_be_bytes(bytes);
+        Self {
+            ms: (both >> 64) as u64,
+            seq: both as u64,
+        }
+    }
+
+    /// Reads the text form, `ms-seq`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (ms, seq) = text.split_once('-')?;
+        Some(Self {
+            ms: ms.parse().ok()?,
+            seq: seq.parse().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for LogPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+/// What the log holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LogBounds {
+    /// There is no log: nothing was ever appended, or it is lost.
+    Missing,
+    /// There is a log, and all its records are gone.
+    Empty {
+        /// The last position that was ever given out.
+        last_generated: LogPosition,
+    },
+    /// There are records.
+    Held {
+        /// The oldest record retained.
+        first: LogPosition,
+        /// The newest record retained.
+        last: LogPosition,
+        /// The last position that was ever given out.
+        last_generated: LogPosition,
+        /// Whether older records than `first` were there once.
+        trimmed: Trimmed,
+    },
+}
+
+impl LogBounds {
+    /// The last position that was ever given out, [`LogPosition::ZERO`] without a log.
+    #[must_use]
+    pub const fn last_generated(&self) -> LogPosition {
+        match self {
+            Self::Missing => LogPosition::ZERO,
+            Self::Empty { last_generated } | Self::Held { last_generated, .. } => *last_generated,
+        }
+    }
+}
+
+/// Whether records are gone from the log's old end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Trimmed {
+    /// Every record ever appended is still there.
+    Nothing,
+    /// Some are gone, or the server cannot tell (before version 7).
+    Some,
+}
+
+/// What a store knows of itself, as of now, without asking the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// The state of the connection.
+    pub state: StoreState,
+    /// When that state began.
+    pub since: StdInstant,
+    /// Whether reads are let through.
+    pub read_breaker: BreakerState,
+    /// Whether writes are let through.
+    pub write_breaker: BreakerState,
+    /// How many connections were attempted so far, the log's own included.
+    pub dials: u64,
+    /// How often a value of another key was read.
+    pub mismatches: u64,
+    /// The last fault of the connection, in words and without secrets.
+    pub last_error: Option<String>,
+}
+
+/// The state of the connection to the shared store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StoreState {
+    /// Not dialled yet: the first operation will.
+    Idle,
+    /// The first connection is being made.
+    Connecting,
+    /// Connected and answering.
+    Ready,
+    /// Connected, and the server takes no writes.
+    ReadOnly,
+    /// The server is there and does not serve yet (`LOADING`, `MASTERDOWN`, `BUSY`).
+    Loading,
+    /// The server cannot be reached, or does not answer.
+    Unreachable,
+    /// The server refuses the credentials.
+    Refused,
+}
+
+impl StoreState {
+    /// A short, stable name for logs and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Connecting => "connecting",
+            Self::Ready => "ready",
+            Self::ReadOnly => "read-only",
+            Self::Loading => "loading",
+            Self::Unreachable => "unreachable",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Whether a kind of operation is let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BreakerState {
+    /// All operations are let through.
+    Closed,
+    /// None are, until the next probe.
+    Open,
+    /// One is under way to find out.
+    Probing,
+}
+
+impl BreakerState {
+    /// A short, stable name for logs and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::Probing => "probing",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LogPosition;
+
+    #[test]
+    fn positions_sort_as_their_bytes_do() {
+        let ordered = [
+            LogPosition::ZERO,
+            LogPosition::new(0, 1),
+            LogPosition::new(1, 0),
+            LogPosition::new(1, u64::MAX),
+            LogPosition::new(u64::MAX, 0),
+        ];
+        assert!(ordered.is_sorted());
+        assert!(ordered.map(LogPosition::to_bytes).is_sorted());
+        for position in ordered {
+            assert_eq!(LogPosition::from_bytes(position.to_bytes()), position);
+            assert_eq!(LogPosition::parse(&position.to_string()), Some(position));
+        }
+        assert_eq!(LogPosition::parse("1"), None);
+        assert_eq!(LogPosition::parse("a-1"), None);
+    }
+}

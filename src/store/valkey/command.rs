@@ -1,0 +1,334 @@
+//! The commands that are sent, and how their replies are read.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::{Cmd, ErrorKind, RedisError, Value};
+
+use crate::error::{ErrorCode, StoreError};
+use crate::store::{LogBounds, LogPosition, Trimmed};
+
+pub(super) fn get(key: &str) -> Cmd {
+    build(&[b"GET", key.as_bytes()])
+}
+
+/// `PX` takes whole milliseconds, and zero is an error.
+pub(super) fn set(key: &str, value: &[u8], ttl: Duration) -> Cmd {
+    let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+    let millis = millis.clamp(1, LONGEST_TTL_MS).to_string();
+    build(&[b"SET", key.as_bytes(), value, b"PX", millis.as_bytes()])
+}
+
+/// `UNLINK` frees large values outside the server's main thread.
+pub(super) fn unlink(keys: &[String]) -> Cmd {
+    let size = keys.iter().map(String::len).sum::<usize>() + 8;
+    let mut command = Cmd::with_capacity(keys.len() + 1, size);
+    command.arg(b"UNLINK");
+    for key in keys {
+        command.arg(key.as_bytes());
+    }
+    command
+}
+
+/// The server repeats `nonce`, so a reply that belongs to another command is noticed.
+pub(super) fn ping(nonce: u64) -> Cmd {
+    build(&[b"PING", nonce.to_string().as_bytes()])
+}
+
+/// `MAXLEN ~` trims whole nodes of the stream only, which costs next to nothing.
+pub(super) fn log_append(log: &str, max_records: u64, record: &[u8]) -> Cmd {
+    let max_records = max_records.to_string();
+    build(&[
+        b"XADD",
+        log.as_bytes(),
+        b"MAXLEN",
+        b"~",
+        max_records.as_bytes(),
+        b"*",
+        FIELD,
+        record,
+    ])
+}
+
+/// `BLOCK 0` would wait for ever.
+pub(super) fn log_read(log: &str, after: LogPosition, block: Duration) -> Cmd {
+    let millis = u64::try_from(block.as_millis()).unwrap_or(u64::MAX);
+    build(&[
+        b"XREAD",
+        b"COUNT",
+        RECORDS_A_READ,
+        b"BLOCK",
+        millis.max(1).to_string().as_bytes(),
+        b"STREAMS",
+        log.as_bytes(),
+        after.to_string().as_bytes(),
+    ])
+}
+
+pub(super) fn log_bounds(log: &str) -> Cmd {
+    build(&[b"XINFO", b"STREAM", log.as_bytes()])
+}
+
+pub(super) fn value(reply: Value) -> Result<Option<Bytes>, StoreError> {
+    match reply {
+        Value::Nil => Ok(None),
+        Value::BulkString(bytes) => Ok(Some(Bytes::from(bytes))),
+        _ => Err(StoreError::Protocol),
+    }
+}
+
+pub(super) fn okay(reply: &Value) -> Result<(), StoreError> {
+    match reply {
+        Value::Okay => Ok(()),
+        _ => Err(StoreError::Protocol),
+    }
+}
+
+pub(super) fn count(reply: &Value) -> Result<u64, StoreError> {
+    match reply {
+        Value::Int(count) => u64::try_from(*count).map_err(|_negative| StoreError::Protocol),
+        _ => Err(StoreError::Protocol),
+    }
+}
+
+pub(super) fn pong(reply: &Value, nonce: u64) -> Result<(), StoreError> {
+    match text(reply) {
+        Some(text) if text == nonce.to_string() => Ok(()),
+        _ => Err(StoreError::Protocol),
+    }
+}
+
+pub(super) fn position(reply: &Value) -> Result<LogPosition, StoreError> {
+    text(reply)
+        .and_then(LogPosition::parse)
+        .ok_or(StoreError::Protocol)
+}
+
+/// A map of one stream to its records, each an identifier and a list of fields and values.
+pub(super) fn records(reply: Value) -> Result<Vec<(LogPosition, Bytes)>, StoreError> {
+    let streams = match reply {
+        Value::Nil => return Ok(Vec::new()),
+        Value::Map(streams) => streams,
+        _ => return Err(StoreError::Protocol),
+    };
+    let mut records = Vec::new();
+    for (_log, list) in streams {
+        let Value::Array(list) = list else {
+            return Err(StoreError::Protocol);
+        };
+        records.reserve(list.len());
+        for item in list {
+            records.push(record(item)?);
+        }
+    }
+    Ok(records)
+}
+
+/// A record without our field was not written by us; it is empty rather than missing, so
+/// that the reader's position moves past it.
+fn record(item: Value) -> Result<(LogPosition, Bytes), StoreError> {
+    let Value::Array(parts) = item else {
+        return Err(StoreError::Protocol);
+    };
+    let Ok([id, fields]) = <[Value; 2]>::try_from(parts) else {
+        return Err(StoreError::Protocol);
+    };
+    let id = position(&id)?;
+    let mut fields = match fields {
+        Value::Array(fields) => fields.into_iter(),
+        _ => return Err(StoreError::Protocol),
+    };
+    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        if let (Value::BulkString(name), Value::BulkString(value)) = (name, value)
+            && name == FIELD
+        {
+            return Ok((id, Bytes::from(value)));
+        }
+    }
+    Ok((id, Bytes::new()))
+}
+
+pub(super) fn bounds(reply: &Value) -> Result<LogBounds, StoreError> {
+    let Value::Map(facts) = reply else {
+        return Err(StoreError::Protocol);
+    };
+    let fact = |wanted: &str| {
+        facts
+            .iter()
+            .find_map(|(name, fact)| (text(name) == Some(wanted)).then_some(fact))
+    };
+    let entry = |name| match fact(name) {
+        Some(Value::Array(parts)) => parts.first().and_then(text).and_then(LogPosition::parse),
+        _ => None,
+    };
+    let number = |name| match fact(name) {
+        Some(Value::Int(number)) => Some(*number),
+        _ => None,
+    };
+    let last_generated = fact("last-generated-id")
+        .and_then(text)
+        .and_then(LogPosition::parse)
+        .ok_or(StoreError::Protocol)?;
+    let Some((first, last)) = entry("first-entry").zip(entry("last-entry")) else {
+        return Ok(LogBounds::Empty { last_generated });
+    };
+    let complete = number("entries-added").is_some() && number("entries-added") == number("length");
+    Ok(LogBounds::Held {
+        first,
+        last,
+        last_generated,
+        trimmed: match complete {
+            true => Trimmed::Nothing,
+            false => Trimmed::Some,
+        },
+    })
+}
+
+/// What a failed command says about the connection it was sent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// The connection is fine.
+    Keep,
+    /// Another connection may reach a server that is better off; keep this one until then.
+    Relieve,
+    /// As bad as no answer: enough of them in a row condemn the connection.
+    Strike,
+    /// The connection is of no more use.
+    Replace,
+}
+
+/// What an error means to the caller and to the connection.
+pub(super) fn classify(error: &RedisError) -> (StoreError, Remedy) {
+    match (error.kind(), error.code()) {
+        (_, Some(code)) => classify_code(code),
+        (ErrorKind::Io, _) => (StoreError::Unavailable, Remedy::Replace),
+        (ErrorKind::AuthenticationFailed, _) => (StoreError::Refused, Remedy::Replace),
+        _ => (StoreError::Protocol, Remedy::Replace),
+    }
+}
+
+fn classify_code(code: &str) -> (StoreError, Remedy) {
+    match code {
+        "NOAUTH" | "WRONGPASS" | "DENIED" => (StoreError::Refused, Remedy::Replace),
+        "NOPERM" => (StoreError::Refused, Remedy::Keep),
+        "READONLY" => (StoreError::ReadOnly, Remedy::Relieve),
+        "OOM" => (StoreError::Full, Remedy::Keep),
+        "LOADING" | "MASTERDOWN" => (server(code), Remedy::Replace),
+        "BUSY" => (server(code), Remedy::Strike),
+        _ => (server(code), Remedy::Keep),
+    }
+}
+
+fn server(code: &str) -> StoreError {
+    StoreError::Server(ErrorCode::new(code))
+}
+
+/// An error of the connection in words. The text of a server's error is left out: it may
+/// repeat the arguments of the command, and the first command carries the password.
+pub(super) fn describe(error: &RedisError) -> String {
+    match (error.kind(), error.code()) {
+        (ErrorKind::RESP3NotSupported, _) => {
+            "the server does not speak RESP3, which takes Redis 6 or Valkey".to_owned()
+        }
+        (_, Some(code)) => format!("the server answered {}", ErrorCode::new(code)),
+        (ErrorKind::Io, _) => error.to_string(),
+        _ => error.category().to_owned(),
+    }
+}
+
+fn build(parts: &[&[u8]]) -> Cmd {
+    let size = parts.iter().map(|part| part.len()).sum();
+    let mut command = Cmd::with_capacity(parts.len(), size);
+    for part in parts {
+        command.arg(*part);
+    }
+    command
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// The one field of a record.
+const FIELD: &[u8] = b"r";
+
+/// A few hundred kilobytes at most, so that a long log does not come as one reply.
+const RECORDS_A_READ: &[u8] = b"1000";
+
+/// About 100 years; the server refuses times beyond what its clock can tell.
+const LONGEST_TTL_MS: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulk(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn a_time_to_live_is_never_zero() {
+        let packed = |ttl| String::from_utf8(set("k", b"v", ttl).get_packed_command()).unwrap();
+        assert!(packed(Duration::ZERO).ends_with("PX\r\n$1\r\n1\r\n"));
+        assert!(packed(Duration::from_millis(1500)).ends_with("PX\r\n$4\r\n1500\r\n"));
+        assert!(packed(Duration::MAX).ends_with("3153600000000\r\n"));
+    }
+
+    #[test]
+    fn replies_of_another_kind_are_a_breach_of_protocol() {
+        assert_eq!(value(Value::Okay), Err(StoreError::Protocol));
+        assert_eq!(okay(&bulk("OK")), Err(StoreError::Protocol));
+        assert_eq!(count(&Value::Int(-1)), Err(StoreError::Protocol));
+        assert_eq!(pong(&bulk("2"), 1), Err(StoreError::Protocol));
+        assert_eq!(position(&bulk("x")), Err(StoreError::Protocol));
+        assert_eq!(records(Value::Int(1)), Err(StoreError::Protocol));
+        assert_eq!(bounds(&Value::Nil), Err(StoreError::Protocol));
+    }
+
+    #[test]
+    fn a_foreign_record_is_empty_and_keeps_its_place() {
+        let item = |fields| Value::Array(vec![bulk("5-1"), Value::Array(fields)]);
+        let read = |item| records(Value::Map(vec![(bulk("log"), Value::Array(vec![item]))]));
+        let at = LogPosition::new(5, 1);
+        assert_eq!(
+            read(item(vec![bulk("r"), bulk("x")])),
+            Ok(vec![(at, Bytes::from("x"))])
+        );
+        assert_eq!(
+            read(item(vec![bulk("q"), bulk("x")])),
+            Ok(vec![(at, Bytes::new())])
+        );
+        assert_eq!(read(bulk("5-1")), Err(StoreError::Protocol));
+    }
+
+    #[test]
+    fn error_codes_have_their_remedies() {
+        let classified = |code: &str| classify(&redis::make_extension_error(code.to_owned(), None));
+        for (code, error, remedy) in [
+            ("WRONGPASS", StoreError::Refused, Remedy::Replace),
+            ("NOAUTH", StoreError::Refused, Remedy::Replace),
+            ("NOPERM", StoreError::Refused, Remedy::Keep),
+            ("READONLY", StoreError::ReadOnly, Remedy::Relieve),
+            ("OOM", StoreError::Full, Remedy::Keep),
+            ("LOADING", server("LOADING"), Remedy::Replace),
+            ("MASTERDOWN", server("MASTERDOWN"), Remedy::Replace),
+            ("BUSY", server("BUSY"), Remedy::Strike),
+            ("WRONGTYPE", server("WRONGTYPE"), Remedy::Keep),
+        ] {
+            assert_eq!(classified(code), (error, remedy), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_description_leaves_out_what_the_server_echoes() {
+        let error = redis::make_extension_error(
+            "ERR".to_owned(),
+            Some("unknown command 'HELLO' with args '3' 'AUTH' 'default' 'hunter2'".to_owned()),
+        );
+        assert_eq!(describe(&error), "the server answered ERR");
+    }
+}

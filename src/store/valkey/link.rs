@@ -1,0 +1,261 @@
+//! One connection to the server, and what is known of its trustworthiness.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::aio::{MultiplexedConnection, SendError};
+use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
+use redis::{AsyncConnectionConfig, Client, Cmd, PushInfo, PushKind, RedisError, Value};
+use tokio::time::{Instant, timeout_at};
+
+use super::command;
+use crate::error::StoreError;
+use crate::store::StoreState;
+
+/// One connection. Commands of all tasks are pipelined on it.
+pub(super) struct Link {
+    id: LinkId,
+    connection: MultiplexedConnection,
+    vitals: Arc<Vitals>,
+}
+
+/// Connections in the order in which they were dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkId(pub(super) u64);
+
+/// What came of a command.
+pub(super) enum Reply {
+    /// An answer that can be trusted to be one to this command, as far as anyone knows.
+    Value(Value),
+    /// The server or the connection failed.
+    Error(RedisError),
+    /// No answer by the deadline.
+    Late,
+    /// An answer, on a connection that was given up meanwhile.
+    Distrusted,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) state: StoreState,
+    pub(super) words: String,
+}
+
+/// Hears what becomes of the task that drives a connection.
+pub(super) trait Watcher: Send + Sync + 'static {
+    /// The connection broke, seen by the task that drives it.
+    fn broke(&self, id: LinkId);
+    /// That task is gone: after [`Watcher::broke`], or with its runtime.
+    fn ended(&self, id: LinkId);
+}
+
+impl Link {
+    /// Connects, logs in, and asks for one answer.
+    ///
+    /// The answer matters: a server that is loading its data, or cut off from its primary,
+    /// takes connections long before it takes commands.
+    pub(super) async fn dial<W: Watcher>(
+        client: &Client,
+        id: LinkId,
+        pipeline: usize,
+        watcher: W,
+    ) -> Result<Self, Fault> {
+        let vitals = Arc::new(Vitals::default());
+        let pulse = Pulse {
+            id,
+            watcher,
+            vitals: Arc::clone(&vitals),
+        };
+        let config = AsyncConnectionConfig::new()
+            // Every wait has a deadline of its own, given by the caller.
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(pipeline)
+            .set_push_sender(move |push: PushInfo| pulse.beat(&push));
+        let mut connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(|error| Fault::from_redis(&error))?;
+        // Only the connection itself may hold the pulse, or it would outlive the driver.
+        drop(config);
+        let nonce = fastrand::u64(..);
+        let reply = connection.send_packed_command(&command::ping(nonce)).await;
+        reply
+            .and_then(Value::extract_error)
+            .map_err(|error| Fault::from_redis(&error))
+            .and_then(|reply| command::pong(&reply, nonce).map_err(|error| Fault::from(&error)))?;
+        Ok(Self {
+            id,
+            connection,
+            vitals,
+        })
+    }
+
+    pub(super) fn id(&self) -> LinkId {
+        self.id
+    }
+
+    pub(super) fn connection(&self) -> MultiplexedConnection {
+        self.connection.clone()
+    }
+
+    pub(super) async fn send(&self, command: &Cmd, deadline: Instant) -> Reply {
+        let mut connection = self.connection.clone();
+        let reply = timeout_at(deadline, connection.send_packed_command(command)).await;
+        match reply.map(|reply| reply.and_then(Value::extract_error)) {
+            Err(_late) => Reply::Late,
+            Ok(Err(error)) => Reply::Error(error),
+            Ok(Ok(_)) if self.vitals.condemned.load(Ordering::Acquire) => Reply::Distrusted,
+            Ok(Ok(value)) => {
+                self.vitals.clear();
+                Reply::Value(value)
+            }
+        }
+    }
+
+    /// No reply on this connection is believed from now on.
+    pub(super) fn condemn(&self) {
+        self.vitals.condemned.store(true, Ordering::Release);
+    }
+
+    /// Whether the task that drives the connection is gone.
+    pub(super) fn is_over(&self) -> bool {
+        self.vitals.over.load(Ordering::Acquire)
+    }
+
+    /// Counts a command sent at `sent` that went unanswered, and returns how many there were
+    /// in a row.
+    ///
+    /// Commands under way together count once: a server that pauses for a moment with a
+    /// hundred commands in its queue has been silent once, not a hundred times.
+    pub(super) fn strike(&self, sent: Instant, now: Instant) -> u32 {
+        let mut strikes = self.vitals.strikes();
+        if strikes.latest.is_none_or(|latest| sent >= latest) {
+            strikes.in_a_row = strikes.in_a_row.saturating_add(1);
+            strikes.latest = Some(now);
+            self.vitals.struck.store(true, Ordering::Relaxed);
+        }
+        strikes.in_a_row
+    }
+}
+
+impl Fault {
+    fn from_redis(error: &RedisError) -> Self {
+        let (kind, _remedy) = command::classify(error);
+        Self {
+            words: command::describe(error),
+            ..Self::from(&kind)
+        }
+    }
+
+    pub(super) fn unreachable(words: &str) -> Self {
+        Self {
+            state: StoreState::Unreachable,
+            words: words.to_owned(),
+        }
+    }
+}
+
+impl From<&StoreError> for Fault {
+    fn from(error: &StoreError) -> Self {
+        let state = match error {
+            StoreError::Refused => StoreState::Refused,
+            StoreError::Server(code)
+                if matches!(code.as_str(), "LOADING" | "MASTERDOWN" | "BUSY") =>
+            {
+                StoreState::Loading
+            }
+            _ => StoreState::Unreachable,
+        };
+        Self {
+            state,
+            words: error.to_string(),
+        }
+    }
+}
+
+/// The socket's options: the library's defaults leave Nagle's algorithm on and a silent
+/// peer undetected.
+pub(super) fn tcp_settings() -> TcpSettings {
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_TIME)
+        .with_interval(KEEPALIVE_INTERVAL);
+    let settings = TcpSettings::default()
+        .set_nodelay(true)
+        .set_keepalive(keepalive);
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    let settings = settings.set_user_timeout(USER_TIMEOUT);
+    settings
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct Vitals {
+    condemned: AtomicBool,
+    over: AtomicBool,
+    /// Spares the lock below on every answer but the first after a strike.
+    struck: AtomicBool,
+    strikes: Mutex<Strikes>,
+}
+
+#[derive(Default)]
+struct Strikes {
+    in_a_row: u32,
+    latest: Option<Instant>,
+}
+
+impl Vitals {
+    fn strikes(&self) -> std::sync::MutexGuard<'_, Strikes> {
+        self.strikes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn clear(&self) {
+        if self.struck.swap(false, Ordering::Relaxed) {
+            self.strikes().in_a_row = 0;
+        }
+    }
+}
+
+/// Owned by the task that drives the connection, so that its end is noticed however it
+/// comes: a closed socket is reported, a runtime that shuts down just drops the task.
+struct Pulse<W: Watcher> {
+    id: LinkId,
+    watcher: W,
+    vitals: Arc<Vitals>,
+}
+
+impl<W: Watcher> Pulse<W> {
+    fn beat(&self, push: &PushInfo) -> Result<(), SendError> {
+        if push.kind == PushKind::Disconnection {
+            self.vitals.over.store(true, Ordering::Release);
+            self.watcher.broke(self.id);
+        }
+        Ok(())
+    }
+}
+
+impl<W: Watcher> Drop for Pulse<W> {
+    fn drop(&mut self) {
+        self.vitals.over.store(true, Ordering::Release);
+        self.watcher.ended(self.id);
+    }
+}
+
+/// How long a connection may be idle before the kernel asks whether the peer is there.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(15);
+
+/// How long the kernel waits between such questions.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long data sent may stay unacknowledged before the kernel gives the connection up.
+#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+const USER_TIMEOUT: Duration = Duration::from_secs(5);

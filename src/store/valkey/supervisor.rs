@@ -1,0 +1,571 @@
+//! Keeps one good connection to the server.
+//!
+//! ```text
+//!          first operation                    first dial done
+//!   Idle ──────────────────▶ Dialling ─────────────────────────▶ Linked
+//!    ▲    its runtime ended    │  ▲ │  failed: again, a second later │
+//!    └─────────────────────────┘  │ └──┐                            │
+//!    ▲                            └────┘    broken, silent, or      │
+//!    │                            ▲         replies crossed         │
+//!    │                            └─────────────────────────────────┤
+//!    └────────── the runtime that drove the connection ended ───────┘
+//! ```
+//!
+//! Operations wait for the first dial only; after that, no connection means an error at
+//! once. Dials are a second apart and jittered. The pause does not grow: a dial a second
+//! costs a server nothing, and a longer pause would delay recovery by as much.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use redis::{Client, Cmd, Value};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::ValkeySettings;
+use super::breaker::Breaker;
+use super::command::{self, Remedy};
+use super::link::{self, Fault, Link, LinkId, Reply, Watcher};
+use crate::error::StoreError;
+use crate::store::{Health, StoreState};
+use crate::task::{self, Spawned};
+
+/// Owns the connection, its replacement, and all that is known of the server.
+pub(super) struct Supervisor {
+    pub(super) settings: ValkeySettings,
+    pub(super) reads: Breaker,
+    pub(super) writes: Breaker,
+    client: Option<Client>,
+    state: Mutex<State>,
+    changed: Notify,
+    read_only: AtomicBool,
+    dials: AtomicU64,
+    mismatches: AtomicU64,
+}
+
+impl Supervisor {
+    pub(super) fn new(settings: ValkeySettings) -> Arc<Self> {
+        let client = settings
+            .url
+            .connection_info()
+            .and_then(|info| Client::open(info.set_tcp_settings(link::tcp_settings())))
+            .ok();
+        let breaker = || Breaker::new(settings.failures_until_open, settings.probe_interval);
+        let now = Instant::now();
+        Arc::new(Self {
+            reads: breaker(),
+            writes: breaker(),
+            settings,
+            client,
+            state: Mutex::new(State {
+                phase: Phase::Idle,
+                report: StoreState::Idle,
+                since: now,
+                last_error: None,
+                next_dial: now,
+                dialogues: 0,
+            }),
+            changed: Notify::new(),
+            read_only: AtomicBool::new(false),
+            dials: AtomicU64::new(0),
+            mismatches: AtomicU64::new(0),
+        })
+    }
+
+    /// Sends `command` and reads its reply, by `deadline`.
+    pub(super) async fn execute<T>(
+        self: &Arc<Self>,
+        command: &Cmd,
+        deadline: Instant,
+        read: impl FnOnce(Value) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let link = self.link(deadline).await?;
+        let sent = Instant::now();
+        match link.send(command, deadline).await {
+            Reply::Value(value) => {
+                read(value).inspect_err(|error| self.lose(link.id(), Fault::from(error)))
+            }
+            Reply::Error(error) => {
+                let (error, remedy) = command::classify(&error);
+                self.apply(remedy, &error, &link, sent);
+                Err(error)
+            }
+            Reply::Late => {
+                self.note_silence(&link, sent);
+                Err(StoreError::TimedOut)
+            }
+            Reply::Distrusted => Err(StoreError::Unavailable),
+        }
+    }
+
+    /// The connection in use. Waits for the very first, and never for a later one.
+    async fn link(self: &Arc<Self>, deadline: Instant) -> Result<Arc<Link>, StoreError> {
+        if let Look::Linked(link) = self.look() {
+            return Ok(link);
+        }
+        if Handle::try_current().is_err() {
+            return Err(StoreError::Unavailable);
+        }
+        let mut changed = pin!(self.changed.notified());
+        changed.as_mut().enable();
+        match self.look_or_dial() {
+            Look::Linked(link) => return Ok(link),
+            Look::Down(error) => return Err(error),
+            Look::Soon => {}
+        }
+        timeout_at(deadline, changed)
+            .await
+            .map_err(|_late| StoreError::TimedOut)?;
+        match self.look() {
+            Look::Linked(link) => Ok(link),
+            Look::Down(error) => Err(error),
+            Look::Soon => Err(StoreError::Unavailable),
+        }
+    }
+
+    /// The connection in use, if there is one.
+    pub(super) fn current(&self) -> Option<Arc<Link>> {
+        match self.look() {
+            Look::Linked(link) => Some(link),
+            Look::Soon | Look::Down(_) => None,
+        }
+    }
+
+    pub(super) fn health(&self) -> Health {
+        let state = self.state();
+        Health {
+            state: state.report,
+            since: state.since.into_std(),
+            read_breaker: self.reads.state(),
+            write_breaker: self.writes.state(),
+            dials: self.dials.load(Ordering::Relaxed),
+            mismatches: self.mismatches.load(Ordering::Relaxed),
+            last_error: state.last_error.clone(),
+        }
+    }
+
+    /// A value of another key was read: replies may have slipped by one.
+    pub(super) fn note_mismatch(self: &Arc<Self>) {
+        self.mismatches.fetch_add(1, Ordering::Relaxed);
+        if let Some(link) = self.current() {
+            self.lose(
+                link.id(),
+                Fault::unreachable("a value of another key was read"),
+            );
+        }
+    }
+
+    /// A write succeeded, so the server takes writes.
+    pub(super) fn note_writable(&self) {
+        if self.read_only.swap(false, Ordering::Relaxed) {
+            let mut state = self.state();
+            if state.report == StoreState::ReadOnly {
+                self.report(&mut state, StoreState::Ready, None);
+            }
+        }
+    }
+
+    /// Connects once, within the time that a connection may take.
+    pub(super) async fn make_link(self: &Arc<Self>) -> Result<Arc<Link>, Fault> {
+        let id = LinkId(self.dials.fetch_add(1, Ordering::Relaxed));
+        let Some(client) = &self.client else {
+            return Err(Fault::unreachable("the address is not supported"));
+        };
+        let pipeline = self.settings.max_in_flight.max(1);
+        let dial = Link::dial(client, id, pipeline, WeakSupervisor(Arc::downgrade(self)));
+        // Boxed because it is large, and rare.
+        match timeout(self.settings.connect_timeout, Box::pin(dial)).await {
+            Ok(link) => link.map(Arc::new),
+            Err(_late) => Err(Fault::unreachable("no connection in time")),
+        }
+    }
+
+    fn apply(self: &Arc<Self>, remedy: Remedy, error: &StoreError, link: &Link, sent: Instant) {
+        match remedy {
+            Remedy::Keep => {}
+            Remedy::Relieve => self.relieve(link.id()),
+            Remedy::Strike => self.strike(link, sent, Fault::from(error)),
+            Remedy::Replace => self.lose(link.id(), Fault::from(error)),
+        }
+    }
+
+    /// A deadline that was nearly over when the command was sent says nothing about the
+    /// server.
+    fn note_silence(self: &Arc<Self>, link: &Link, sent: Instant) {
+        if sent.elapsed() * 2 >= self.settings.operation_timeout {
+            self.strike(link, sent, Fault::from(&StoreError::TimedOut));
+        }
+    }
+
+    fn strike(self: &Arc<Self>, link: &Link, sent: Instant, fault: Fault) {
+        if link.strike(sent, Instant::now()) >= self.settings.timeouts_until_replaced {
+            self.lose(link.id(), fault);
+        }
+    }
+
+    /// Gives the connection `id` up, if it is still the one in use, and dials another.
+    fn lose(self: &Arc<Self>, id: LinkId, fault: Fault) {
+        let (lost, attempt) = {
+            let mut state = self.state();
+            if !state.is_linked_by(id) {
+                return;
+            }
+            let lost = std::mem::replace(&mut state.phase, Phase::Idle);
+            if let Phase::Linked { link, .. } = &lost {
+                link.condemn();
+            }
+            let attempt = self.begin(&mut state, Hope::None);
+            self.report(&mut state, fault.state, Some(fault.words));
+            (lost, attempt)
+        };
+        // Not under the lock: what hangs on a connection is dropped with it.
+        drop(lost);
+        self.start(attempt, Persistence::UntilLinked);
+    }
+
+    /// Dials another connection while this one goes on serving reads: after a failover the
+    /// same name may lead to a server that takes writes.
+    fn relieve(self: &Arc<Self>, id: LinkId) {
+        let attempt = {
+            let mut state = self.state();
+            self.read_only.store(true, Ordering::Relaxed);
+            if state.is_linked_by(id) {
+                let words = StoreError::ReadOnly.to_string();
+                self.report(&mut state, StoreState::ReadOnly, Some(words));
+            }
+            let number = state.dialogues.wrapping_add(1);
+            match &mut state.phase {
+                Phase::Linked { link, relief } if link.id() == id && relief.is_none() => {
+                    *relief = Some(number);
+                }
+                _ => return,
+            }
+            state.dialogues = number;
+            self.attempt(number)
+        };
+        self.start(attempt, Persistence::Once);
+    }
+
+    fn look(&self) -> Look {
+        let state = self.state();
+        match &state.phase {
+            Phase::Linked { link, .. } => Look::Linked(Arc::clone(link)),
+            Phase::Idle
+            | Phase::Dialling {
+                hope: Hope::First, ..
+            } => Look::Soon,
+            Phase::Dialling { .. } => Look::Down(match state.report {
+                StoreState::Refused => StoreError::Refused,
+                _ => StoreError::Unavailable,
+            }),
+        }
+    }
+
+    /// Starts to dial if nobody does, or if who does has been stuck for too long: its
+    /// runtime may still exist and yet not run.
+    fn look_or_dial(self: &Arc<Self>) -> Look {
+        let now = Instant::now();
+        let attempt = {
+            let mut state = self.state();
+            match &state.phase {
+                Phase::Idle => {
+                    if state.report == StoreState::Idle {
+                        self.report(&mut state, StoreState::Connecting, None);
+                    }
+                    let hope = match state.next_dial <= now {
+                        true => Hope::First,
+                        false => Hope::None,
+                    };
+                    Some(self.begin(&mut state, hope))
+                }
+                Phase::Dialling { done_by, .. } if *done_by < now => {
+                    Some(self.begin(&mut state, Hope::None))
+                }
+                Phase::Dialling { .. } | Phase::Linked { .. } => None,
+            }
+        };
+        if let Some(attempt) = attempt {
+            self.start(attempt, Persistence::UntilLinked);
+        }
+        self.look()
+    }
+
+    fn begin(self: &Arc<Self>, state: &mut State, hope: Hope) -> Attempt {
+        state.dialogues = state.dialogues.wrapping_add(1);
+        state.phase = Phase::Dialling {
+            number: state.dialogues,
+            hope,
+            done_by: self.done_by(state.next_dial),
+        };
+        self.attempt(state.dialogues)
+    }
+
+    fn attempt(self: &Arc<Self>, number: u64) -> Attempt {
+        Attempt {
+            supervisor: Arc::downgrade(self),
+            number,
+        }
+    }
+
+    fn done_by(&self, next_dial: Instant) -> Instant {
+        next_dial.max(Instant::now()) + self.settings.connect_timeout + STUCK_AFTER
+    }
+
+    /// Never under the lock: without a runtime the attempt is dropped here and now.
+    fn start(self: &Arc<Self>, attempt: Attempt, persistence: Persistence) {
+        match task::spawn(attempt.run(persistence)) {
+            Spawned::Started | Spawned::Dropped => {}
+        }
+    }
+
+    /// When `attempt` may dial, if it is still wanted.
+    fn reserve_dial(&self, attempt: &Attempt) -> Option<Instant> {
+        let mut state = self.state();
+        if !state.is_dialled_by(attempt.number) {
+            return None;
+        }
+        let start = state.next_dial.max(Instant::now());
+        state.next_dial = start + dial_gap();
+        if let Phase::Dialling { done_by, .. } = &mut state.phase {
+            *done_by = self.done_by(start);
+        }
+        Some(start)
+    }
+
+    fn linked(&self, attempt: &Attempt, link: Arc<Link>) -> Result<(), Fault> {
+        let replaced = {
+            let mut state = self.state();
+            if link.is_over() {
+                return Err(Fault::unreachable("the connection was closed"));
+            }
+            if !state.is_dialled_by(attempt.number) {
+                return Ok(());
+            }
+            let relief = matches!(state.phase, Phase::Linked { .. });
+            if !relief {
+                self.read_only.store(false, Ordering::Relaxed);
+                self.report(&mut state, StoreState::Ready, None);
+            }
+            std::mem::replace(&mut state.phase, Phase::Linked { link, relief: None })
+        };
+        drop(replaced);
+        let now = Instant::now();
+        self.reads.probe_now(now);
+        self.writes.probe_now(now);
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    fn dial_failed(&self, attempt: &Attempt, fault: Fault) {
+        let mut state = self.state();
+        if !state.is_dialled_by(attempt.number) {
+            return;
+        }
+        match &mut state.phase {
+            // The connection in use is as good as it was.
+            Phase::Linked { .. } => state.last_error = Some(fault.words),
+            Phase::Idle => {}
+            Phase::Dialling { hope, .. } => {
+                *hope = Hope::None;
+                self.report(&mut state, fault.state, Some(fault.words));
+            }
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    fn abandoned(&self, number: u64) {
+        let mut state = self.state();
+        match &mut state.phase {
+            Phase::Dialling {
+                number: current, ..
+            } if *current == number => {
+                state.phase = Phase::Idle;
+            }
+            Phase::Linked { relief, .. } if *relief == Some(number) => *relief = None,
+            _ => return,
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// The runtime that drove the connection ended: nothing is wrong with the server, so
+    /// the next operation may dial at once, and wait for it.
+    fn orphaned(&self, id: LinkId) {
+        let orphan = {
+            let mut state = self.state();
+            if !state.is_linked_by(id) {
+                return;
+            }
+            state.next_dial = Instant::now();
+            std::mem::replace(&mut state.phase, Phase::Idle)
+        };
+        drop(orphan);
+    }
+
+    /// One line for each change of state, and none for what repeats.
+    fn report(&self, state: &mut State, new: StoreState, error: Option<String>) {
+        if let Some(error) = error {
+            state.last_error = Some(error);
+        }
+        let old = std::mem::replace(&mut state.report, new);
+        if old == new {
+            return;
+        }
+        state.since = Instant::now();
+        let url = &self.settings.url;
+        match new {
+            StoreState::Ready => {
+                tracing::info!(store = %url, was = old.name(), "the shared store is connected");
+            }
+            StoreState::Idle | StoreState::Connecting => {
+                tracing::debug!(store = %url, "the shared store is being connected");
+            }
+            StoreState::ReadOnly
+            | StoreState::Loading
+            | StoreState::Unreachable
+            | StoreState::Refused => {
+                let error = state.last_error.as_deref().unwrap_or_default();
+                tracing::warn!(
+                    store = %url,
+                    state = new.name(),
+                    error,
+                    "the shared store is lost; answering without it"
+                );
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The pause between two dials. With a dial a second for each of the two connections, a
+/// server that is back is found within two seconds even if the last dial has to time out.
+pub(super) fn dial_gap() -> Duration {
+    Duration::from_millis(fastrand::u64(1000..1300))
+}
+
+struct State {
+    phase: Phase,
+    report: StoreState,
+    since: Instant,
+    last_error: Option<String>,
+    next_dial: Instant,
+    dialogues: u64,
+}
+
+impl State {
+    fn is_linked_by(&self, id: LinkId) -> bool {
+        matches!(&self.phase, Phase::Linked { link, .. } if link.id() == id)
+    }
+
+    fn is_dialled_by(&self, attempt: u64) -> bool {
+        match &self.phase {
+            Phase::Idle => false,
+            Phase::Dialling { number, .. } => *number == attempt,
+            Phase::Linked { relief, .. } => *relief == Some(attempt),
+        }
+    }
+}
+
+enum Phase {
+    /// Nobody dials.
+    Idle,
+    /// The attempt `number` dials.
+    Dialling {
+        number: u64,
+        hope: Hope,
+        /// By when it must have come to something, or it is taken to be stuck.
+        done_by: Instant,
+    },
+    Linked {
+        link: Arc<Link>,
+        /// The attempt that dials a replacement meanwhile.
+        relief: Option<u64>,
+    },
+}
+
+/// Whether an operation may wait for the dial that is under way.
+#[derive(Clone, Copy)]
+enum Hope {
+    First,
+    None,
+}
+
+enum Look {
+    Linked(Arc<Link>),
+    Soon,
+    Down(StoreError),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Persistence {
+    UntilLinked,
+    Once,
+}
+
+/// The background task that dials. Dropped unfinished, it leaves the field to the next.
+struct Attempt {
+    supervisor: Weak<Supervisor>,
+    number: u64,
+}
+
+impl Attempt {
+    /// Holds the supervisor only while it dials, so that dropping the store ends it.
+    async fn run(self, persistence: Persistence) {
+        loop {
+            let start = self
+                .supervisor
+                .upgrade()
+                .and_then(|supervisor| supervisor.reserve_dial(&self));
+            let Some(start) = start else { return };
+            sleep_until(start).await;
+            let Some(supervisor) = self.supervisor.upgrade() else {
+                return;
+            };
+            let linked = match supervisor.make_link().await {
+                Ok(link) => supervisor.linked(&self, link),
+                Err(fault) => Err(fault),
+            };
+            match linked {
+                Ok(()) => return,
+                Err(fault) => supervisor.dial_failed(&self, fault),
+            }
+            if persistence == Persistence::Once {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if let Some(supervisor) = self.supervisor.upgrade() {
+            supervisor.abandoned(self.number);
+        }
+    }
+}
+
+struct WeakSupervisor(Weak<Supervisor>);
+
+impl Watcher for WeakSupervisor {
+    fn broke(&self, id: LinkId) {
+        if let Some(supervisor) = self.0.upgrade() {
+            supervisor.lose(id, Fault::unreachable("the connection was closed"));
+        }
+    }
+
+    fn ended(&self, id: LinkId) {
+        if let Some(supervisor) = self.0.upgrade() {
+            supervisor.orphaned(id);
+        }
+    }
+}
+
+/// How much longer than a dial may take it takes to be given up as stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(2);

@@ -1,0 +1,96 @@
+//! Reads the log, on a connection of its own: a blocking read would hold up every command
+//! behind it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::command;
+use super::link::{Link, Reply};
+use super::supervisor::{Supervisor, dial_gap};
+use crate::error::StoreError;
+use crate::store::LogPosition;
+
+/// The log's own connection. One reader at a time.
+pub(super) struct Tail {
+    line: Mutex<Line>,
+}
+
+struct Line {
+    link: Option<Arc<Link>>,
+    next_dial: Instant,
+}
+
+impl Tail {
+    pub(super) fn new() -> Self {
+        Self {
+            line: Mutex::new(Line {
+                link: None,
+                next_dial: Instant::now(),
+            }),
+        }
+    }
+
+    pub(super) async fn read(
+        &self,
+        supervisor: &Arc<Supervisor>,
+        log: &str,
+        after: LogPosition,
+        block: Duration,
+    ) -> Result<Vec<(LogPosition, Bytes)>, StoreError> {
+        if Handle::try_current().is_err() {
+            return Err(StoreError::Unavailable);
+        }
+        let block = block.min(LONGEST_BLOCK);
+        let mut line = timeout(block, self.line.lock())
+            .await
+            .map_err(|_taken| StoreError::Busy)?;
+        // Taken out while it is in use: a read that is given up leaves the server blocked on
+        // this connection, so that it has to be closed.
+        let link = match line.link.take().filter(|link| !link.is_over()) {
+            Some(link) => link,
+            None => line.dial(supervisor, block).await?,
+        };
+        let grace = supervisor.settings.connect_timeout;
+        let command = command::log_read(log, after, block);
+        let records = match link.send(&command, Instant::now() + block + grace).await {
+            Reply::Value(value) => command::records(value)?,
+            Reply::Error(error) => return Err(command::classify(&error).0),
+            Reply::Late => return Err(StoreError::TimedOut),
+            Reply::Distrusted => return Err(StoreError::Unavailable),
+        };
+        line.link = Some(link);
+        Ok(records)
+    }
+}
+
+impl Line {
+    /// Not before its time, so that a reader in a loop does not dial in a loop.
+    async fn dial(
+        &mut self,
+        supervisor: &Arc<Supervisor>,
+        block: Duration,
+    ) -> Result<Arc<Link>, StoreError> {
+        let now = Instant::now();
+        if self.next_dial > now + block {
+            sleep(block).await;
+            return Err(StoreError::Unavailable);
+        }
+        sleep_until(self.next_dial).await;
+        self.next_dial = Instant::now() + dial_gap();
+        supervisor
+            .make_link()
+            .await
+            .map_err(|fault| match fault.state {
+                crate::store::StoreState::Refused => StoreError::Refused,
+                _ => StoreError::Unavailable,
+            })
+    }
+}
+
+/// Far beyond any sensible wait, and within what instants can be added to.
+const LONGEST_BLOCK: Duration = Duration::from_secs(60 * 60);

@@ -100,6 +100,91 @@ impl fmt::Display for ErrorCode {
     }
 }
 
+/// A setting that is not allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    setting: &'static str,
+    value: String,
+    expected: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(
+        setting: &'static str,
+        value: impl Into<String>,
+        expected: impl Into<String>,
+    ) -> Self {
+        Self {
+            setting,
+            value: value.into(),
+            expected: expected.into(),
+        }
+    }
+
+    /// The setting's name, as in the builder, or the environment variable's.
+    #[must_use]
+    pub const fn setting(&self) -> &'static str {
+        self.setting
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            setting,
+            value,
+            expected,
+        } = self;
+        write!(f, "{setting} = {value}: expected {expected}")
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// A purge that did not happen.
+#[derive(Debug)]
+pub struct PurgeError(PurgeFailure);
+
+#[derive(Debug)]
+enum PurgeFailure {
+    InvalidUri,
+    NotAppended(StoreError),
+}
+
+impl PurgeError {
+    pub(crate) const fn invalid_uri() -> Self {
+        Self(PurgeFailure::InvalidUri)
+    }
+
+    pub(crate) const fn not_appended(error: StoreError) -> Self {
+        Self(PurgeFailure::NotAppended(error))
+    }
+
+    /// Whether the shared store could not take the purge: to be tried again.
+    #[must_use]
+    pub const fn is_store(&self) -> bool {
+        matches!(self.0, PurgeFailure::NotAppended(_))
+    }
+}
+
+impl fmt::Display for PurgeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            PurgeFailure::InvalidUri => "the URI to purge has an authority that is not a host",
+            PurgeFailure::NotAppended(_) => "the purge could not be appended to the shared log",
+        })
+    }
+}
+
+impl std::error::Error for PurgeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.0 {
+            PurgeFailure::InvalidUri => None,
+            PurgeFailure::NotAppended(error) => Some(error),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::ErrorCode;

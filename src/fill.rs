@@ -13,15 +13,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::body::BodyError;
 use crate::cache::Cache;
-use crate::entry::{Entry, Head};
-use crate::flight::Leader;
+use crate::entry::Entry;
+use crate::flight::{Leader, Offer, Uncacheable};
 use crate::key::Key;
 use crate::recording::{End, Reader, Recording};
 use crate::store::Stored;
@@ -34,9 +33,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) struct Landing {
     pub(crate) cache: Cache,
     pub(crate) base: Key,
-    /// What the response varies on.
-    pub(crate) fields: Vec<HeaderName>,
-    pub(crate) head: Arc<Head>,
+    pub(crate) offer: Arc<Offer>,
     /// `None` when nobody could wait for this response.
     pub(crate) leader: Option<Leader>,
 }
@@ -47,17 +44,19 @@ impl Landing {
         let Self {
             cache,
             base,
-            fields,
-            head,
+            offer,
             leader,
         } = self;
-        let entry = Arc::new(Entry { head, body });
+        let entry = Arc::new(Entry {
+            head: Arc::clone(&offer.head),
+            body,
+        });
         let now = cache.now();
         let stored = cache
             .tiers()
-            .store_response(&base, fields, Arc::clone(&entry), now);
+            .store_response(&base, &offer.fields, Arc::clone(&entry), now);
         if let Some(leader) = leader {
-            leader.land(Arc::clone(&entry));
+            leader.land(offer, entry.body.clone());
         }
         (entry, stored)
     }
@@ -66,7 +65,7 @@ impl Landing {
     fn give_up(self) {
         let now = self.cache.now();
         if let Some(leader) = self.leader {
-            leader.release_and_mark(now);
+            leader.release_and_mark(Uncacheable::ForAll, now);
         }
     }
 }
@@ -133,7 +132,7 @@ impl Plan {
     {
         let recording = Arc::new(Recording::new(self.declared));
         if let Some(leader) = &self.landing.leader {
-            leader.share(Arc::clone(&self.landing.head), Arc::clone(&recording));
+            leader.share(Arc::clone(&self.landing.offer), Arc::clone(&recording));
         }
         let (here, gone) = oneshot::channel();
         let hint = body.size_hint();

@@ -14,8 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::HeaderName;
+
 use crate::clock::Timestamp;
-use crate::entry::{Entry, Head};
+use crate::entry::Head;
 use crate::key::Key;
 use crate::recording::Recording;
 use crate::waiters::{Place, Waiters, wake};
@@ -25,8 +28,10 @@ use crate::waiters::{Place, Waiters, wake};
 pub(crate) struct Flights {
     limits: Limits,
     table: Mutex<HashMap<u128, Arc<Flight>>>,
-    /// Hit-for-miss: until when each key is known to be uncacheable.
-    marks: quick_cache::sync::Cache<u128, Timestamp>,
+    /// Hit-for-miss: until when each key is known to be uncacheable, and for whom.
+    marks: quick_cache::sync::Cache<(u128, Requester), Timestamp>,
+    /// Until when a failed fetch of a key that can be served stale is not tried again.
+    rests: quick_cache::sync::Cache<u128, Timestamp>,
 }
 
 /// Bounds on coalescing.
@@ -54,13 +59,29 @@ pub(crate) enum Stage {
     /// The handler has not answered yet.
     Waiting,
     /// The head is there, and the body is being recorded.
-    Shared(Arc<Head>, Arc<Recording>),
-    /// Complete, or updated by a 304.
-    Landed(Arc<Entry>),
+    Shared(Arc<Offer>, Arc<Recording>),
+    /// Complete, or updated by a 304, or the stale one that stands in for a failure.
+    Landed(Arc<Offer>, Bytes),
     /// Not to be shared: each on its own.
     Released,
     /// The leader is gone without a result.
     Failed,
+}
+
+/// A head that followers may be served with, each if it is of their own variant.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub(crate) head: Arc<Head>,
+    /// What the response varies on.
+    pub(crate) fields: Vec<HeaderName>,
+}
+
+/// On whose behalf a request is made, as far as sharing is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Requester {
+    Anonymous,
+    /// With `Authorization` or `Cookie`.
+    Credentialed,
 }
 
 #[derive(Debug)]
@@ -84,12 +105,19 @@ impl Flights {
             limits,
             table: Mutex::default(),
             marks: quick_cache::sync::Cache::new(limits.marks.max(1)),
+            rests: quick_cache::sync::Cache::new(limits.marks.max(1)),
         }
     }
 
     /// Joins the flight for `key`, or begins one.
-    pub(crate) fn board(self: &Arc<Self>, key: &Key, version: u64, now: Timestamp) -> Boarding {
-        if self.is_marked(key, now) {
+    pub(crate) fn board(
+        self: &Arc<Self>,
+        key: &Key,
+        requester: Requester,
+        version: u64,
+        now: Timestamp,
+    ) -> Boarding {
+        if self.is_marked(key, requester, now) {
             return Boarding::Alone;
         }
         let mut table = self.lock();
@@ -116,10 +144,24 @@ impl Flights {
         self.lock().contains_key(&key.hash())
     }
 
-    /// Remembers for a while that responses for `key` cannot be shared.
-    pub(crate) fn mark(&self, key: &Key, now: Timestamp) {
+    /// Remembers for a while that responses for `key` cannot be shared: with anyone, or when it
+    /// is someone with credentials who asks.
+    pub(crate) fn mark(&self, key: &Key, whom: Uncacheable, now: Timestamp) {
         let until = now.saturating_add(self.limits.mark_ttl);
-        self.marks.insert(key.hash(), until);
+        if whom == Uncacheable::ForAll {
+            self.marks.insert((key.hash(), Requester::Anonymous), until);
+        }
+        self.marks.insert((key.hash(), Requester::Credentialed), until);
+    }
+
+    /// Lets a key rest whose fetch failed, since it can be served stale meanwhile.
+    pub(crate) fn rest(&self, key: &Key, now: Timestamp) {
+        self.rests.insert(key.hash(), now.saturating_add(REST));
+    }
+
+    /// Whether the last fetch of a key failed a moment ago.
+    pub(crate) fn rests(&self, key: &Key, now: Timestamp) -> bool {
+        self.rests.get(&key.hash()).is_some_and(|until| now < until)
     }
 
     /// The flights under way.
@@ -127,8 +169,8 @@ impl Flights {
         self.lock().len()
     }
 
-    fn is_marked(&self, key: &Key, now: Timestamp) -> bool {
-        let until = self.marks.get(&key.hash());
+    fn is_marked(&self, key: &Key, requester: Requester, now: Timestamp) -> bool {
+        let until = self.marks.get(&(key.hash(), requester));
         until.is_some_and(|until| now < until)
     }
 
@@ -193,6 +235,14 @@ impl Flight {
     }
 }
 
+/// For whom a key's responses cannot be shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Uncacheable {
+    ForAll,
+    /// Only requests with credentials bring such responses about.
+    ForCredentialed,
+}
+
 /// The one who calls the handler. Dropped without a result, the flight has failed.
 #[derive(Debug)]
 pub(crate) struct Leader {
@@ -206,14 +256,14 @@ impl Leader {
     }
 
     /// Lets the followers have the recording while it grows. Later requests join still.
-    pub(crate) fn share(&self, head: Arc<Head>, recording: Arc<Recording>) {
-        self.flight.set(Stage::Shared(head, recording));
+    pub(crate) fn share(&self, offer: Arc<Offer>, recording: Arc<Recording>) {
+        self.flight.set(Stage::Shared(offer, recording));
     }
 
     /// Ends the flight with a complete entry, which must be stored already, so that no
     /// request falls between the flight and the entry.
-    pub(crate) fn land(self, entry: Arc<Entry>) {
-        self.flight.set(Stage::Landed(entry));
+    pub(crate) fn land(self, offer: Arc<Offer>, body: Bytes) {
+        self.flight.set(Stage::Landed(offer, body));
     }
 
     /// Ends the flight: every follower goes to the handler with its own request.
@@ -222,8 +272,8 @@ impl Leader {
     }
 
     /// Ends the flight, and marks its key so that no flight is begun for a while.
-    pub(crate) fn release_and_mark(self, now: Timestamp) {
-        self.flights.mark(&self.flight.key, now);
+    pub(crate) fn release_and_mark(self, whom: Uncacheable, now: Timestamp) {
+        self.flights.mark(&self.flight.key, whom, now);
         self.release();
     }
 }
@@ -268,3 +318,6 @@ impl Drop for Follower {
         self.flight.lock().followers -= 1;
     }
 }
+
+/// How long a key rests after a failed fetch.
+const REST: Duration = Duration::from_secs(2);

@@ -1,6 +1,6 @@
 //! `Cache-Status` (RFC 9211), and the outcome names that logs and metrics share with it.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 /// The name of the field.
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -81,6 +81,38 @@ impl Outcome {
             collapsed: false,
             detail,
         }
+    }
+
+    /// With the status of the handler's response.
+    pub(crate) fn with_status(mut self, of: StatusCode) -> Self {
+        if let Self::Forward { status, .. } = &mut self {
+            *status = Some(of.as_u16());
+        }
+        self
+    }
+
+    /// Stored on the way.
+    pub(crate) fn and_stored(mut self) -> Self {
+        if let Self::Forward { stored, .. } = &mut self {
+            *stored = true;
+        }
+        self
+    }
+
+    /// Answered by the response to another's request.
+    pub(crate) fn collapsed(mut self) -> Self {
+        if let Self::Forward { collapsed, .. } = &mut self {
+            *collapsed = true;
+        }
+        self
+    }
+
+    /// Not stored, and why.
+    pub(crate) fn because(mut self, reason: &'static str) -> Self {
+        if let Self::Forward { detail, .. } = &mut self {
+            *detail = Some(reason);
+        }
+        self
     }
 
     /// Appends this cache's member to the list that caches nearer the origin have begun.

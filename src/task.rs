@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 /// Whether a background task was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,4 +31,17 @@ pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Spawne
             Spawned::Dropped
         }
     }
+}
+
+/// As [`spawn`], for a task whose result someone waits for. `None` without a runtime.
+pub(crate) fn spawn_joinable<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> Option<JoinHandle<T>> {
+    let runtime = Handle::try_current().ok()?;
+    Some(runtime.spawn(future))
+}
+
+/// Whether tasks can be started here.
+pub(crate) fn is_possible() -> bool {
+    Handle::try_current().is_ok()
 }

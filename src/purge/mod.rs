@@ -13,9 +13,9 @@ use std::fmt;
 
 use http::Uri;
 
-pub(crate) use log::Log;
+pub(crate) use log::{Forget, Log};
 pub(crate) use selector::Selector;
-pub(crate) use view::{Validity, View};
+pub(crate) use view::{Claim, Validity, View};
 
 use crate::error::PurgeError;
 use crate::key::{Scheme, Target};

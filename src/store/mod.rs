@@ -14,8 +14,12 @@ use tokio::time::Instant;
 
 use crate::error::StoreError;
 
+mod memory;
+mod tiers;
 pub(crate) mod valkey;
 
+pub(crate) use memory::Memory;
+pub(crate) use tiers::{Lookup, Shared, Stored, Tiers};
 pub use valkey::{StoreUrl, UrlError, ValkeySettings, ValkeyStore};
 
 /// A boxed future, so that [`SharedStore`] can be a trait object.

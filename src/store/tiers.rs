@@ -167,7 +167,7 @@ impl Tiers {
     pub(crate) fn store_response(
         &self,
         base: &Key,
-        fields: Vec<HeaderName>,
+        fields: &[HeaderName],
         entry: Arc<Entry>,
         now: Timestamp,
     ) -> Stored {
@@ -219,7 +219,7 @@ impl Tiers {
     fn marker_for(
         &self,
         base: &Key,
-        fields: Vec<HeaderName>,
+        fields: &[HeaderName],
         entry: &Entry,
         now: Timestamp,
     ) -> Option<Option<Arc<Marker>>> {
@@ -239,7 +239,7 @@ impl Tiers {
         }
         Some(Some(Arc::new(Marker {
             key: base.clone(),
-            fields,
+            fields: fields.to_vec(),
             kept_until: kept_until.saturating_add(MARKER_SLACK),
             variants,
         })))

@@ -1,0 +1,135 @@
+//! Responses made from what is stored.
+
+use bytes::Bytes;
+use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+
+use crate::body::{Followed, ResponseBody};
+use crate::clock::Timestamp;
+use crate::entry::Head;
+use crate::policy::{self, MethodClass, Precondition, RangeAnswer, RequestFacts};
+use crate::status::{Outcome, age_value};
+
+/// The request, as far as it shapes an answer from the store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) facts: &'a RequestFacts,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) now: Timestamp,
+    /// This cache's name.
+    pub(crate) name: &'a str,
+}
+
+impl Asked<'_> {
+    /// The answer from a complete stored response: 200, 304, 206, 416, or a HEAD of it.
+    pub(crate) fn answer<R>(
+        &self,
+        head: &Head,
+        body: &Bytes,
+        outcome: Outcome,
+    ) -> Response<ResponseBody<R>> {
+        if self.is_not_modified(head) {
+            return self.not_modified(head, outcome);
+        }
+        if self.facts.method == MethodClass::Head {
+            return self.head_only(head, body.len() as u64, outcome);
+        }
+        if self.facts.range {
+            return self.range(head, body, outcome);
+        }
+        let body = ResponseBody::stored(body.clone());
+        self.finish(head.status, head.headers.clone(), body, head, outcome)
+    }
+
+    /// The answer from a recording of known length that is still growing, if the request is for
+    /// all of it.
+    pub(crate) fn answer_growing<R>(
+        &self,
+        head: &Head,
+        body: Followed,
+        outcome: Outcome,
+    ) -> Response<ResponseBody<R>> {
+        let body = ResponseBody::followed(body);
+        self.finish(head.status, head.headers.clone(), body, head, outcome)
+    }
+
+    /// Whether the client has it already (RFC 9110 13.2.2).
+    pub(crate) fn is_not_modified(&self, head: &Head) -> bool {
+        self.facts.conditional
+            && policy::evaluate(self.headers, head.status, &head.headers, &head.lifetimes)
+                == Precondition::NotModified
+    }
+
+    pub(crate) fn not_modified<R>(&self, head: &Head, outcome: Outcome) -> Response<ResponseBody<R>> {
+        let headers = policy::not_modified_headers(&head.headers);
+        let body = ResponseBody::stored(Bytes::new());
+        self.finish(StatusCode::NOT_MODIFIED, headers, body, head, outcome)
+    }
+
+    /// RFC 9110 9.3.2: HEAD is GET without the content, with the fields that describe it.
+    fn head_only<R>(&self, head: &Head, length: u64, outcome: Outcome) -> Response<ResponseBody<R>> {
+        let mut headers = head.headers.clone();
+        if !headers.contains_key(CONTENT_LENGTH) && has_content(head.status) {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        let body = ResponseBody::stored(Bytes::new());
+        self.finish(head.status, headers, body, head, outcome)
+    }
+
+    /// RFC 9110 14.2 and 15.3.7: one range of a complete stored response.
+    fn range<R>(&self, head: &Head, body: &Bytes, outcome: Outcome) -> Response<ResponseBody<R>> {
+        let length = body.len() as u64;
+        let answer = policy::resolve(self.headers, head.status, &head.headers, length, self.now);
+        let mut headers = head.headers.clone();
+        let (status, body) = match answer {
+            RangeAnswer::Whole => (head.status, body.clone()),
+            RangeAnswer::Part {
+                start,
+                end_inclusive,
+            } => {
+                let part = slice(body, start, end_inclusive);
+                headers.insert(CONTENT_RANGE, policy::content_range(start, end_inclusive, length));
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(part.len()));
+                (StatusCode::PARTIAL_CONTENT, part)
+            }
+            RangeAnswer::Unsatisfiable => {
+                headers = policy::not_modified_headers(&headers);
+                headers.insert(CONTENT_RANGE, policy::unsatisfied_range(length));
+                (StatusCode::RANGE_NOT_SATISFIABLE, Bytes::new())
+            }
+        };
+        self.finish(status, headers, ResponseBody::stored(body), head, outcome)
+    }
+
+    fn finish<R>(
+        &self,
+        status: StatusCode,
+        mut headers: HeaderMap,
+        body: ResponseBody<R>,
+        head: &Head,
+        outcome: Outcome,
+    ) -> Response<ResponseBody<R>> {
+        // RFC 9111 4: "When a stored response is used to satisfy a request without validation,
+        // a cache MUST generate an Age header field".
+        headers.insert(AGE, age_value(head.lifetimes.age(self.now)));
+        outcome.append_to(&mut headers, self.name);
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+/// The bytes of a range that was resolved against this very body.
+fn slice(body: &Bytes, start: u64, end_inclusive: u64) -> Bytes {
+    let bounds = usize::try_from(start).ok().zip(usize::try_from(end_inclusive).ok());
+    match bounds {
+        Some((start, end)) if start <= end && end < body.len() => body.slice(start..=end),
+        _ => Bytes::new(),
+    }
+}
+
+/// RFC 9110 6.4.1: these never have content.
+fn has_content(status: StatusCode) -> bool {
+    status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
+}

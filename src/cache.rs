@@ -1,0 +1,232 @@
+//! The [`Cache`] handle.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::clock::{Clock, Timestamp};
+use crate::config::CacheConfig;
+use crate::entry::Head;
+use crate::error::PurgeError;
+use crate::flight::{Flights, Limits};
+use crate::purge::{Claim, Forget, Log, Purge, Validity};
+use crate::store::valkey::{ValkeySettings, ValkeyStore};
+use crate::store::{Memory, Shared, SharedStore, StoreError, Tiers};
+
+/// A cache: cheap to clone, usable in handlers (it is a request extension) and outside them.
+///
+/// Making one never blocks, never fails and needs no runtime: it connects on first use.
+///
+/// ```
+/// use tower_response_cache::{Cache, CacheConfig, Purge};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cache = Cache::new(CacheConfig::default());
+/// cache.purge(Purge::tag("product:7")).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Cache {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: CacheConfig,
+    clock: Arc<dyn Clock>,
+    tiers: Tiers,
+    log: Log,
+    flights: Arc<Flights>,
+    /// Memory that bodies being recorded may take, in KiB.
+    fills: Arc<Semaphore>,
+    valkey: Option<Arc<ValkeyStore>>,
+}
+
+impl Cache {
+    /// A cache with these settings.
+    #[must_use]
+    pub fn new(config: CacheConfig) -> Self {
+        let valkey = config.url.clone().map(|url| {
+            let mut settings = ValkeySettings::new(url);
+            settings.prefix.clone_from(&config.prefix);
+            settings.operation_timeout = config.operation_timeout;
+            settings.connect_timeout = config.connect_timeout;
+            settings.log_max_records = config.purge_log_length as u64;
+            Arc::new(ValkeyStore::new(settings))
+        });
+        let store = valkey.clone().map(|store| store as Arc<dyn SharedStore>);
+        Self::assemble(config, store, valkey)
+    }
+
+    /// A cache over a shared store of your own; the settings' URL is not used.
+    #[must_use]
+    pub fn with_store(config: CacheConfig, store: Arc<dyn SharedStore>) -> Self {
+        Self::assemble(config, Some(store), None)
+    }
+
+    fn assemble(
+        config: CacheConfig,
+        store: Option<Arc<dyn SharedStore>>,
+        valkey: Option<Arc<ValkeyStore>>,
+    ) -> Self {
+        let shared = store.clone().map(|store| Shared {
+            store,
+            prefix: config.prefix.clone(),
+            queue: Arc::new(Semaphore::new(kib(config.write_queue_bytes))),
+            write_timeout: config.operation_timeout,
+        });
+        let clock = Arc::clone(&config.clock);
+        let limits = Limits {
+            flights: config.max_flights,
+            followers: config.max_followers,
+            marks: 10_000,
+            mark_ttl: config.uncacheable_ttl,
+        };
+        let inner = Inner {
+            tiers: Tiers::new(config.memory_bytes, shared, config.max_variants),
+            log: Log::new(
+                store,
+                Arc::clone(&clock),
+                config.purge_bound,
+                config.purge_log_length,
+            ),
+            flights: Arc::new(Flights::new(limits)),
+            fills: Arc::new(Semaphore::new(kib(config.fill_bytes))),
+            clock,
+            valkey,
+            config,
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Purges in every instance, at once: when this returns, no instance that sees the log
+    /// answers with what was purged, and no fill that was under way will bring it back.
+    ///
+    /// # Errors
+    ///
+    /// [`PurgeError`] if the purge could not be appended to the shared log within the operation
+    /// timeout. Then it may not have happened; purging again is harmless.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped before it returns, the purge may or may not have happened.
+    pub async fn purge(&self, purge: Purge) -> Result<(), PurgeError> {
+        self.follow_log();
+        self.inner.log.append(&purge, self.deadline()).await
+    }
+
+    /// One round trip to the shared store, and how long it took; in memory, no time at all.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store did not answer within the operation timeout.
+    pub async fn ping(&self) -> Result<Duration, StoreError> {
+        match self.inner.tiers.store() {
+            Some(store) => store.ping(self.deadline()).await,
+            None => Ok(Duration::ZERO),
+        }
+    }
+
+    /// The client of the Valkey behind this cache, for commands that the crate does not wrap.
+    #[must_use]
+    pub fn valkey(&self) -> Option<&ValkeyStore> {
+        self.inner.valkey.as_deref()
+    }
+
+    pub(crate) fn config(&self) -> &CacheConfig {
+        &self.inner.config
+    }
+
+    /// This cache's name in `Cache-Status`.
+    pub(crate) fn name(&self) -> &str {
+        &self.inner.config.status_name
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
+    pub(crate) fn tiers(&self) -> &Tiers {
+        &self.inner.tiers
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.inner.log
+    }
+
+    pub(crate) fn flights(&self) -> &Arc<Flights> {
+        &self.inner.flights
+    }
+
+    /// Part of the memory for bodies being recorded, if there is so much left.
+    pub(crate) fn fill_budget(&self, bytes: u64) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        let kib = u32::try_from(kib(bytes).max(1)).ok()?;
+        Arc::clone(&self.inner.fills).try_acquire_many_owned(kib).ok()
+    }
+
+    /// Until when the store may take its time with one request.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.inner.config.operation_timeout
+    }
+
+    /// Makes sure that the purge log is followed.
+    pub(crate) fn follow_log(&self) {
+        self.inner.log.follow(&self.inner);
+    }
+
+    /// What the purges say of a stored response.
+    pub(crate) fn validity(&self, head: &Head, now: Timestamp) -> Validity {
+        let claim = Claim {
+            key: &head.key,
+            tags: &head.tags,
+            position: head.position,
+            stored: head.lifetimes.stored,
+            verified: &head.verified,
+        };
+        let log = &self.inner.log;
+        log.view().judge(&claim, now, log.bound())
+    }
+}
+
+impl Forget for Inner {
+    fn memory(&self) -> &Memory {
+        self.tiers.memory()
+    }
+
+    fn log(&self) -> &Log {
+        &self.log
+    }
+}
+
+/// A [`Cache`] where [`CacheConfig`] would do, and the other way about.
+impl From<CacheConfig> for Cache {
+    fn from(config: CacheConfig) -> Self {
+        Self::new(config)
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            config,
+            tiers,
+            flights,
+            ..
+        } = &*self.inner;
+        f.debug_struct("Cache")
+            .field("store", &config.store())
+            .field("memory", tiers.memory())
+            .field("flights", &flights.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn kib(bytes: u64) -> usize {
+    usize::try_from(bytes.div_ceil(1024)).unwrap_or(Semaphore::MAX_PERMITS)
+}

@@ -1,0 +1,183 @@
+//! [`CacheService`]: the key, the memory hit, or over to the flow.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body::Body;
+use tower::util::Oneshot;
+use tower_service::Service;
+
+use crate::answer::Asked;
+use crate::body::ResponseBody;
+use crate::flow::{Flow, Verdict};
+use crate::future::{Awaited, ResponseFuture, Running};
+use crate::invalidate;
+use crate::key::{Key, Unkeyable};
+use crate::layer::Settings;
+use crate::policy::{MethodClass, RequestFacts};
+use crate::status::{Forwarded, Outcome};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The service that a [`CacheLayer`](crate::CacheLayer) makes of another.
+///
+/// It is always ready: a request that needs the inner service calls a clone of it, made ready
+/// for that request alone, so that a hit needs none of its capacity.
+#[derive(Clone, Debug)]
+pub struct CacheService<S> {
+    inner: S,
+    settings: Arc<Settings>,
+}
+
+impl<S> CacheService<S> {
+    pub(crate) const fn new(inner: S, settings: Arc<Settings>) -> Self {
+        Self { inner, settings }
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for CacheService<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send + 'static,
+    B: Body + Send + 'static,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError> + Send,
+{
+    type Response = Response<ResponseBody<R>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, B, R>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B, R> {
+        let (mut parts, body) = request.into_parts();
+        let facts = RequestFacts::read(&parts.method, &parts.headers);
+        match course(&facts, &body) {
+            Course::Pass(outcome) => self.pass(parts, body, outcome),
+            Course::Invalidate => self.invalidate(parts, body),
+            Course::Lookup => {
+                let policy = &self.settings.policy;
+                policy.key.strip_request(&mut parts);
+                match Key::of_request(&parts, &policy.key) {
+                    Ok(key) => self.look_up(parts, body, facts, key),
+                    Err(why) => self.pass(parts, body, unkeyable(why)),
+                }
+            }
+        }
+    }
+}
+
+impl<S> CacheService<S> {
+    /// Answers a memory hit here and now, and leaves all else to the flow.
+    fn look_up<B, R>(
+        &self,
+        parts: Parts,
+        body: B,
+        facts: RequestFacts,
+        key: Key,
+    ) -> ResponseFuture<S, B, R>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Send + 'static,
+        B: Body + Send + 'static,
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError> + Send,
+    {
+        let cache = &self.settings.cache;
+        let now = cache.now();
+        let lookup = cache.tiers().look_in_memory(key, &parts.headers, now);
+        if let Some(entry) = &lookup.entry
+            && let Verdict::Serve(outcome) = self.settings.judge(&entry.head, &facts, now)
+        {
+            let asked = Asked {
+                facts: &facts,
+                headers: &parts.headers,
+                now,
+                name: cache.name(),
+            };
+            return ResponseFuture::ready(asked.answer(&entry.head, &entry.body, outcome));
+        }
+        let awaited = Awaited::default();
+        let flow = Flow {
+            settings: Arc::clone(&self.settings),
+            inner: self.inner.clone(),
+            parts,
+            body,
+            facts,
+            now,
+            lookup,
+            awaited: awaited.clone(),
+        };
+        let deadline = cache.config().fill_deadline;
+        ResponseFuture::flowing(Running::new(Box::pin(flow.run()), awaited, deadline))
+    }
+
+    fn pass<B, R>(&self, mut parts: Parts, body: B, outcome: Outcome) -> ResponseFuture<S, B, R>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone,
+        S::Error: Send + 'static,
+        R: Send + 'static,
+    {
+        let cache = self.settings.cache.clone();
+        parts.extensions.insert(cache.clone());
+        let request = Request::from_parts(parts, body);
+        let inner = Oneshot::new(self.inner.clone(), request);
+        ResponseFuture::passing(inner, outcome, cache)
+    }
+
+    /// RFC 9111 4.4: what an unsafe method changes is not served from the cache any more.
+    fn invalidate<B, R>(&self, parts: Parts, body: B) -> ResponseFuture<S, B, R>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Send + 'static,
+        B: Send + 'static,
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError> + Send,
+    {
+        let settings = Arc::clone(&self.settings);
+        let deadline = settings.cache.config().fill_deadline;
+        let flow = invalidate::run(settings, self.inner.clone(), parts, body);
+        ResponseFuture::flowing(Running::new(Box::pin(flow), Awaited::default(), deadline))
+    }
+}
+
+/// What becomes of a request, by its head alone.
+enum Course {
+    Lookup,
+    Invalidate,
+    Pass(Outcome),
+}
+
+fn course<B: Body>(facts: &RequestFacts, body: &B) -> Course {
+    let bypass = |detail| Course::Pass(Outcome::forward(Forwarded::Bypass, Some(detail)));
+    match facts.method {
+        MethodClass::Unsafe => Course::Invalidate,
+        MethodClass::Safe => Course::Pass(Outcome::forward(Forwarded::Method, Some("method"))),
+        // An upgraded connection is no response.
+        MethodClass::Get | MethodClass::Head if facts.upgrade => bypass("upgrade"),
+        // No key covers the content of a GET, and a hit would leave it unread on the connection.
+        MethodClass::Get | MethodClass::Head if facts.body || !body.is_end_stream() => {
+            bypass("request-body")
+        }
+        // RFC 9111 4.3.2: If-Match and If-Unmodified-Since are for the origin server.
+        MethodClass::Get | MethodClass::Head if facts.origin_precondition => bypass("precondition"),
+        MethodClass::Get | MethodClass::Head => Course::Lookup,
+    }
+}
+
+fn unkeyable(why: Unkeyable) -> Outcome {
+    let detail = match why {
+        Unkeyable::ConflictingHost => "conflicting-host",
+        Unkeyable::InvalidHost => "invalid-host",
+    };
+    Outcome::forward(Forwarded::Bypass, Some(detail))
+}
+

@@ -4,9 +4,9 @@
 use http::{HeaderMap, StatusCode, header};
 
 use super::dates::{date_field, parse_date};
-use super::directives::trim_ows;
 use super::fields::{is_coding, is_set_cookie, single};
 use super::freshness::{Lifetimes, sent_date};
+use super::members::trim_ows;
 use crate::clock::Timestamp;
 
 /// What a request's preconditions make of a stored response.

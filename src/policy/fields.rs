@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::directives::trim_ows;
+use super::members::trim_ows;
 
 /// The one line of a field. `None` if there is no line, or if lines differ.
 pub(crate) fn single(headers: &HeaderMap, name: HeaderName) -> Option<&HeaderValue> {

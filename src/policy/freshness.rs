@@ -6,7 +6,8 @@ use http::{HeaderMap, StatusCode, header};
 
 use super::admit::Exchange;
 use super::dates::{date_field, parse_date};
-use super::directives::{Delta, Qualified, ResponseDirectives, parse_seconds, trim_ows};
+use super::directives::{Delta, Qualified, ResponseDirectives, parse_seconds};
+use super::members::trim_ows;
 use super::rules::Rules;
 use crate::clock::Timestamp;
 
@@ -117,7 +118,7 @@ pub(crate) fn lifetimes(
     } else {
         swr_until.max(sie_until)
     };
-    let kept_until = if flags.contains(Flags::VALIDATOR) {
+    let kept_until = if worth_keeping(flags, rules, servable_until > stored) {
         servable_until.max(fresh_until.max(stored).saturating_add(rules.keep))
     } else {
         servable_until
@@ -131,6 +132,14 @@ pub(crate) fn lifetimes(
         kept_until,
         flags,
     })
+}
+
+/// Whether a response is of use once it cannot be served any more by its own rules: it can be
+/// validated, or a client may take it stale.
+fn worth_keeping(flags: Flags, rules: &Rules, servable: bool) -> bool {
+    let never_stale = Flags::NO_CACHE.with(Flags::MUST_REVALIDATE);
+    flags.contains(Flags::VALIDATOR)
+        || (rules.client_directives && servable && !flags.intersects(never_stale))
 }
 
 /// A freshness lifetime, counted from birth.

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::conditional::if_range_passes;
-use super::directives::trim_ows;
+use super::members::trim_ows;
 use crate::clock::Timestamp;
 
 /// What of a stored response a `GET` request asks for.

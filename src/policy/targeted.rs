@@ -170,7 +170,7 @@ impl<'a> Input<'a> {
             b'-' | b'0'..=b'9' => self.number(),
             b'*' | b'a'..=b'z' | b'A'..=b'Z' => {
                 self.take_while(|byte| {
-                    super::directives::is_token_byte(byte) || byte == b':' || byte == b'/'
+                    super::members::is_token_byte(byte) || byte == b':' || byte == b'/'
                 });
                 Some(Value::Other)
             }

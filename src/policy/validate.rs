@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use super::admit::{Admitted, Exchange, assess};
 use super::conditional::{EntityTag, stored_etag};
 use super::dates::date_field;
-use super::directives::trim_ows;
 use super::fields::{Exclusions, is_hop_by_hop, is_set_cookie, single};
+use super::members::trim_ows;
 use super::refusal::Refusal;
 use super::rules::Rules;
 

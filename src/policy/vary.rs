@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::directives::{is_token_byte, trim_ows};
+use super::members::{is_token_byte, trim_ows};
 
 /// The `Vary` of a response, over all its lines.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -210,7 +210,8 @@ fn credentials_need_permission() {
         &[("cookie", "a=b"), ("authorization", "Basic eA==")],
     ];
     // (fields, speaks for Authorization, speaks for Cookie)
-    let responses: &[(&[(&str, &str)], bool, bool)] = &[
+    type Row<'a> = (&'a [(&'a str, &'a str)], bool, bool);
+    let responses: &[Row<'_>] = &[
         (&[("cache-control", "max-age=60")], false, false),
         (&[("cache-control", "max-age=60, public")], true, true),
         (&[("cache-control", "max-age=60, PUBLIC")], true, true),

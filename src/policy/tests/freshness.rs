@@ -585,6 +585,18 @@ fn client_directives_count_only_if_the_policy_says_so() {
     }
 }
 
+#[test]
+fn what_a_client_may_take_stale_is_kept_only_where_clients_have_a_say() {
+    let kept = |line: &str, client_directives: bool| {
+        let case = Case::cache_control(line).rules(|r| r.client_directives = client_directives);
+        case.lifetimes().kept_until.since(NOW).as_secs()
+    };
+    assert_eq!(kept("max-age=60", false), 60);
+    assert_eq!(kept("max-age=60", true), 660);
+    assert_eq!(kept("max-age=60, must-revalidate", true), 60);
+    assert_eq!(kept("s-maxage=60", true), 60);
+}
+
 /// http-cache-semantics let a client's `max-stale` override `no-cache` and `s-maxage=0`.
 #[test]
 fn no_client_overrides_a_prohibition() {

@@ -3,6 +3,7 @@
 mod admission;
 mod conditionals;
 mod freshness;
+mod garbage;
 mod headers;
 mod revalidation;
 mod syntax;

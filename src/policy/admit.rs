@@ -205,9 +205,9 @@ fn vary(exchange: &Exchange<'_>) -> Result<Vec<HeaderName>, Refusal> {
 
 /// The fields to store, in the order they came in.
 ///
-/// RFC 9111, section 5.2.2.7: with `private="…"`, "a shared cache MUST NOT store the
-/// specified header fields". Section 5.2.2.4: with `no-cache="…"`, a cache must not use "the
-/// listed fields … without successful revalidation"; not storing them obeys that too.
+/// RFC 9111, section 5.2.2.7: with `private="…"`, "a shared cache MUST NOT store the listed
+/// header fields". Section 5.2.2.4: fields listed by `no-cache="…"` must not be reused
+/// without validation; not storing them is the simplest way to obey.
 fn stored_headers(
     exchange: &Exchange<'_>,
     directives: &ResponseDirectives,

@@ -84,7 +84,7 @@ impl RequestDirectives {
             found.add_line(line);
         }
         if !present {
-            // RFC 9111, section 5.4: "When the Cache-Control header field is not present in
+            // RFC 7234, section 5.4 (RFC 9111 deprecates the field): "When the Cache-Control header field is not present in
             // a request, caches MUST consider the no-cache request pragma-directive as
             // having the same effect as if 'Cache-Control: no-cache' were present."
             found.no_cache = headers.get_all(header::PRAGMA).iter().any(pragma_no_cache);

@@ -218,8 +218,8 @@ fn explicit(
 
 /// Whether a lifetime may be made up. RFC 9111, section 4.2.2: "A cache MUST NOT use
 /// heuristics to determine freshness when an explicit expiration time is present"; it may
-/// for statuses "defined as heuristically cacheable (e.g., see Section 15.1 of [HTTP])" and
-/// for responses "explicitly marked as cacheable (e.g., by means of the public response
+/// for statuses that are "heuristically cacheable" (RFC 9110, section 15.1) and for
+/// responses "that have been marked as explicitly cacheable (e.g., with a public response
 /// directive)".
 fn may_assign(status: StatusCode, directives: &ResponseDirectives) -> bool {
     directives.public
@@ -344,10 +344,10 @@ pub(crate) fn sent_date(headers: &HeaderMap, now: Timestamp) -> Option<Timestamp
     parse_date(headers.get(header::DATE)?.as_bytes(), now)
 }
 
-/// RFC 9111, section 5.1: "If the field value consists of a list with more than one member,
-/// a cache SHOULD use the first member and discard the others. If the field value (after
-/// discarding additional members) is invalid (e.g., it contains something other than a
-/// non-negative integer), a cache SHOULD ignore the field." A parameter is overlooked, as
+/// RFC 9111, section 5.1: "a cache encountering a message with a list-based Age field value
+/// SHOULD use the first member of the field value, discarding subsequent ones. If the field
+/// value … is invalid (e.g., it contains something other than a non-negative integer), a
+/// cache SHOULD ignore the field." A parameter is overlooked, as
 /// the greater age is the safer one.
 fn age_field(headers: &HeaderMap) -> Option<u32> {
     let line = headers.get(header::AGE)?.as_bytes();

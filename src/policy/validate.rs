@@ -79,8 +79,7 @@ pub(crate) fn freshen(
 
 /// Applies the response to a `HEAD` request to what is stored for `GET`, `len` bytes long.
 ///
-/// RFC 9111, section 4.3.5: "If one or more stored GET responses" could have been chosen and
-/// "the stored response and HEAD response have matching values for any received validator
+/// RFC 9111, section 4.3.5: "if the stored response and HEAD response have matching values for any received validator
 /// fields (ETag and Last-Modified) and, if the HEAD response has a Content-Length header
 /// field, the value of Content-Length matches that of the stored response, the cache SHOULD
 /// update the stored response …; otherwise, the cache SHOULD consider the stored response to

@@ -112,10 +112,10 @@ fn accepted_codings(value: &[u8]) -> Option<Vec<u8>> {
             return None;
         }
     }
-    // "If a representation's content coding is one of the content codings listed in the
+    // "If the representation's content coding is one of the content codings listed in the
     // Accept-Encoding field value, then it is acceptable unless it is accompanied by a qvalue
-    // of 0"; "*" matches what is not listed; "identity" is acceptable unless refused by
-    // either.
+    // of 0." What is not listed goes with "*"; "identity" is acceptable unless refused by
+    // itself or by "*".
     let star = codings.remove(&b"*"[..]);
     let rest = star == Some(true);
     let identity = codings.remove(&b"identity"[..]).or(star).unwrap_or(true);

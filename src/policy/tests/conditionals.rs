@@ -281,7 +281,7 @@ fn every_small_range_is_within_bounds() {
 #[test]
 fn if_range_wants_a_strong_match() {
     let (old, older, now) = (date(-100), date(-200), date(0));
-    let table: &[(&[(&str, &str)], &str, bool)] = &[
+    let table: &[(Lines<'_>, &str, bool)] = &[
         (&[("etag", "\"a\"")], "\"a\"", true),
         (&[("etag", "\"a\"")], "\"b\"", false),
         (&[("etag", "W/\"a\"")], "W/\"a\"", false),

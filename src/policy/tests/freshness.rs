@@ -9,7 +9,7 @@ fn precedence_of_lifetimes() {
     let future = date(400);
     let past = date(-400);
     let now = date(0);
-    let table: &[(&[(&str, &str)], Option<i64>)] = &[
+    let table: &[(Lines<'_>, Option<i64>)] = &[
         (&[("cache-control", "max-age=60")], Some(60)),
         (&[("cache-control", "max-age=60, s-maxage=30")], Some(30)),
         (

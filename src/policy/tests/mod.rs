@@ -13,7 +13,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use super::*;
 use crate::clock::Timestamp;
 
-/// Sun, 06 Nov 1994 08:49:37 GMT plus 40 years or so: any moment does.
+/// Field lines.
+type Lines<'a> = &'a [(&'a str, &'a str)];
+
+/// In 2033; any moment does.
 const NOW: Timestamp = Timestamp::from_secs(2_000_000_000);
 
 fn headers(lines: &[(&str, &str)]) -> HeaderMap {

@@ -51,7 +51,7 @@ fn the_request_is_about_our_copy() {
 #[test]
 fn validators_of_a_304_have_to_match() {
     let (one, two) = (date(-1000), date(-2000));
-    let table: &[(&[(&str, &str)], &[(&str, &str)], bool)] = &[
+    let table: &[(Lines<'_>, Lines<'_>, bool)] = &[
         (&[("etag", "\"a\"")], &[("etag", "\"a\"")], true),
         (&[("etag", "\"a\"")], &[("etag", "W/\"a\"")], true),
         (&[("etag", "W/\"a\"")], &[("etag", "W/\"a\"")], true),

@@ -47,7 +47,7 @@ pub(crate) fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<Admitted, 
     if exchange.facts.method != MethodClass::Get {
         return Err(Refusal::Method);
     }
-    check_status(exchange.status, exchange.headers)?;
+    check_status(exchange.status)?;
     assess(exchange, rules)
 }
 
@@ -108,14 +108,14 @@ fn check_request(facts: &RequestFacts) -> Result<(), Refusal> {
 /// RFC 6585: responses with 428, 429, 431 and 511 "MUST NOT be stored by a cache". 407, 412,
 /// 416, 417, 421 and 426 answer something in the request that no key covers: the connection,
 /// a precondition, a range or an expectation.
-fn check_status(status: StatusCode, headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_status(status: StatusCode) -> Result<(), Refusal> {
     match status.as_u16() {
-        // Partial responses are not combined, so not stored (section 3.3).
+        // Partial responses are not combined, so not stored (section 3.3). A
+        // `Content-Range` in any other response "has no meaning" (RFC 9110, section 14.4).
         206 => Err(Refusal::Partial),
         ..=199 | 304 | 407 | 412 | 416 | 417 | 421 | 426 | 428 | 429 | 431 | 511 => {
             Err(Refusal::Status)
         }
-        _ if headers.contains_key(header::CONTENT_RANGE) => Err(Refusal::Partial),
         _ => Ok(()),
     }
 }
@@ -205,9 +205,9 @@ fn vary(exchange: &Exchange<'_>) -> Result<Vec<HeaderName>, Refusal> {
 
 /// The fields to store, in the order they came in.
 ///
-/// RFC 9111, section 5.2.2.7: with `private="…"`, "a shared cache MUST NOT store the
-/// specified header fields". Section 5.2.2.4: with `no-cache="…"`, a cache must not use "the
-/// listed fields … without successful revalidation"; not storing them obeys that too.
+/// RFC 9111, section 5.2.2.7: with `private="…"`, "a shared cache MUST NOT store the listed
+/// header fields". Section 5.2.2.4: fields listed by `no-cache="…"` must not be reused
+/// without validation; not storing them is the simplest way to obey.
 fn stored_headers(
     exchange: &Exchange<'_>,
     directives: &ResponseDirectives,

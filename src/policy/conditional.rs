@@ -4,9 +4,9 @@
 use http::{HeaderMap, StatusCode, header};
 
 use super::dates::{date_field, parse_date};
-use super::directives::trim_ows;
 use super::fields::{is_coding, is_set_cookie, single};
 use super::freshness::{Lifetimes, sent_date};
+use super::members::trim_ows;
 use crate::clock::Timestamp;
 
 /// What a request's preconditions make of a stored response.
@@ -95,7 +95,7 @@ pub(crate) fn if_range_passes(request: &HeaderMap, stored: &HeaderMap, now: Time
     let modified = date_field(stored, header::LAST_MODIFIED, now);
     let made = sent_date(stored, now);
     match (given, modified, made) {
-        // Section 8.8.2.2: strong if "the Date value is at least one second after the
+        // Section 8.8.2.2: strong if the `Date` is "at least one second after the
         // Last-Modified value".
         (Some(given), Some(modified), Some(made)) => given == modified && made > modified,
         _ => false,

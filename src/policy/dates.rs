@@ -7,8 +7,8 @@
 
 use http::{HeaderMap, HeaderName};
 
-use super::directives::trim_ows;
 use super::fields::single;
+use super::members::trim_ows;
 use crate::clock::Timestamp;
 
 /// The date in a field. `None` if it is absent, invalid, or in lines that differ.

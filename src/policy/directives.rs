@@ -1,11 +1,10 @@
 //! `Cache-Control`, of requests and of responses.
 //!
-//! One tokenizer serves both. It works on bytes, in one pass, and leans to the safe side:
-//! what is written sloppily may forbid, but never permit.
-
-use std::borrow::Cow;
+//! Both lean to the safe side: what is written sloppily may forbid, but never permit.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::members::{Member, Members, trim_ows};
 
 /// A request's directives (RFC 9111, section 5.2.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,7 +84,7 @@ impl RequestDirectives {
             found.add_line(line);
         }
         if !present {
-            // RFC 9111, section 5.4: "When the Cache-Control header field is not present in
+            // RFC 7234, section 5.4 (RFC 9111 deprecates the field): "When the Cache-Control header field is not present in
             // a request, caches MUST consider the no-cache request pragma-directive as
             // having the same effect as if 'Cache-Control: no-cache' were present."
             found.no_cache = headers.get_all(header::PRAGMA).iter().any(pragma_no_cache);
@@ -267,179 +266,4 @@ pub(crate) fn parse_seconds(digits: &[u8]) -> Option<u32> {
         let digit = byte.is_ascii_digit().then(|| u32::from(byte - b'0'))?;
         Some(secs.saturating_mul(10).saturating_add(digit))
     })
-}
-
-/// `bytes` without optional white space around them (RFC 9110, section 5.6.3).
-pub(crate) const fn trim_ows(mut bytes: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] = bytes {
-        bytes = rest;
-    }
-    while let [rest @ .., b' ' | b'\t'] = bytes {
-        bytes = rest;
-    }
-    bytes
-}
-
-/// One directive: a name and perhaps an argument.
-#[derive(Debug)]
-struct Member<'a> {
-    name: &'a [u8],
-    /// Unquoted.
-    value: Option<Cow<'a, [u8]>>,
-    /// It stands between commas as the grammar wants it, with nothing else there.
-    clean: bool,
-}
-
-impl Member<'_> {
-    fn is(&self, name: &str) -> bool {
-        self.name.eq_ignore_ascii_case(name.as_bytes())
-    }
-
-    /// RFC 9111, section 5.2: recipients accept the quoted-string form as well as the token
-    /// form of an argument.
-    fn delta(&self) -> Delta {
-        match &self.value {
-            Some(value) if self.clean => Delta::parse(value),
-            _ => Delta::Invalid,
-        }
-    }
-}
-
-/// The members of one line; each byte is looked at a constant number of times.
-#[derive(Debug)]
-struct Members<'a> {
-    rest: &'a [u8],
-    /// Whether the element that is being read has been clean so far.
-    clean: bool,
-    unterminated: bool,
-}
-
-impl<'a> Members<'a> {
-    const fn of(line: &'a [u8]) -> Self {
-        Self {
-            rest: line,
-            clean: true,
-            unterminated: false,
-        }
-    }
-
-    /// Goes on to the next byte that can start a name.
-    fn skip_to_name(&mut self) {
-        while let [byte, rest @ ..] = self.rest {
-            match *byte {
-                b',' => self.clean = true,
-                b' ' | b'\t' => {}
-                b'"' => {
-                    self.clean = false;
-                    self.rest = rest;
-                    self.quoted();
-                    continue;
-                }
-                byte if is_token_byte(byte) => return,
-                _ => self.clean = false,
-            }
-            self.rest = rest;
-        }
-    }
-
-    fn token(&mut self) -> &'a [u8] {
-        let end = self.rest.iter().position(|&byte| !is_token_byte(byte));
-        let (token, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
-        self.rest = rest;
-        token
-    }
-
-    fn value(&mut self) -> Option<Cow<'a, [u8]>> {
-        let [b'=', rest @ ..] = self.rest else {
-            return None;
-        };
-        if let [b'"', inside @ ..] = rest {
-            self.rest = inside;
-            return Some(self.quoted());
-        }
-        self.rest = rest;
-        Some(Cow::Borrowed(self.token()))
-    }
-
-    /// Reads to the closing quote, whose opening one has been read.
-    fn quoted(&mut self) -> Cow<'a, [u8]> {
-        let all = self.rest;
-        let mut unescaped = None::<Vec<u8>>;
-        let mut read = 0;
-        while let [byte, rest @ ..] = self.rest {
-            self.rest = rest;
-            match (*byte, rest) {
-                (b'"', _) => {
-                    let plain = Cow::Borrowed(all.split_at(read).0);
-                    return unescaped.map_or(plain, Cow::Owned);
-                }
-                (b'\\', [escaped, rest @ ..]) => {
-                    self.rest = rest;
-                    unescaped
-                        .get_or_insert_with(|| all.split_at(read).0.to_vec())
-                        .push(*escaped);
-                    read += 2;
-                }
-                (byte, _) => {
-                    if let Some(text) = &mut unescaped {
-                        text.push(byte);
-                    }
-                    read += 1;
-                }
-            }
-        }
-        self.unterminated = true;
-        self.clean = false;
-        Cow::Borrowed(all)
-    }
-
-    /// Whether an element ends here, white space aside.
-    fn at_end_of_element(&self) -> bool {
-        let mut bytes = self.rest.iter();
-        matches!(
-            bytes.find(|byte| !matches!(byte, b' ' | b'\t')),
-            None | Some(b',')
-        )
-    }
-}
-
-impl<'a> Iterator for Members<'a> {
-    type Item = Member<'a>;
-
-    fn next(&mut self) -> Option<Member<'a>> {
-        self.skip_to_name();
-        if self.rest.is_empty() {
-            return None;
-        }
-        let name = self.token();
-        let value = self.value();
-        self.clean &= self.at_end_of_element();
-        Some(Member {
-            name,
-            value,
-            clean: self.clean,
-        })
-    }
-}
-
-/// RFC 9110, section 5.6.2.
-pub(crate) const fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
 }

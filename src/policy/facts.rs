@@ -15,7 +15,7 @@ pub(crate) struct RequestFacts {
     /// `If-None-Match` or `If-Modified-Since` is present: a cache may answer these itself.
     pub(crate) conditional: bool,
     /// `If-Match` or `If-Unmodified-Since` is present. RFC 9111, section 4.3.2: they "are
-    /// not intended to be evaluated by a cache", so the request goes to the handler.
+    /// not applicable to a cache", so the request goes to the handler.
     pub(crate) origin_precondition: bool,
     /// `Range` is present and the method defines it (RFC 9110, section 14.2: only `GET`).
     pub(crate) range: bool,
@@ -33,8 +33,8 @@ pub(crate) enum MethodClass {
     Head,
     /// Registered as safe, but neither stored nor invalidating: passed on.
     Safe,
-    /// Everything else. RFC 9111, section 4.4: invalidation is for "unsafe methods … (or
-    /// methods whose safety is unknown)".
+    /// Everything else. RFC 9111, section 4.4: invalidation follows an unsafe method
+    /// "(including methods whose safety is unknown)".
     Unsafe,
 }
 
@@ -84,7 +84,7 @@ impl RequestFacts {
                 _ => {}
             }
         }
-        // RFC 9111, section 5.4: `Pragma` counts only without `Cache-Control`.
+        // RFC 7234, section 5.4: `Pragma` counts only without `Cache-Control`.
         facts.directives.no_cache |= pragma && !cache_control;
         facts
     }

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::directives::trim_ows;
+use super::members::trim_ows;
 
 /// The one line of a field. `None` if there is no line, or if lines differ.
 pub(crate) fn single(headers: &HeaderMap, name: HeaderName) -> Option<&HeaderValue> {
@@ -19,9 +19,9 @@ impl Exclusions {
     /// The fields that `Connection` nominates, and `listed`, those that qualified
     /// directives forbid to store.
     ///
-    /// RFC 9111, section 3.1: "Caches MUST include all received response header fields …
-    /// when storing a response" with the exception of "the Connection header field and
-    /// fields whose names are listed in it".
+    /// RFC 9111, section 3.1: "The Connection header field and fields whose names are listed
+    /// in it are required … to be removed before forwarding the message. This MAY be
+    /// implemented by doing so before storage."
     pub(crate) fn of(headers: &HeaderMap, listed: impl IntoIterator<Item = HeaderName>) -> Self {
         let mut names: Vec<HeaderName> = listed.into_iter().collect();
         for line in headers.get_all(header::CONNECTION) {
@@ -49,8 +49,8 @@ impl Exclusions {
 /// Fields of one connection, never stored nor updated.
 ///
 /// RFC 9110, section 7.6.1, and RFC 9111, section 3.1: "Header fields that are specific to
-/// the proxy that a cache uses … MUST NOT be stored": "Proxy-Authenticate,
-/// Proxy-Authentication-Info, and Proxy-Authorization".
+/// the proxy that a cache uses when forwarding a request MUST NOT be stored", which are
+/// `Proxy-Authenticate`, `Proxy-Authentication-Info` and `Proxy-Authorization`.
 pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     match *name {
         header::CONNECTION

@@ -6,7 +6,8 @@ use http::{HeaderMap, StatusCode, header};
 
 use super::admit::Exchange;
 use super::dates::{date_field, parse_date};
-use super::directives::{Delta, Qualified, ResponseDirectives, parse_seconds, trim_ows};
+use super::directives::{Delta, Qualified, ResponseDirectives, parse_seconds};
+use super::members::trim_ows;
 use super::rules::Rules;
 use crate::clock::Timestamp;
 
@@ -117,7 +118,7 @@ pub(crate) fn lifetimes(
     } else {
         swr_until.max(sie_until)
     };
-    let kept_until = if flags.contains(Flags::VALIDATOR) {
+    let kept_until = if worth_keeping(flags, rules, servable_until > stored) {
         servable_until.max(fresh_until.max(stored).saturating_add(rules.keep))
     } else {
         servable_until
@@ -131,6 +132,14 @@ pub(crate) fn lifetimes(
         kept_until,
         flags,
     })
+}
+
+/// Whether a response is of use once it cannot be served any more by its own rules: it can be
+/// validated, or a client may take it stale.
+fn worth_keeping(flags: Flags, rules: &Rules, servable: bool) -> bool {
+    let never_stale = Flags::NO_CACHE.with(Flags::MUST_REVALIDATE);
+    flags.contains(Flags::VALIDATOR)
+        || (rules.client_directives && servable && !flags.intersects(never_stale))
 }
 
 /// A freshness lifetime, counted from birth.
@@ -209,8 +218,8 @@ fn explicit(
 
 /// Whether a lifetime may be made up. RFC 9111, section 4.2.2: "A cache MUST NOT use
 /// heuristics to determine freshness when an explicit expiration time is present"; it may
-/// for statuses "defined as heuristically cacheable (e.g., see Section 15.1 of [HTTP])" and
-/// for responses "explicitly marked as cacheable (e.g., by means of the public response
+/// for statuses that are "heuristically cacheable" (RFC 9110, section 15.1) and for
+/// responses "that have been marked as explicitly cacheable (e.g., with a public response
 /// directive)".
 fn may_assign(status: StatusCode, directives: &ResponseDirectives) -> bool {
     directives.public
@@ -335,10 +344,10 @@ pub(crate) fn sent_date(headers: &HeaderMap, now: Timestamp) -> Option<Timestamp
     parse_date(headers.get(header::DATE)?.as_bytes(), now)
 }
 
-/// RFC 9111, section 5.1: "If the field value consists of a list with more than one member,
-/// a cache SHOULD use the first member and discard the others. If the field value (after
-/// discarding additional members) is invalid (e.g., it contains something other than a
-/// non-negative integer), a cache SHOULD ignore the field." A parameter is overlooked, as
+/// RFC 9111, section 5.1: "a cache encountering a message with a list-based Age field value
+/// SHOULD use the first member of the field value, discarding subsequent ones. If the field
+/// value … is invalid (e.g., it contains something other than a non-negative integer), a
+/// cache SHOULD ignore the field." A parameter is overlooked, as
 /// the greater age is the safer one.
 fn age_field(headers: &HeaderMap) -> Option<u32> {
     let line = headers.get(header::AGE)?.as_bytes();

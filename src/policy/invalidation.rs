@@ -3,9 +3,9 @@
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 
-use super::directives::trim_ows;
 use super::facts::MethodClass;
 use super::fields::single;
+use super::members::trim_ows;
 
 /// The URIs whose stored responses are invalid now: the target, and `Location` and
 /// `Content-Location` where they are of the same origin. Without duplicates, often none.

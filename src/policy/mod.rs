@@ -19,6 +19,7 @@ pub(crate) mod facts;
 pub(crate) mod fields;
 pub(crate) mod freshness;
 pub(crate) mod invalidation;
+pub(crate) mod members;
 pub(crate) mod options;
 pub(crate) mod range;
 pub(crate) mod refusal;

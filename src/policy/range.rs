@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::conditional::if_range_passes;
-use super::directives::trim_ows;
+use super::members::trim_ows;
 use crate::clock::Timestamp;
 
 /// What of a stored response a `GET` request asks for.
@@ -99,9 +99,8 @@ impl Spec {
         }
     }
 
-    /// Section 14.1.2: an int-range is satisfiable if its "first-pos is less than the current
-    /// length", a suffix-range if its "suffix-length is non-zero"; what lies beyond the end is
-    /// cut off.
+    /// Section 14.1.2: an int-range is satisfiable if it starts before the end, a suffix-range
+    /// if it is not empty; what lies beyond the end is cut off.
     fn within(self, len: u64) -> RangeAnswer {
         let end_inclusive = len.saturating_sub(1);
         match self {

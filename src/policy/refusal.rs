@@ -17,7 +17,7 @@ pub enum Refusal {
     /// The status is not final, or is one that must not be stored, or that answers a
     /// precondition, a range or a rate limit rather than the resource.
     Status,
-    /// The response is only a part: 206, or it carries `Content-Range`.
+    /// The response is only a part of one: 206.
     Partial,
     /// The response says `must-understand` and its status is not understood.
     MustUnderstand,

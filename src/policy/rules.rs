@@ -44,7 +44,8 @@ pub struct Rules {
     /// Stale window on errors where the response names none. Default: none.
     pub stale_if_error: Option<Duration>,
     /// How long an entry with a validator is kept after it can no longer be served,
-    /// so that it can be revalidated. Default: 10 minutes.
+    /// so that it can be revalidated; with `client_directives`, also one that clients may
+    /// take stale. Default: 10 minutes.
     pub keep: Duration,
     /// Requests with `Cookie`.
     pub cookies: CookieRule,

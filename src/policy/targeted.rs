@@ -9,9 +9,8 @@ use super::directives::{Delta, Qualified, ResponseDirectives};
 
 /// The directives of the first usable field among `targets`, if any.
 ///
-/// RFC 9213, section 2.2: the cache selects "the first (in target list order) field with a
-/// valid, non-empty value"; then "all other freshness and cacheability information" —
-/// `Cache-Control`, `Expires` — "MUST be ignored".
+/// RFC 9213, section 2.2: the first field, in the order of the list, that has a valid and
+/// not empty value decides alone; `Cache-Control` and `Expires` are then ignored.
 pub(crate) fn select(headers: &HeaderMap, targets: &[HeaderName]) -> Option<ResponseDirectives> {
     targets.iter().find_map(|target| read(headers, target))
 }
@@ -170,7 +169,7 @@ impl<'a> Input<'a> {
             b'-' | b'0'..=b'9' => self.number(),
             b'*' | b'a'..=b'z' | b'A'..=b'Z' => {
                 self.take_while(|byte| {
-                    super::directives::is_token_byte(byte) || byte == b':' || byte == b'/'
+                    super::members::is_token_byte(byte) || byte == b':' || byte == b'/'
                 });
                 Some(Value::Other)
             }

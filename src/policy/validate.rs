@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use super::admit::{Admitted, Exchange, assess};
 use super::conditional::{EntityTag, stored_etag};
 use super::dates::date_field;
-use super::directives::trim_ows;
 use super::fields::{Exclusions, is_hop_by_hop, is_set_cookie, single};
+use super::members::trim_ows;
 use super::refusal::Refusal;
 use super::rules::Rules;
 
@@ -79,8 +79,7 @@ pub(crate) fn freshen(
 
 /// Applies the response to a `HEAD` request to what is stored for `GET`, `len` bytes long.
 ///
-/// RFC 9111, section 4.3.5: "If one or more stored GET responses" could have been chosen and
-/// "the stored response and HEAD response have matching values for any received validator
+/// RFC 9111, section 4.3.5: "if the stored response and HEAD response have matching values for any received validator
 /// fields (ETag and Last-Modified) and, if the HEAD response has a Content-Length header
 /// field, the value of Content-Length matches that of the stored response, the cache SHOULD
 /// update the stored response …; otherwise, the cache SHOULD consider the stored response to

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::directives::{is_token_byte, trim_ows};
+use super::members::{is_token_byte, trim_ows};
 
 /// The `Vary` of a response, over all its lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,12 +73,11 @@ pub(crate) fn variant_value(name: &HeaderName, headers: &HeaderMap, out: &mut Ve
     out.push(PRESENT);
     let value = match *name {
         header::ACCEPT_ENCODING => normalize_accept_encoding(lines),
-        header::ACCEPT_LANGUAGE | header::ACCEPT_CHARSET => {
-            // Language tags and charset names know no case (RFC 9110, section 8.5.1, 8.3.2).
-            without_list_space(&joined(lines)).to_ascii_lowercase()
-        }
-        header::ACCEPT => without_list_space(&joined(lines)),
-        _ => joined(lines),
+        header::ACCEPT_LANGUAGE => normalize_accept_language(&joined(lines)),
+        header::ACCEPT | header::ACCEPT_CHARSET => without_space_around(&joined(lines), b",;"),
+        // Credentials are nobody's list.
+        header::AUTHORIZATION | header::COOKIE => joined(lines),
+        _ => without_space_around(&joined(lines), b","),
     };
     out.extend_from_slice(&u64::try_from(value.len()).unwrap_or(u64::MAX).to_be_bytes());
     out.extend_from_slice(&value);
@@ -113,10 +112,10 @@ fn accepted_codings(value: &[u8]) -> Option<Vec<u8>> {
             return None;
         }
     }
-    // "If a representation's content coding is one of the content codings listed in the
+    // "If the representation's content coding is one of the content codings listed in the
     // Accept-Encoding field value, then it is acceptable unless it is accompanied by a qvalue
-    // of 0"; "*" matches what is not listed; "identity" is acceptable unless refused by
-    // either.
+    // of 0." What is not listed goes with "*"; "identity" is acceptable unless refused by
+    // itself or by "*".
     let star = codings.remove(&b"*"[..]);
     let rest = star == Some(true);
     let identity = codings.remove(&b"identity"[..]).or(star).unwrap_or(true);
@@ -199,9 +198,22 @@ fn joined<'a>(lines: impl IntoIterator<Item = &'a HeaderValue>) -> Vec<u8> {
     out
 }
 
-/// `value` without the white space that a list of weighted items allows: around commas and
-/// semicolons, outside quotes.
-fn without_list_space(value: &[u8]) -> Vec<u8> {
+/// The ranges of `Accept-Language`, sorted, in lower case.
+///
+/// RFC 9110, section 12.5.4: that the order means a preference "cannot be relied upon";
+/// weights do, and stay with their ranges.
+fn normalize_accept_language(value: &[u8]) -> Vec<u8> {
+    let value = without_space_around(value, b",;").to_ascii_lowercase();
+    let mut ranges: Vec<&[u8]> = value
+        .split(|&byte| byte == b',')
+        .filter(|range| !range.is_empty())
+        .collect();
+    ranges.sort_unstable();
+    ranges.join(&b',')
+}
+
+/// `value` without optional white space around `delimiters`, quoted strings left alone.
+fn without_space_around(value: &[u8], delimiters: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(value.len());
     let mut blanks = 0;
     let mut quoted = false;
@@ -213,19 +225,17 @@ fn without_list_space(value: &[u8]) -> Vec<u8> {
             escaped = !escaped && byte == b'\\';
             continue;
         }
-        match byte {
-            b' ' | b'\t' => blanks += 1,
-            _ => {
-                let at_edge =
-                    matches!(byte, b',' | b';') || matches!(out.last(), None | Some(b',' | b';'));
-                if !at_edge {
-                    out.extend(std::iter::repeat_n(b' ', blanks));
-                }
-                blanks = 0;
-                quoted = byte == b'"';
-                out.push(byte);
-            }
+        if matches!(byte, b' ' | b'\t') {
+            blanks += 1;
+            continue;
         }
+        let after_delimiter = out.last().is_none_or(|last| delimiters.contains(last));
+        if !after_delimiter && !delimiters.contains(&byte) {
+            out.extend(std::iter::repeat_n(b' ', blanks));
+        }
+        blanks = 0;
+        quoted = byte == b'"';
+        out.push(byte);
     }
     out
 }

@@ -1,35 +1,37 @@
 //! Keeps what this thread logs.
 
+use std::cell::RefCell;
 use std::fmt::{Debug, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Level, Metadata, Subscriber};
 
 /// The lines of this crate at `INFO` and above since [`Logs::capture`], on this thread.
-pub(crate) struct Logs {
-    lines: Arc<Mutex<Vec<String>>>,
-    _guard: DefaultGuard,
-}
+///
+/// One subscriber serves all threads: with one for each, whether a line is wanted at all
+/// would be decided by whichever thread comes by first.
+pub(crate) struct Logs(());
 
 impl Logs {
     pub(crate) fn capture() -> Self {
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let keeper = Keeper(Arc::clone(&lines));
-        Self {
-            lines,
-            _guard: tracing::subscriber::set_default(keeper),
-        }
+        static SUBSCRIBER: Once = Once::new();
+        SUBSCRIBER.call_once(|| tracing::subscriber::set_global_default(Keeper).unwrap());
+        LINES.take();
+        Self(())
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.lines.lock().unwrap().clone()
+        LINES.with_borrow(Clone::clone)
     }
 }
 
-struct Keeper(Arc<Mutex<Vec<String>>>);
+thread_local! {
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Keeper;
 
 impl Subscriber for Keeper {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -49,7 +51,7 @@ impl Subscriber for Keeper {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line(event.metadata().level().to_string());
         event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
+        LINES.with_borrow_mut(|lines| lines.push(line.0));
     }
 
     fn enter(&self, _span: &Id) {}

@@ -1,15 +1,13 @@
 //! Keeps one good connection to the server.
 //!
-//! ```text
-//!          first operation                    first dial done
-//!   Idle ──────────────────▶ Dialling ─────────────────────────▶ Linked
-//!    ▲    its runtime ended    │  ▲ │  failed: again, a second later │
-//!    └─────────────────────────┘  │ └──┐                            │
-//!    ▲                            └────┘    broken, silent, or      │
-//!    │                            ▲         replies crossed         │
-//!    │                            └─────────────────────────────────┤
-//!    └────────── the runtime that drove the connection ended ───────┘
-//! ```
+//! | from | when | to |
+//! |---|---|---|
+//! | idle | an operation comes | dialling, and the operation waits |
+//! | dialling | connected and answered | linked |
+//! | dialling | failed | dialling, a second later; operations fail at once |
+//! | linked | closed, silent, or its replies do not fit | dialling; operations fail at once |
+//! | linked | the server takes no writes | linked, while another connection is dialled |
+//! | any | the tokio runtime behind it ended | idle |
 //!
 //! Operations wait for the first dial only; after that, no connection means an error at
 //! once. Dials are a second apart and jittered. The pause does not grow: a dial a second

@@ -73,9 +73,10 @@ pub trait SharedStore: fmt::Debug + Send + Sync + 'static {
     /// The records after position `after`, oldest first, a bounded number at a time.
     ///
     /// Waits up to `block` for the first one and returns an empty list if none came. It uses
-    /// a connection of its own, and takes longer than `block` only by the time that making
-    /// that connection may take. After a fault it waits before it dials again, so that
-    /// calling it in a loop does not spin.
+    /// a connection of its own; with a server at fault, making that connection and noticing
+    /// its silence may each add the time that a connection may take. After a fault it waits
+    /// before it dials again, so that calling it in a loop does not spin. One reader at a
+    /// time; a second one is told that the store is busy.
     fn log_read(
         &self,
         after: LogPosition,

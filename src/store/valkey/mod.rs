@@ -1,9 +1,11 @@
 //! The shared store in Valkey, or in anything that speaks its protocol.
 
+mod attempt;
 mod breaker;
 mod command;
 mod link;
 mod settings;
+mod state;
 mod supervisor;
 mod tail;
 mod url;

@@ -1,15 +1,13 @@
 //! Keeps one good connection to the server.
 //!
-//! ```text
-//!          first operation                    first dial done
-//!   Idle ──────────────────▶ Dialling ─────────────────────────▶ Linked
-//!    ▲    its runtime ended    │  ▲ │  failed: again, a second later │
-//!    └─────────────────────────┘  │ └──┐                            │
-//!    ▲                            └────┘    broken, silent, or      │
-//!    │                            ▲         replies crossed         │
-//!    │                            └─────────────────────────────────┤
-//!    └────────── the runtime that drove the connection ended ───────┘
-//! ```
+//! | from | when | to |
+//! |---|---|---|
+//! | idle | an operation comes | dialling, and the operation waits |
+//! | dialling | connected and answered | linked |
+//! | dialling | failed | dialling, a second later; operations fail at once |
+//! | linked | closed, silent, or its replies do not fit | dialling; operations fail at once |
+//! | linked | the server takes no writes | linked, while another connection is dialled |
+//! | any | the tokio runtime behind it ended | idle |
 //!
 //! Operations wait for the first dial only; after that, no connection means an error at
 //! once. Dials are a second apart and jittered. The pause does not grow: a dial a second
@@ -23,12 +21,14 @@ use std::time::Duration;
 use redis::{Client, Cmd, Value};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ValkeySettings;
+use super::attempt::{Attempt, Persistence};
 use super::breaker::Breaker;
 use super::command::{self, Remedy};
 use super::link::{self, Fault, Link, LinkId, Reply, Watcher};
+use super::state::{Hope, Look, Phase, State};
 use crate::error::StoreError;
 use crate::store::{Health, StoreState};
 use crate::task::{self, Spawned};
@@ -54,20 +54,12 @@ impl Supervisor {
             .and_then(|info| Client::open(info.set_tcp_settings(link::tcp_settings())))
             .ok();
         let breaker = || Breaker::new(settings.failures_until_open, settings.probe_interval);
-        let now = Instant::now();
         Arc::new(Self {
             reads: breaker(),
             writes: breaker(),
             settings,
             client,
-            state: Mutex::new(State {
-                phase: Phase::Idle,
-                report: StoreState::Idle,
-                since: now,
-                last_error: None,
-                next_dial: now,
-                dialogues: 0,
-            }),
+            state: Mutex::new(State::new(Instant::now())),
             changed: Notify::new(),
             read_only: AtomicBool::new(false),
             dials: AtomicU64::new(0),
@@ -163,7 +155,7 @@ impl Supervisor {
         if self.read_only.swap(false, Ordering::Relaxed) {
             let mut state = self.state();
             if state.report == StoreState::ReadOnly {
-                self.report(&mut state, StoreState::Ready, None);
+                state.report(&self.settings.url, StoreState::Ready, None);
             }
         }
     }
@@ -218,7 +210,7 @@ impl Supervisor {
                 link.condemn();
             }
             let attempt = self.begin(&mut state, Hope::None);
-            self.report(&mut state, fault.state, Some(fault.words));
+            state.report(&self.settings.url, fault.state, Some(fault.words));
             (lost, attempt)
         };
         // Not under the lock: what hangs on a connection is dropped with it.
@@ -234,16 +226,16 @@ impl Supervisor {
             self.read_only.store(true, Ordering::Relaxed);
             if state.is_linked_by(id) {
                 let words = StoreError::ReadOnly.to_string();
-                self.report(&mut state, StoreState::ReadOnly, Some(words));
+                state.report(&self.settings.url, StoreState::ReadOnly, Some(words));
             }
-            let number = state.dialogues.wrapping_add(1);
+            let number = state.attempts.wrapping_add(1);
             match &mut state.phase {
                 Phase::Linked { link, relief } if link.id() == id && relief.is_none() => {
                     *relief = Some(number);
                 }
                 _ => return,
             }
-            state.dialogues = number;
+            state.attempts = number;
             self.attempt(number)
         };
         self.start(attempt, Persistence::Once);
@@ -273,7 +265,7 @@ impl Supervisor {
             match &state.phase {
                 Phase::Idle => {
                     if state.report == StoreState::Idle {
-                        self.report(&mut state, StoreState::Connecting, None);
+                        state.report(&self.settings.url, StoreState::Connecting, None);
                     }
                     let hope = match state.next_dial <= now {
                         true => Hope::First,
@@ -294,13 +286,13 @@ impl Supervisor {
     }
 
     fn begin(self: &Arc<Self>, state: &mut State, hope: Hope) -> Attempt {
-        state.dialogues = state.dialogues.wrapping_add(1);
+        state.attempts = state.attempts.wrapping_add(1);
         state.phase = Phase::Dialling {
-            number: state.dialogues,
+            number: state.attempts,
             hope,
             done_by: self.done_by(state.next_dial),
         };
-        self.attempt(state.dialogues)
+        self.attempt(state.attempts)
     }
 
     fn attempt(self: &Arc<Self>, number: u64) -> Attempt {
@@ -322,7 +314,7 @@ impl Supervisor {
     }
 
     /// When `attempt` may dial, if it is still wanted.
-    fn reserve_dial(&self, attempt: &Attempt) -> Option<Instant> {
+    pub(super) fn reserve_dial(&self, attempt: &Attempt) -> Option<Instant> {
         let mut state = self.state();
         if !state.is_dialled_by(attempt.number) {
             return None;
@@ -335,7 +327,7 @@ impl Supervisor {
         Some(start)
     }
 
-    fn linked(&self, attempt: &Attempt, link: Arc<Link>) -> Result<(), Fault> {
+    pub(super) fn linked(&self, attempt: &Attempt, link: Arc<Link>) -> Result<(), Fault> {
         let replaced = {
             let mut state = self.state();
             if link.is_over() {
@@ -347,7 +339,7 @@ impl Supervisor {
             let relief = matches!(state.phase, Phase::Linked { .. });
             if !relief {
                 self.read_only.store(false, Ordering::Relaxed);
-                self.report(&mut state, StoreState::Ready, None);
+                state.report(&self.settings.url, StoreState::Ready, None);
             }
             std::mem::replace(&mut state.phase, Phase::Linked { link, relief: None })
         };
@@ -359,7 +351,7 @@ impl Supervisor {
         Ok(())
     }
 
-    fn dial_failed(&self, attempt: &Attempt, fault: Fault) {
+    pub(super) fn dial_failed(&self, attempt: &Attempt, fault: Fault) {
         let mut state = self.state();
         if !state.is_dialled_by(attempt.number) {
             return;
@@ -370,20 +362,26 @@ impl Supervisor {
             Phase::Idle => {}
             Phase::Dialling { hope, .. } => {
                 *hope = Hope::None;
-                self.report(&mut state, fault.state, Some(fault.words));
+                state.report(&self.settings.url, fault.state, Some(fault.words));
             }
         }
         drop(state);
         self.changed.notify_waiters();
     }
 
-    fn abandoned(&self, number: u64) {
+    /// The runtime that ran an attempt ended, or the attempt panicked (in a TLS library
+    /// without a cryptography provider, for one): the next operation starts another.
+    pub(super) fn abandoned(&self, number: u64, panicked: bool) {
         let mut state = self.state();
         match &mut state.phase {
             Phase::Dialling {
                 number: current, ..
             } if *current == number => {
                 state.phase = Phase::Idle;
+                if panicked {
+                    let words = "making a connection panicked".to_owned();
+                    state.report(&self.settings.url, StoreState::Unreachable, Some(words));
+                }
             }
             Phase::Linked { relief, .. } if *relief == Some(number) => *relief = None,
             _ => return,
@@ -406,39 +404,6 @@ impl Supervisor {
         drop(orphan);
     }
 
-    /// One line for each change of state, and none for what repeats.
-    fn report(&self, state: &mut State, new: StoreState, error: Option<String>) {
-        if let Some(error) = error {
-            state.last_error = Some(error);
-        }
-        let old = std::mem::replace(&mut state.report, new);
-        if old == new {
-            return;
-        }
-        state.since = Instant::now();
-        let url = &self.settings.url;
-        match new {
-            StoreState::Ready => {
-                tracing::info!(store = %url, was = old.name(), "the shared store is connected");
-            }
-            StoreState::Idle | StoreState::Connecting => {
-                tracing::debug!(store = %url, "the shared store is being connected");
-            }
-            StoreState::ReadOnly
-            | StoreState::Loading
-            | StoreState::Unreachable
-            | StoreState::Refused => {
-                let error = state.last_error.as_deref().unwrap_or_default();
-                tracing::warn!(
-                    store = %url,
-                    state = new.name(),
-                    error,
-                    "the shared store is lost; answering without it"
-                );
-            }
-        }
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -448,107 +413,6 @@ impl Supervisor {
 /// server that is back is found within two seconds even if the last dial has to time out.
 pub(super) fn dial_gap() -> Duration {
     Duration::from_millis(fastrand::u64(1000..1300))
-}
-
-struct State {
-    phase: Phase,
-    report: StoreState,
-    since: Instant,
-    last_error: Option<String>,
-    next_dial: Instant,
-    dialogues: u64,
-}
-
-impl State {
-    fn is_linked_by(&self, id: LinkId) -> bool {
-        matches!(&self.phase, Phase::Linked { link, .. } if link.id() == id)
-    }
-
-    fn is_dialled_by(&self, attempt: u64) -> bool {
-        match &self.phase {
-            Phase::Idle => false,
-            Phase::Dialling { number, .. } => *number == attempt,
-            Phase::Linked { relief, .. } => *relief == Some(attempt),
-        }
-    }
-}
-
-enum Phase {
-    /// Nobody dials.
-    Idle,
-    /// The attempt `number` dials.
-    Dialling {
-        number: u64,
-        hope: Hope,
-        /// By when it must have come to something, or it is taken to be stuck.
-        done_by: Instant,
-    },
-    Linked {
-        link: Arc<Link>,
-        /// The attempt that dials a replacement meanwhile.
-        relief: Option<u64>,
-    },
-}
-
-/// Whether an operation may wait for the dial that is under way.
-#[derive(Clone, Copy)]
-enum Hope {
-    First,
-    None,
-}
-
-enum Look {
-    Linked(Arc<Link>),
-    Soon,
-    Down(StoreError),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Persistence {
-    UntilLinked,
-    Once,
-}
-
-/// The background task that dials. Dropped unfinished, it leaves the field to the next.
-struct Attempt {
-    supervisor: Weak<Supervisor>,
-    number: u64,
-}
-
-impl Attempt {
-    /// Holds the supervisor only while it dials, so that dropping the store ends it.
-    async fn run(self, persistence: Persistence) {
-        loop {
-            let start = self
-                .supervisor
-                .upgrade()
-                .and_then(|supervisor| supervisor.reserve_dial(&self));
-            let Some(start) = start else { return };
-            sleep_until(start).await;
-            let Some(supervisor) = self.supervisor.upgrade() else {
-                return;
-            };
-            let linked = match supervisor.make_link().await {
-                Ok(link) => supervisor.linked(&self, link),
-                Err(fault) => Err(fault),
-            };
-            match linked {
-                Ok(()) => return,
-                Err(fault) => supervisor.dial_failed(&self, fault),
-            }
-            if persistence == Persistence::Once {
-                return;
-            }
-        }
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        if let Some(supervisor) = self.supervisor.upgrade() {
-            supervisor.abandoned(self.number);
-        }
-    }
 }
 
 struct WeakSupervisor(Weak<Supervisor>);

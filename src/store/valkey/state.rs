@@ -1,0 +1,108 @@
+//! The supervisor's state, and the log lines about its changes.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::StoreUrl;
+use super::link::{Link, LinkId};
+use crate::error::StoreError;
+use crate::store::StoreState;
+
+/// What the lock guards.
+pub(super) struct State {
+    pub(super) phase: Phase,
+    pub(super) report: StoreState,
+    pub(super) since: Instant,
+    pub(super) last_error: Option<String>,
+    pub(super) next_dial: Instant,
+    pub(super) attempts: u64,
+}
+
+impl State {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            phase: Phase::Idle,
+            report: StoreState::Idle,
+            since: now,
+            last_error: None,
+            next_dial: now,
+            attempts: 0,
+        }
+    }
+
+    /// One line for each change of state, and none for what repeats.
+    pub(super) fn report(&mut self, url: &StoreUrl, new: StoreState, error: Option<String>) {
+        if let Some(error) = error {
+            self.last_error = Some(error);
+        }
+        let old = std::mem::replace(&mut self.report, new);
+        if old == new {
+            return;
+        }
+        self.since = Instant::now();
+        match new {
+            StoreState::Ready => {
+                tracing::info!(store = %url, was = old.name(), "the shared store is connected");
+            }
+            StoreState::Idle | StoreState::Connecting => {
+                tracing::debug!(store = %url, "the shared store is being connected");
+            }
+            StoreState::ReadOnly
+            | StoreState::Loading
+            | StoreState::Unreachable
+            | StoreState::Refused => {
+                let error = self.last_error.as_deref().unwrap_or_default();
+                tracing::warn!(
+                    store = %url,
+                    state = new.name(),
+                    error,
+                    "the shared store is lost; answering without it"
+                );
+            }
+        }
+    }
+
+    pub(super) fn is_linked_by(&self, id: LinkId) -> bool {
+        matches!(&self.phase, Phase::Linked { link, .. } if link.id() == id)
+    }
+
+    pub(super) fn is_dialled_by(&self, attempt: u64) -> bool {
+        match &self.phase {
+            Phase::Idle => false,
+            Phase::Dialling { number, .. } => *number == attempt,
+            Phase::Linked { relief, .. } => *relief == Some(attempt),
+        }
+    }
+}
+
+pub(super) enum Phase {
+    /// Nobody dials.
+    Idle,
+    /// The attempt `number` dials.
+    Dialling {
+        number: u64,
+        hope: Hope,
+        /// By when it must have come to something, or it is taken to be stuck.
+        done_by: Instant,
+    },
+    Linked {
+        link: Arc<Link>,
+        /// The attempt that dials a replacement meanwhile.
+        relief: Option<u64>,
+    },
+}
+
+/// Whether an operation may wait for the dial that is under way.
+#[derive(Clone, Copy)]
+pub(super) enum Hope {
+    First,
+    None,
+}
+
+/// What an operation finds.
+pub(super) enum Look {
+    Linked(Arc<Link>),
+    Soon,
+    Down(StoreError),
+}

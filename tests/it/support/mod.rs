@@ -1,0 +1,32 @@
+//! What the tests share.
+#![allow(dead_code, reason = "not every test module uses everything")]
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+pub(crate) mod logs;
+pub(crate) mod proxy;
+pub(crate) mod valkey;
+
+/// Asks again and again until `check` says yes, and returns how long that took.
+///
+/// # Panics
+///
+/// If it never does within `patience`.
+pub(crate) async fn eventually<F>(
+    what: &str,
+    patience: Duration,
+    mut check: impl FnMut() -> F,
+) -> Duration
+where
+    F: Future<Output = bool>,
+{
+    let started = Instant::now();
+    while !check().await {
+        assert!(started.elapsed() < patience, "not in {patience:?}: {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+    started.elapsed()
+}

@@ -60,14 +60,23 @@ impl Asked<'_> {
                 == Precondition::NotModified
     }
 
-    pub(crate) fn not_modified<R>(&self, head: &Head, outcome: Outcome) -> Response<ResponseBody<R>> {
+    pub(crate) fn not_modified<R>(
+        &self,
+        head: &Head,
+        outcome: Outcome,
+    ) -> Response<ResponseBody<R>> {
         let headers = policy::not_modified_headers(&head.headers);
         let body = ResponseBody::stored(Bytes::new());
         self.finish(StatusCode::NOT_MODIFIED, headers, body, head, outcome)
     }
 
     /// RFC 9110 9.3.2: HEAD is GET without the content, with the fields that describe it.
-    fn head_only<R>(&self, head: &Head, length: u64, outcome: Outcome) -> Response<ResponseBody<R>> {
+    fn head_only<R>(
+        &self,
+        head: &Head,
+        length: u64,
+        outcome: Outcome,
+    ) -> Response<ResponseBody<R>> {
         let mut headers = head.headers.clone();
         if !headers.contains_key(CONTENT_LENGTH) && has_content(head.status) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
@@ -88,7 +97,10 @@ impl Asked<'_> {
                 end_inclusive,
             } => {
                 let part = slice(body, start, end_inclusive);
-                headers.insert(CONTENT_RANGE, policy::content_range(start, end_inclusive, length));
+                headers.insert(
+                    CONTENT_RANGE,
+                    policy::content_range(start, end_inclusive, length),
+                );
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(part.len()));
                 (StatusCode::PARTIAL_CONTENT, part)
             }
@@ -122,7 +134,9 @@ impl Asked<'_> {
 
 /// The bytes of a range that was resolved against this very body.
 fn slice(body: &Bytes, start: u64, end_inclusive: u64) -> Bytes {
-    let bounds = usize::try_from(start).ok().zip(usize::try_from(end_inclusive).ok());
+    let bounds = usize::try_from(start)
+        .ok()
+        .zip(usize::try_from(end_inclusive).ok());
     match bounds {
         Some((start, end)) if start <= end && end < body.len() => body.slice(start..=end),
         _ => Bytes::new(),

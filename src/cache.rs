@@ -167,7 +167,9 @@ impl Cache {
     /// Part of the memory for bodies being recorded, if there is so much left.
     pub(crate) fn fill_budget(&self, bytes: u64) -> Option<tokio::sync::OwnedSemaphorePermit> {
         let kib = u32::try_from(kib(bytes).max(1)).ok()?;
-        Arc::clone(&self.inner.fills).try_acquire_many_owned(kib).ok()
+        Arc::clone(&self.inner.fills)
+            .try_acquire_many_owned(kib)
+            .ok()
     }
 
     /// Until when the store may take its time with one request.

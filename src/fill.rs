@@ -120,16 +120,20 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Starts to record `body`; what the leader's own client is to read.
+    /// Starts to record `body`; what its own client is to read. Without a runtime to record in,
+    /// the error is the body to pass on unrecorded.
     pub(crate) fn start<R>(
         self,
         body: Pin<Box<R>>,
         first: Option<Result<Frame<Bytes>, R::Error>>,
-    ) -> Option<Led<R>>
+    ) -> Result<Led<R>, Led<R>>
     where
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError> + Send,
     {
+        if !task::is_possible() {
+            return Err(Led::unrecorded(body, first));
+        }
         let recording = Arc::new(Recording::new(self.declared));
         if let Some(leader) = &self.landing.leader {
             leader.share(Arc::clone(&self.landing.offer), Arc::clone(&recording));
@@ -137,7 +141,9 @@ impl Plan {
         let (here, gone) = oneshot::channel();
         let hint = body.size_hint();
         let carried = first.as_ref().and_then(|frame| frame.as_ref().ok());
-        let carried = carried.and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
+        let carried = carried
+            .and_then(Frame::data_ref)
+            .map_or(0, |data| data.len() as u64);
         let recorder = Recorder {
             recording: Arc::clone(&recording),
             declared: self.declared,
@@ -146,8 +152,8 @@ impl Plan {
             _budget: self.budget,
         };
         let first = first.map(|frame| frame.map_err(Into::into));
-        let pump = task::spawn_joinable(pump(body, first, recorder, gone, self.deadline))?;
-        Some(Led {
+        let pump = task::spawn_joinable(pump(body, first, recorder, gone, self.deadline));
+        Ok(Led {
             recording,
             reader: Reader::default(),
             lower: hint.lower().saturating_add(carried),
@@ -286,7 +292,7 @@ enum LedState<R> {
         _here: oneshot::Sender<Infallible>,
     },
     /// The recording ended early: the frames it had are read, then the rest from the body itself.
-    Passing(Option<Frame<Bytes>>, Pin<Box<R>>),
+    Passing(Option<Result<Frame<Bytes>, BodyError>>, Pin<Box<R>>),
     Ended,
 }
 
@@ -295,6 +301,20 @@ where
     R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
+    fn unrecorded(body: Pin<Box<R>>, first: Option<Result<Frame<Bytes>, R::Error>>) -> Self {
+        let hint = body.size_hint();
+        Self {
+            recording: Arc::default(),
+            reader: Reader::default(),
+            lower: hint.lower(),
+            upper: None,
+            state: LedState::Passing(
+                first.map(|frame| frame.map_err(BodyError::from_handler)),
+                body,
+            ),
+        }
+    }
+
     pub(crate) fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
@@ -336,7 +356,7 @@ where
                 LedState::Ended => return Poll::Ready(None),
                 LedState::Passing(next, body) => {
                     if let Some(frame) = next.take() {
-                        return Poll::Ready(Some(Ok(frame)));
+                        return Poll::Ready(Some(frame));
                     }
                     let frame = ready!(body.as_mut().poll_frame(context));
                     return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from_handler)));
@@ -359,7 +379,7 @@ where
                     match ending {
                         Ending::Recorded => return Poll::Ready(None),
                         Ending::Rest(frame, body) => {
-                            self.state = LedState::Passing(Some(frame), body);
+                            self.state = LedState::Passing(Some(Ok(frame)), body);
                         }
                         Ending::Failed(error) => {
                             return Poll::Ready(Some(Err(BodyError::from_handler(error))));

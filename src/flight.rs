@@ -151,7 +151,8 @@ impl Flights {
         if whom == Uncacheable::ForAll {
             self.marks.insert((key.hash(), Requester::Anonymous), until);
         }
-        self.marks.insert((key.hash(), Requester::Credentialed), until);
+        self.marks
+            .insert((key.hash(), Requester::Credentialed), until);
     }
 
     /// Lets a key rest whose fetch failed, since it can be served stale meanwhile.
@@ -200,7 +201,10 @@ impl Flights {
     fn remove(&self, flight: &Arc<Flight>) {
         let mut table = self.lock();
         let hash = flight.key.hash();
-        if table.get(&hash).is_some_and(|standing| Arc::ptr_eq(standing, flight)) {
+        if table
+            .get(&hash)
+            .is_some_and(|standing| Arc::ptr_eq(standing, flight))
+        {
             table.remove(&hash);
         }
     }

@@ -83,20 +83,27 @@ fn soft_purged(head: &Head) -> Verdict {
     }
 }
 
-/// A GET or HEAD request that memory could not answer.
-pub(crate) struct Flow<S, B> {
-    pub(crate) settings: Arc<Settings>,
+/// How to ask the handler. Kept apart, since neither part need be `Sync`.
+pub(crate) struct Call<S, B> {
     pub(crate) inner: S,
-    pub(crate) parts: Parts,
     pub(crate) body: B,
+}
+
+/// A GET or HEAD request that memory could not answer.
+pub(crate) struct Flow {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) parts: Parts,
     pub(crate) facts: RequestFacts,
     pub(crate) now: Timestamp,
     pub(crate) lookup: Lookup,
     pub(crate) awaited: Awaited,
 }
 
-impl<S, B> Flow<S, B> {
-    pub(crate) async fn run<R>(mut self) -> Result<Response<ResponseBody<R>>, S::Error>
+impl Flow {
+    pub(crate) async fn run<S, B, R>(
+        mut self,
+        call: Call<S, B>,
+    ) -> Result<Response<ResponseBody<R>>, S::Error>
     where
         S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send,
@@ -110,7 +117,7 @@ impl<S, B> Flow<S, B> {
             (Some(entry), Verdict::Serve(outcome)) => return Ok(self.answer(&entry, outcome)),
             (Some(entry), Verdict::ServeAndRefresh(outcome)) => {
                 let response = self.answer(&entry, outcome);
-                self.refresh(entry);
+                self.refresh(call, entry);
                 return Ok(response);
             }
             (entry, verdict) => Stale::of(entry, verdict, &self.lookup),
@@ -119,13 +126,16 @@ impl<S, B> Flow<S, B> {
             return Ok(self.not_cached());
         }
         if let Some(entry) = self.resting(&stale) {
-            return Ok(self.answer(entry, Outcome::stale(entry.head.lifetimes.remaining(self.now), "stale-if-error")));
+            return Ok(self.answer(
+                entry,
+                Outcome::stale(entry.head.lifetimes.remaining(self.now), "stale-if-error"),
+            ));
         }
         let leader = match self.coordinate(&stale).await {
             Turn::Answered(response) => return Ok(response),
             Turn::Fetch(leader) => leader,
         };
-        Fetch::new(self, stale, leader).run().await
+        Fetch::new(self, stale, leader).run(call).await
     }
 
     /// Looks further, in the shared store, unless what memory has may be served.
@@ -161,7 +171,10 @@ impl<S, B> Flow<S, B> {
         for _ in 0..MAX_FLIGHTS_JOINED {
             let version = cache.log().view().version();
             let key = self.lookup.key();
-            match cache.flights().board(key, self.requester(), version, cache.now()) {
+            match cache
+                .flights()
+                .board(key, self.requester(), version, cache.now())
+            {
                 Boarding::Alone => break,
                 Boarding::Lead(leader) => {
                     self.awaited.set();
@@ -186,12 +199,7 @@ impl<S, B> Flow<S, B> {
             && (!specific || stale.validated().is_some())
     }
 
-    async fn follow<R>(
-        &self,
-        follower: &Follower,
-        stale: &Stale,
-        give_up: Instant,
-    ) -> Wait<R> {
+    async fn follow<R>(&self, follower: &Follower, stale: &Stale, give_up: Instant) -> Wait<R> {
         let Ok(stage) = timeout_at(give_up, follower.wait()).await else {
             return Wait::OnOwn;
         };
@@ -277,7 +285,7 @@ impl<S, B> Flow<S, B> {
     }
 
     /// Fetches anew in the background, unless someone does or it failed a moment ago.
-    fn refresh<R>(self, entry: Arc<Entry>)
+    fn refresh<S, B, R>(self, call: Call<S, B>, entry: Arc<Entry>)
     where
         S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send,
@@ -287,7 +295,8 @@ impl<S, B> Flow<S, B> {
         R::Error: Into<BoxError> + Send,
     {
         let cache = self.cache().clone();
-        if self.facts.method != MethodClass::Get || cache.flights().rests(self.lookup.key(), self.now)
+        if self.facts.method != MethodClass::Get
+            || cache.flights().rests(self.lookup.key(), self.now)
         {
             return;
         }
@@ -298,7 +307,7 @@ impl<S, B> Flow<S, B> {
         let deadline = cache.config().fill_deadline;
         let _dropped_without_a_runtime = task::spawn(async move {
             let stale = Stale::Refreshing(entry);
-            let fetch = Fetch::new(self, stale, Some(leader)).run();
+            let fetch = Fetch::new(self, stale, Some(leader)).run(call);
             // The response is for the cache alone: its body goes on being recorded.
             let _response = tokio::time::timeout(deadline, fetch).await;
         });

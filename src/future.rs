@@ -97,7 +97,10 @@ where
 {
     type Output = Result<Response<ResponseBody<R>>, S::Error>;
 
-    #[expect(clippy::panic, reason = "polling a finished future is the caller's error, as always")]
+    #[expect(
+        clippy::panic,
+        reason = "polling a finished future is the caller's error, as always"
+    )]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
             KindProjection::Ready { response } => match response.take() {
@@ -178,11 +181,11 @@ impl<R: Send + 'static, E: Send + 'static> Running<R, E> {
         }
     }
 
-    #[expect(clippy::panic, reason = "polling a finished future is the caller's error, as always")]
-    fn poll(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<Response<ResponseBody<R>>, E>> {
+    #[expect(
+        clippy::panic,
+        reason = "polling a finished future is the caller's error, as always"
+    )]
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<ResponseBody<R>>, E>> {
         let Some(flow) = &mut self.flow else {
             panic!("ResponseFuture polled after completion");
         };

@@ -1,1 +1,105 @@
-pub use crate::store::LogPosition;
+//! Places in the purge log.
+
+use std::fmt;
+
+/// The place of a record in the purge log; later records have greater positions.
+///
+/// In Valkey it is the id of a stream entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogPosition {
+    ms: u64,
+    seq: u64,
+}
+
+impl LogPosition {
+    /// Before every record.
+    pub const ZERO: Self = Self { ms: 0, seq: 0 };
+
+    /// The position with these two parts of a stream id.
+    #[must_use]
+    pub const fn new(ms: u64, seq: u64) -> Self {
+        Self { ms, seq }
+    }
+
+    /// The first part of the stream id: milliseconds since the Unix epoch by the server's clock.
+    #[must_use]
+    pub const fn ms(self) -> u64 {
+        self.ms
+    }
+
+    /// The second part of the stream id.
+    #[must_use]
+    pub const fn seq(self) -> u64 {
+        self.seq
+    }
+
+    /// The position right after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        match self.seq.checked_add(1) {
+            Some(seq) => Self { ms: self.ms, seq },
+            None => Self {
+                ms: self.ms.saturating_add(1),
+                seq: 0,
+            },
+        }
+    }
+
+    /// Sixteen bytes that sort as the positions do.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        (((self.ms as u128) << 64) | self.seq as u128).to_be_bytes()
+    }
+
+    /// The position that [`LogPosition::to_bytes`] wrote.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        let both = u128::from_be_bytes(bytes);
+        Self {
+            ms: (both >> 64) as u64,
+            seq: both as u64,
+        }
+    }
+}
+
+impl LogPosition {
+    /// Reads the text form, `ms-seq`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (ms, seq) = text.split_once('-')?;
+        Some(Self {
+            ms: ms.parse().ok()?,
+            seq: seq.parse().ok()?,
+        })
+    }
+}
+
+/// As Valkey writes stream ids.
+impl fmt::Display for LogPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LogPosition;
+
+    #[test]
+    fn positions_sort_as_their_bytes_do() {
+        let ordered = [
+            LogPosition::ZERO,
+            LogPosition::new(0, 1),
+            LogPosition::new(1, 0),
+            LogPosition::new(1, u64::MAX),
+            LogPosition::new(u64::MAX, 0),
+        ];
+        assert!(ordered.is_sorted());
+        assert!(ordered.map(LogPosition::to_bytes).is_sorted());
+        for position in ordered {
+            assert_eq!(LogPosition::from_bytes(position.to_bytes()), position);
+            assert_eq!(LogPosition::parse(&position.to_string()), Some(position));
+        }
+        assert_eq!(LogPosition::parse("1"), None);
+        assert_eq!(LogPosition::parse("a-1"), None);
+    }
+}

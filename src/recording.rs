@@ -96,7 +96,11 @@ impl Recording {
 
     /// The next frame for the client whose response is recorded; `None` after the last, however
     /// the recording ended: that client's body goes on by itself.
-    pub(crate) fn poll_own(&self, reader: &mut Reader, context: &Context<'_>) -> Poll<Option<Bytes>> {
+    pub(crate) fn poll_own(
+        &self,
+        reader: &mut Reader,
+        context: &Context<'_>,
+    ) -> Poll<Option<Bytes>> {
         let mut state = self.lock();
         if let Some(frame) = state.frames.get(reader.next) {
             reader.next += 1;
@@ -142,7 +146,9 @@ impl Recording {
             frames => {
                 let length = frames.iter().map(Bytes::len).sum();
                 let mut joined = BytesMut::with_capacity(length);
-                frames.iter().for_each(|frame| joined.extend_from_slice(frame));
+                frames
+                    .iter()
+                    .for_each(|frame| joined.extend_from_slice(frame));
                 joined.freeze()
             }
         }

@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use crate::answer::Asked;
 use crate::body::ResponseBody;
-use crate::flow::{Flow, Verdict};
+use crate::flow::{Call, Flow, Verdict};
 use crate::future::{Awaited, ResponseFuture, Running};
 use crate::invalidate;
 use crate::key::{Key, Unkeyable};
@@ -107,16 +107,18 @@ impl<S> CacheService<S> {
         let awaited = Awaited::default();
         let flow = Flow {
             settings: Arc::clone(&self.settings),
-            inner: self.inner.clone(),
             parts,
-            body,
             facts,
             now,
             lookup,
             awaited: awaited.clone(),
         };
+        let call = Call {
+            inner: self.inner.clone(),
+            body,
+        };
         let deadline = cache.config().fill_deadline;
-        ResponseFuture::flowing(Running::new(Box::pin(flow.run()), awaited, deadline))
+        ResponseFuture::flowing(Running::new(Box::pin(flow.run(call)), awaited, deadline))
     }
 
     fn pass<B, R>(&self, mut parts: Parts, body: B, outcome: Outcome) -> ResponseFuture<S, B, R>
@@ -180,4 +182,3 @@ fn unkeyable(why: Unkeyable) -> Outcome {
     };
     Outcome::forward(Forwarded::Bypass, Some(detail))
 }
-

@@ -205,8 +205,14 @@ mod tests {
     fn renders_as_rfc_9211_has_it() {
         let table = [
             (Outcome::hit(60), "c; hit; ttl=60"),
-            (Outcome::stale(-5, "stale-while-revalidate"), "c; hit; ttl=-5; detail=stale-while-revalidate"),
-            (Outcome::forward(Forwarded::Bypass, Some("upgrade")), "c; fwd=bypass; detail=upgrade"),
+            (
+                Outcome::stale(-5, "stale-while-revalidate"),
+                "c; hit; ttl=-5; detail=stale-while-revalidate",
+            ),
+            (
+                Outcome::forward(Forwarded::Bypass, Some("upgrade")),
+                "c; fwd=bypass; detail=upgrade",
+            ),
             (
                 Outcome::Forward {
                     why: Forwarded::UriMiss,
@@ -227,7 +233,12 @@ mod tests {
                 },
                 "c; fwd=stale; collapsed",
             ),
-            (Outcome::Generated { detail: "only-if-cached" }, "c; detail=only-if-cached"),
+            (
+                Outcome::Generated {
+                    detail: "only-if-cached",
+                },
+                "c; detail=only-if-cached",
+            ),
             (Outcome::hit(i64::MIN), "c; hit; ttl=-9223372036854775808"),
         ];
         for (outcome, expected) in table {

@@ -33,12 +33,15 @@ pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Spawne
     }
 }
 
-/// As [`spawn`], for a task whose result someone waits for. `None` without a runtime.
+/// As [`spawn`], for a task whose result someone waits for.
+///
+/// # Panics
+///
+/// Without a runtime: ask [`is_possible`] first.
 pub(crate) fn spawn_joinable<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
-) -> Option<JoinHandle<T>> {
-    let runtime = Handle::try_current().ok()?;
-    Some(runtime.spawn(future))
+) -> JoinHandle<T> {
+    Handle::current().spawn(future)
 }
 
 /// Whether tasks can be started here.

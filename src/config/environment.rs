@@ -72,23 +72,45 @@ type Set = fn(CacheConfigBuilder, &str) -> Result<CacheConfigBuilder, &'static s
 const VARIABLES: [(&str, Set); 16] = [
     ("CACHE_URL", |builder, value| Ok(builder.url(value))),
     ("CACHE_PREFIX", |builder, value| Ok(builder.prefix(value))),
-    ("CACHE_STATUS_NAME", |builder, value| Ok(builder.status_name(value))),
-    ("CACHE_MEMORY_BYTES", |builder, value| Ok(builder.memory_bytes(size(value)?))),
-    ("CACHE_MAX_BODY", |builder, value| Ok(builder.max_body(size(value)?))),
+    ("CACHE_STATUS_NAME", |builder, value| {
+        Ok(builder.status_name(value))
+    }),
+    ("CACHE_MEMORY_BYTES", |builder, value| {
+        Ok(builder.memory_bytes(size(value)?))
+    }),
+    ("CACHE_MAX_BODY", |builder, value| {
+        Ok(builder.max_body(size(value)?))
+    }),
     ("CACHE_MAX_VARIANTS", |builder, value| {
         Ok(builder.max_variants(value.parse().map_err(|_bad| "a number such as 64")?))
     }),
-    ("CACHE_DEFAULT_TTL", |builder, value| Ok(builder.default_ttl(duration(value)?))),
+    ("CACHE_DEFAULT_TTL", |builder, value| {
+        Ok(builder.default_ttl(duration(value)?))
+    }),
     ("CACHE_OPERATION_TIMEOUT", |builder, value| {
         Ok(builder.operation_timeout(duration(value)?))
     }),
-    ("CACHE_CONNECT_TIMEOUT", |builder, value| Ok(builder.connect_timeout(duration(value)?))),
-    ("CACHE_WRITE_QUEUE_BYTES", |builder, value| Ok(builder.write_queue_bytes(size(value)?))),
-    ("CACHE_FILL_BYTES", |builder, value| Ok(builder.fill_bytes(size(value)?))),
-    ("CACHE_FILL_DEADLINE", |builder, value| Ok(builder.fill_deadline(duration(value)?))),
-    ("CACHE_FOLLOWER_WAIT", |builder, value| Ok(builder.follower_wait(duration(value)?))),
-    ("CACHE_UNCACHEABLE_TTL", |builder, value| Ok(builder.uncacheable_ttl(duration(value)?))),
-    ("CACHE_PURGE_BOUND", |builder, value| Ok(builder.purge_bound(duration(value)?))),
+    ("CACHE_CONNECT_TIMEOUT", |builder, value| {
+        Ok(builder.connect_timeout(duration(value)?))
+    }),
+    ("CACHE_WRITE_QUEUE_BYTES", |builder, value| {
+        Ok(builder.write_queue_bytes(size(value)?))
+    }),
+    ("CACHE_FILL_BYTES", |builder, value| {
+        Ok(builder.fill_bytes(size(value)?))
+    }),
+    ("CACHE_FILL_DEADLINE", |builder, value| {
+        Ok(builder.fill_deadline(duration(value)?))
+    }),
+    ("CACHE_FOLLOWER_WAIT", |builder, value| {
+        Ok(builder.follower_wait(duration(value)?))
+    }),
+    ("CACHE_UNCACHEABLE_TTL", |builder, value| {
+        Ok(builder.uncacheable_ttl(duration(value)?))
+    }),
+    ("CACHE_PURGE_BOUND", |builder, value| {
+        Ok(builder.purge_bound(duration(value)?))
+    }),
     ("CACHE_STRICT_READINESS", |builder, value| {
         Ok(builder.strict_readiness(value.parse().map_err(|_bad| "true or false")?))
     }),
@@ -105,5 +127,6 @@ pub(super) fn duration(value: &str) -> Result<Duration, &'static str> {
 /// A size such as `64MiB`; a bare number is bytes.
 pub(super) fn size(value: &str) -> Result<u64, &'static str> {
     let size: Result<ByteSize, _> = value.trim().parse();
-    size.map(|size| size.as_u64()).map_err(|_bad| "a size such as 65536, 64KiB or 1MiB")
+    size.map(|size| size.as_u64())
+        .map_err(|_bad| "a size such as 65536, 64KiB or 1MiB")
 }

@@ -174,7 +174,11 @@ impl PolicyBuilder {
             super::check_duration(setting, ttl.unwrap_or_default(), Duration::ZERO, YEAR)?;
         }
         if let Some(percent) = heuristic_percent.filter(|percent| *percent > 100) {
-            return Err(ConfigError::new("heuristic_percent", percent.to_string(), "0 to 100"));
+            return Err(ConfigError::new(
+                "heuristic_percent",
+                percent.to_string(),
+                "0 to 100",
+            ));
         }
         if let (Some(forced), Some(_)) = (forced_ttl, default_ttl) {
             let value = humantime::format_duration(*forced).to_string();
@@ -197,9 +201,9 @@ fn check_key(key: &KeyRules) -> Result<(), ConfigError> {
         return Err(ConfigError::new("key_cookies", name, "cookie names"));
     }
     match &key.query {
-        QueryRule::Only(names) | QueryRule::Except(names) if names.is_empty() => {
-            Err(ConfigError::new("query", "no names", "at least one parameter name"))
-        }
+        QueryRule::Only(names) | QueryRule::Except(names) if names.is_empty() => Err(
+            ConfigError::new("query", "no names", "at least one parameter name"),
+        ),
         _ => Ok(()),
     }
 }

@@ -301,7 +301,12 @@ fn check(config: &CacheConfig) -> Result<(), ConfigError> {
     check_duration("default_ttl", ttl, Duration::ZERO, layer::YEAR)?;
     check_size("max_body", *max_body, 1, 256 << 20)?;
     check_size("fill_bytes", *fill_bytes, *max_body, LARGEST_BUDGET)?;
-    check_size("write_queue_bytes", *write_queue_bytes, 64 << 10, LARGEST_BUDGET)?;
+    check_size(
+        "write_queue_bytes",
+        *write_queue_bytes,
+        64 << 10,
+        LARGEST_BUDGET,
+    )?;
     check_count("max_variants", config.max_variants, 1)?;
     check_count("max_flights", config.max_flights, 1)?;
     check_count("purge_log_length", config.purge_log_length, 16)
@@ -336,8 +341,13 @@ fn check_duration(
     if (least..=most).contains(&value) {
         return Ok(());
     }
-    let [value, least, most] = [value, least, most].map(|one| humantime::format_duration(one).to_string());
-    Err(ConfigError::new(setting, value, format!("{least} to {most}")))
+    let [value, least, most] =
+        [value, least, most].map(|one| humantime::format_duration(one).to_string());
+    Err(ConfigError::new(
+        setting,
+        value,
+        format!("{least} to {most}"),
+    ))
 }
 
 fn check_size(setting: &'static str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
@@ -345,14 +355,22 @@ fn check_size(setting: &'static str, value: u64, least: u64, most: u64) -> Resul
         return Ok(());
     }
     let [value, least, most] = [value, least, most].map(|one| ByteSize::b(one).to_string());
-    Err(ConfigError::new(setting, value, format!("{least} to {most}")))
+    Err(ConfigError::new(
+        setting,
+        value,
+        format!("{least} to {most}"),
+    ))
 }
 
 fn check_count(setting: &'static str, value: usize, least: usize) -> Result<(), ConfigError> {
     if value >= least {
         return Ok(());
     }
-    Err(ConfigError::new(setting, value.to_string(), format!("at least {least}")))
+    Err(ConfigError::new(
+        setting,
+        value.to_string(),
+        format!("at least {least}"),
+    ))
 }
 
 const MEMORY_URL: &str = "memory://";

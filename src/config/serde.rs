@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ::serde::de::{self, Deserializer};
 use ::serde::Deserialize;
+use ::serde::de::{self, Deserializer};
 
 use super::{CacheConfig, environment};
 
@@ -24,7 +24,9 @@ use super::{CacheConfig, environment};
 /// ```
 impl<'de> Deserialize<'de> for CacheConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Fields::deserialize(deserializer)?.build().map_err(de::Error::custom)
+        Fields::deserialize(deserializer)?
+            .build()
+            .map_err(de::Error::custom)
     }
 }
 

@@ -162,7 +162,9 @@ impl Record {
             + self.key().canonical().len()
             + match self {
                 Self::Response(entry) => {
-                    entry.body.len() + head_weight(&entry.head.headers) + tags_weight(&entry.head.tags)
+                    entry.body.len()
+                        + head_weight(&entry.head.headers)
+                        + tags_weight(&entry.head.tags)
                 }
                 Self::Marker(marker) => marker.fields.len() * size_of::<HeaderName>(),
                 Self::Value(value) => value.bytes.len() + tags_weight(&value.tags),
@@ -179,7 +181,9 @@ fn head_weight(headers: &HeaderMap) -> usize {
 }
 
 fn tags_weight(tags: &[Box<str>]) -> usize {
-    tags.iter().map(|tag| tag.len() + size_of::<Box<str>>()).sum()
+    tags.iter()
+        .map(|tag| tag.len() + size_of::<Box<str>>())
+        .sum()
 }
 
 /// The structs themselves, their two reference counts, and the map's slot.

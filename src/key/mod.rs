@@ -107,6 +107,7 @@ pub(crate) enum Unkeyable {
 
 /// What a key is of; the first component of its canonical form.
 #[derive(Clone, Copy)]
+#[repr(u8)]
 enum Kind {
     Response = b'r',
     Value = b'v',
@@ -213,7 +214,9 @@ fn host(headers: &HeaderMap) -> Result<Option<&str>, Unkeyable> {
     if lines.next().is_some() {
         return Err(Unkeyable::ConflictingHost);
     }
-    let host = first.to_str().map_err(|_not_ascii| Unkeyable::InvalidHost)?;
+    let host = first
+        .to_str()
+        .map_err(|_not_ascii| Unkeyable::InvalidHost)?;
     Ok((!host.is_empty()).then_some(host))
 }
 

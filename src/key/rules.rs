@@ -124,10 +124,7 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
         .iter()
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
         .map(<[u8]>::trim_ascii)
-        .find_map(|pair| {
-            pair.strip_prefix(name.as_bytes())?
-                .strip_prefix(b"=")
-        })
+        .find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 /// Headers that frameworks take a host, a scheme, a path or a method from, so that they can

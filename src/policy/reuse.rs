@@ -43,6 +43,14 @@ pub(crate) enum Staleness {
 }
 
 impl Staleness {
+    /// Whether the request asks for it, rather than the response.
+    pub(crate) const fn is_of_request(self) -> bool {
+        match self {
+            Self::Expired | Self::NoCache => false,
+            Self::RequestNoCache | Self::RequestMaxAge | Self::RequestMinFresh => true,
+        }
+    }
+
     /// The stable label for `Cache-Status`, metrics and logs.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {

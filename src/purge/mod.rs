@@ -92,6 +92,12 @@ impl Purge {
         self
     }
 
+    /// What either purges.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.selectors.extend(other.selectors);
+        self
+    }
+
     pub(crate) fn of(selector: Selector) -> Self {
         Self {
             selectors: vec![selector],
@@ -152,7 +158,11 @@ mod tests {
         assert_eq!(Purge::from_record(&purge.to_record()), purge);
         let strange: [&[u8]; 5] = [b"", b"\x10", b"\x10short", b"\x7f0123456789abcdef", b"\x11"];
         for record in strange {
-            assert_eq!(Purge::from_record(record), Purge::everything(), "{record:?}");
+            assert_eq!(
+                Purge::from_record(record),
+                Purge::everything(),
+                "{record:?}"
+            );
         }
     }
 

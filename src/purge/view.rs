@@ -212,7 +212,11 @@ impl State {
             self.order.push_back((position, selector));
             self.marks.entry(selector).or_default()
         };
-        let place = if soft { &mut marks.soft } else { &mut marks.hard };
+        let place = if soft {
+            &mut marks.soft
+        } else {
+            &mut marks.hard
+        };
         *place = (*place).max(position);
     }
 

@@ -32,7 +32,9 @@ impl Memory {
 
     /// Whether there is anything under this hash.
     pub(crate) fn contains(&self, hash: u128) -> bool {
-        self.records.as_ref().is_some_and(|records| records.contains_key(&hash))
+        self.records
+            .as_ref()
+            .is_some_and(|records| records.contains_key(&hash))
     }
 
     pub(crate) fn insert(&self, record: Record) {
@@ -43,7 +45,10 @@ impl Memory {
 
     /// Whether there was one.
     pub(crate) fn remove(&self, key: &Key) -> bool {
-        let removed = self.records.as_ref().and_then(|records| records.remove(&key.hash()));
+        let removed = self
+            .records
+            .as_ref()
+            .and_then(|records| records.remove(&key.hash()));
         removed.is_some()
     }
 

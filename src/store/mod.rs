@@ -12,7 +12,8 @@ use std::time::{Duration, Instant as StdInstant};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::error::StoreError;
+pub use crate::error::StoreError;
+pub use crate::position::LogPosition;
 
 mod memory;
 mod tiers;
@@ -89,67 +90,6 @@ pub trait SharedStore: fmt::Debug + Send + Sync + 'static {
     /// Says that a value read belongs to another key: the connection's replies may have
     /// slipped, so it is replaced and what is under way on it is not trusted.
     fn note_mismatch(&self);
-}
-
-/// A place in the log: milliseconds and a sequence number, as the server assigns them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LogPosition {
-    ms: u64,
-    seq: u64,
-}
-
-impl LogPosition {
-    /// Before every record.
-    pub const ZERO: Self = Self { ms: 0, seq: 0 };
-
-    /// The position `seq` of those in millisecond `ms`.
-    #[must_use]
-    pub const fn new(ms: u64, seq: u64) -> Self {
-        Self { ms, seq }
-    }
-
-    /// Milliseconds since the Unix epoch by the server's clock.
-    #[must_use]
-    pub const fn ms(self) -> u64 {
-        self.ms
-    }
-
-    /// The number within its millisecond.
-    #[must_use]
-    pub const fn seq(self) -> u64 {
-        self.seq
-    }
-
-    /// Sixteen bytes, big endian, so that they sort as positions do.
-    #[must_use]
-    pub const fn to_bytes(self) -> [u8; 16] {
-        (((self.ms as u128) << 64) | self.seq as u128).to_be_bytes()
-    }
-
-    /// The position that [`LogPosition::to_bytes`] wrote.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        let both = u128::from_be_bytes(bytes);
-        Self {
-            ms: (both >> 64) as u64,
-            seq: both as u64,
-        }
-    }
-
-    /// Reads the text form, `ms-seq`.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (ms, seq) = text.split_once('-')?;
-        Some(Self {
-            ms: ms.parse().ok()?,
-            seq: seq.parse().ok()?,
-        })
-    }
-}
-
-impl fmt::Display for LogPosition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.ms, self.seq)
-    }
 }
 
 /// What the log holds.
@@ -274,29 +214,5 @@ impl BreakerState {
             Self::Open => "open",
             Self::Probing => "probing",
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::LogPosition;
-
-    #[test]
-    fn positions_sort_as_their_bytes_do() {
-        let ordered = [
-            LogPosition::ZERO,
-            LogPosition::new(0, 1),
-            LogPosition::new(1, 0),
-            LogPosition::new(1, u64::MAX),
-            LogPosition::new(u64::MAX, 0),
-        ];
-        assert!(ordered.is_sorted());
-        assert!(ordered.map(LogPosition::to_bytes).is_sorted());
-        for position in ordered {
-            assert_eq!(LogPosition::from_bytes(position.to_bytes()), position);
-            assert_eq!(LogPosition::parse(&position.to_string()), Some(position));
-        }
-        assert_eq!(LogPosition::parse("1"), None);
-        assert_eq!(LogPosition::parse("a-1"), None);
     }
 }

@@ -196,7 +196,10 @@ impl Tiers {
         match &self.shared {
             Some(shared) => {
                 let name = shared.name(record.key());
-                shared.store.set(&name, codec::encode(&record), ttl, deadline).await
+                shared
+                    .store
+                    .set(&name, codec::encode(&record), ttl, deadline)
+                    .await
             }
             None => Ok(()),
         }
@@ -307,7 +310,11 @@ impl Shared {
         task::spawn(async move {
             let bytes = codec::encode(&record);
             let deadline = Instant::now() + timeout;
-            if store.set(&name, bytes, jittered(ttl), deadline).await.is_err() {
+            if store
+                .set(&name, bytes, jittered(ttl), deadline)
+                .await
+                .is_err()
+            {
                 counters.failed_writes.fetch_add(1, Ordering::Relaxed);
             }
             drop(permit);
@@ -328,7 +335,9 @@ fn is_timely(record: &Record, now: Timestamp) -> bool {
 /// Up to a tenth longer, so that keys written together are not deleted together.
 /// Expiry itself is judged by the record.
 fn jittered(ttl: Duration) -> Duration {
-    let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX / 2).max(1);
+    let millis = u64::try_from(ttl.as_millis())
+        .unwrap_or(u64::MAX / 2)
+        .max(1);
     Duration::from_millis(millis.saturating_add(fastrand::u64(0..=millis / 10)))
 }
 
@@ -337,4 +346,3 @@ const MAX_SKEW: Duration = Duration::from_secs(60);
 
 /// Markers outlive the variants they lead to, so that they need not be written with each.
 const MARKER_SLACK: Duration = Duration::from_secs(300);
-

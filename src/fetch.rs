@@ -1,0 +1,519 @@
+//! Asking the handler: the call, and what its answer does to the cache.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, SET_COOKIE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, response};
+use http_body::Body;
+use tower::util::Oneshot;
+use tower_service::Service;
+
+use crate::answer::Asked;
+use crate::body::ResponseBody;
+use crate::cache::Cache;
+use crate::clock::Timestamp;
+use crate::entry::{Entry, Head, Verified};
+use crate::fill::{Gathered, Landing, Plan, gather};
+use crate::flight::{Leader, Offer, Uncacheable};
+use crate::flow::{Call, Flow, Stale};
+use crate::future::passed;
+use crate::layer::Settings;
+use crate::policy::{
+    self, Admitted, CacheOptions, Exchange, Freshened, HeadOutcome, MethodClass, Refusal,
+    RequestFacts,
+};
+use crate::position::LogPosition;
+use crate::status::Outcome;
+use crate::store::{Lookup, Stored};
+use crate::task;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// One call of the handler on behalf of a request that the cache could not answer.
+pub(crate) struct Fetch {
+    parts: Parts,
+    visit: Visit,
+}
+
+/// What of the request is still needed when the handler has answered.
+struct Visit {
+    settings: Arc<Settings>,
+    facts: RequestFacts,
+    /// The client's own, before the cache made the request conditional.
+    headers: HeaderMap,
+    lookup: Lookup,
+    stale: Stale,
+    leader: Option<Leader>,
+    /// How far the purge log had been read before the handler was called: a purge that comes
+    /// while it works is later, and wins.
+    position: LogPosition,
+    request_time: Timestamp,
+    response_time: Timestamp,
+}
+
+impl Fetch {
+    pub(crate) fn new(flow: Flow, stale: Stale, leader: Option<Leader>) -> Self {
+        let Flow {
+            settings,
+            mut parts,
+            facts,
+            lookup,
+            ..
+        } = flow;
+        let headers = parts.headers.clone();
+        match &stale {
+            Stale::Refreshing(entry) => {
+                policy::make_conditional(&mut parts.headers, &entry.head.headers);
+            }
+            stale => {
+                if let Some(entry) = stale.validated() {
+                    policy::make_conditional(&mut parts.headers, &entry.head.headers);
+                }
+            }
+        }
+        let now = settings.cache.now();
+        Self {
+            parts,
+            visit: Visit {
+                position: settings.cache.log().view().tail(),
+                settings,
+                facts,
+                headers,
+                lookup,
+                stale,
+                leader,
+                request_time: now,
+                response_time: now,
+            },
+        }
+    }
+
+    pub(crate) async fn run<S, B, R>(
+        self,
+        call: Call<S, B>,
+    ) -> Result<Response<ResponseBody<R>>, S::Error>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Send + 'static,
+        B: Body + Send + 'static,
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError> + Send,
+    {
+        let Self {
+            mut parts,
+            mut visit,
+        } = self;
+        let Call { inner, body } = call;
+        parts.extensions.insert(visit.cache().clone());
+        let request = Request::from_parts(parts, body);
+        let response = Oneshot::new(inner, request).await;
+        visit.response_time = visit.cache().now();
+        match response {
+            Err(error) => visit.failed().ok_or(error),
+            Ok(response) if response.status().is_server_error() => {
+                Ok(visit.server_error(response).await)
+            }
+            Ok(response) => Ok(visit.answered(response).await),
+        }
+    }
+}
+
+impl Visit {
+    /// The handler answered, whatever it was.
+    async fn answered<R>(mut self, response: Response<R>) -> Response<ResponseBody<R>>
+    where
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError> + Send,
+    {
+        let (head, body) = response.into_parts();
+        if head.status == StatusCode::NOT_MODIFIED
+            && let Some(entry) = self.stale.validated().cloned()
+        {
+            return self.validated(&entry, &head);
+        }
+        if self.facts.method == MethodClass::Head {
+            self.head_updates(&head);
+        }
+        match policy::admit(&self.exchange(&head), &self.settings.policy.rules) {
+            Ok(admitted) => self.record(head, body, admitted).await,
+            Err(refusal) => {
+                self.release(refusal);
+                let outcome = self.stale.outcome().because(refusal.as_str());
+                passed(Response::from_parts(head, body), outcome, self.cache())
+            }
+        }
+    }
+
+    /// RFC 5861 4: an error is "any situation that would result in a 500, 502, 503, or 504 HTTP
+    /// response status code being returned": of the inner service, or as its response.
+    async fn server_error<R>(mut self, response: Response<R>) -> Response<ResponseBody<R>>
+    where
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError> + Send,
+    {
+        match self.stand_in() {
+            Some(stale) => stale,
+            None => self.answered(response).await,
+        }
+    }
+
+    /// The inner service failed.
+    fn failed<R>(mut self) -> Option<Response<ResponseBody<R>>> {
+        self.stand_in()
+    }
+
+    /// The stale response that may be served for a failed fetch, to this request and to those that
+    /// wait; the key is let rest for a moment.
+    fn stand_in<R>(&mut self) -> Option<Response<ResponseBody<R>>> {
+        let entry = self.stale.entry().cloned()?;
+        let now = self.response_time;
+        let rules = &self.settings.policy.rules;
+        self.cache().flights().rest(self.lookup.key(), now);
+        if !policy::may_serve_on_error(&self.facts, &entry.head.lifetimes, rules, now) {
+            return None;
+        }
+        if let Some(leader) = self.leader.take() {
+            leader.land(offer(&entry.head), entry.body.clone());
+        }
+        let outcome = Outcome::stale(entry.head.lifetimes.remaining(now), "stale-if-error");
+        Some(self.asked().answer(&entry.head, &entry.body, outcome))
+    }
+
+    /// RFC 9111 4.3.3: a 304 to the cache's own validators "indicates that the stored response can
+    /// be updated and reused".
+    fn validated<R>(
+        &mut self,
+        entry: &Arc<Entry>,
+        head: &response::Parts,
+    ) -> Response<ResponseBody<R>> {
+        let exchange = self.exchange(head);
+        let rules = &self.settings.policy.rules;
+        let outcome = self.stale.outcome().with_status(head.status);
+        let stored = &entry.head;
+        match policy::freshen(stored.status, &stored.headers, &exchange, rules) {
+            Freshened::Updated(admitted) => {
+                let offer = self.offer(stored.status, *admitted, &stored.tags);
+                let (updated, stored) = self.landing(offer).commit(entry.body.clone());
+                let outcome = self.kept(outcome, stored);
+                self.revalidated(&updated, outcome, head)
+            }
+            Freshened::Refused { refusal, headers } => {
+                self.release(refusal);
+                if !refusal.is_about_requester() {
+                    self.forget();
+                }
+                let once = Entry {
+                    head: Arc::new(self.once(stored, headers)),
+                    body: entry.body.clone(),
+                };
+                self.revalidated(&once, outcome.because(refusal.as_str()), head)
+            }
+            Freshened::Mismatch => self.mismatched(entry, outcome),
+        }
+    }
+
+    /// The validated response, with what the 304 says to this client alone.
+    fn revalidated<R>(
+        &self,
+        entry: &Entry,
+        outcome: Outcome,
+        head: &response::Parts,
+    ) -> Response<ResponseBody<R>> {
+        let mut response = self.asked().answer(&entry.head, &entry.body, outcome);
+        for cookie in head.headers.get_all(SET_COOKIE) {
+            response.headers_mut().append(SET_COOKIE, cookie.clone());
+        }
+        response
+    }
+
+    /// RFC 9111 4.3.4: a 304 whose strong validator is not the stored one's is about another
+    /// response. It cannot be asked for again, since the request is spent: the stored one goes,
+    /// and is served this once if stale responses may be.
+    fn mismatched<R>(&mut self, entry: &Arc<Entry>, outcome: Outcome) -> Response<ResponseBody<R>> {
+        self.forget();
+        let outcome = outcome.because("validator-mismatch");
+        let flags = entry.head.lifetimes.flags;
+        let strict = policy::Flags::NO_CACHE.with(policy::Flags::MUST_REVALIDATE);
+        if flags.intersects(strict) {
+            let mut response = Response::new(ResponseBody::stored(Bytes::new()));
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
+            outcome.append_to(response.headers_mut(), self.cache().name());
+            return response;
+        }
+        self.asked().answer(&entry.head, &entry.body, outcome)
+    }
+
+    /// RFC 9111 4.3.5: what a HEAD response says of the stored GET response.
+    fn head_updates(&mut self, head: &response::Parts) {
+        let Some(entry) = self.lookup.entry.clone() else {
+            return;
+        };
+        let stored = &entry.head;
+        let exchange = self.exchange(head);
+        let rules = &self.settings.policy.rules;
+        let length = entry.body.len() as u64;
+        match policy::head_updates(stored.status, &stored.headers, length, &exchange, rules) {
+            HeadOutcome::Freshened(admitted) => {
+                let offer = self.offer(stored.status, *admitted, &stored.tags);
+                let _stored = self.landing(offer).commit(entry.body.clone());
+            }
+            HeadOutcome::Invalidate => self.forget(),
+            HeadOutcome::Nothing => {}
+        }
+    }
+
+    /// The response may be stored: at once if its body is there, else while it streams.
+    async fn record<R>(
+        mut self,
+        head: response::Parts,
+        body: R,
+        admitted: Admitted,
+    ) -> Response<ResponseBody<R>>
+    where
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError> + Send,
+    {
+        let outcome = self.stale.outcome().with_status(head.status);
+        let (declared, budget) = match self.room(&head, &body) {
+            Ok(room) => room,
+            Err(reason) => {
+                self.release_and_mark(Uncacheable::ForAll);
+                let response = Response::from_parts(head, body);
+                return passed(response, outcome.because(reason), self.cache());
+            }
+        };
+        let offer = self.offer(head.status, admitted, &[]);
+        self.release_unless_reusable(&offer);
+        match gather(body).await {
+            Gathered::Whole(bytes)
+                if declared.is_none_or(|length| length == bytes.len() as u64) =>
+            {
+                let (entry, stored) = self.landing(offer).commit(bytes);
+                let outcome = self.kept(outcome, stored);
+                if self.has_own_question() {
+                    return self.revalidated(&entry, outcome, &head);
+                }
+                self.first(head, ResponseBody::stored(entry.body.clone()), outcome)
+            }
+            // Not what was declared: whatever the client makes of it, it is not stored.
+            Gathered::Whole(bytes) => {
+                let outcome = outcome.because("length-mismatch");
+                self.first(head, ResponseBody::stored(bytes), outcome)
+            }
+            Gathered::Begun(body, first) => {
+                let plan = Plan {
+                    landing: self.landing(offer),
+                    declared,
+                    max_body: self.cache().config().max_body,
+                    deadline: self.cache().config().fill_deadline,
+                    budget,
+                };
+                match plan.start(body, first) {
+                    Ok(led) => self.first(head, ResponseBody::led(led), outcome.and_stored()),
+                    Err(led) => {
+                        let outcome = outcome.because("no-runtime");
+                        self.first(head, ResponseBody::led(led), outcome)
+                    }
+                }
+            }
+        }
+    }
+
+    /// The handler's own response: no field changed, this cache's line added.
+    fn first<R>(
+        &self,
+        head: response::Parts,
+        body: ResponseBody<R>,
+        outcome: Outcome,
+    ) -> Response<ResponseBody<R>> {
+        let mut response = Response::from_parts(head, body);
+        outcome.append_to(response.headers_mut(), self.cache().name());
+        response
+    }
+
+    /// The length that the response declares, and memory to record it in; or why there is no room.
+    fn room<R: Body>(&self, head: &response::Parts, body: &R) -> Result<Room, &'static str> {
+        let most = self.cache().config().max_body;
+        let exact = body.size_hint().exact();
+        let declared = match declared_length(&head.headers)? {
+            Some(length) if exact.is_some_and(|exact| exact != length) => {
+                return Err("length-mismatch");
+            }
+            Some(length) => Some(length),
+            None => exact,
+        };
+        if declared.unwrap_or(body.size_hint().lower()) > most {
+            return Err("too-large");
+        }
+        let budget = self.cache().fill_budget(declared.unwrap_or(most));
+        let budget = budget.ok_or("fill-budget")?;
+        Ok((declared, budget))
+    }
+
+    /// What does not answer anybody else, though it may be stored to be validated.
+    fn release_unless_reusable(&mut self, offer: &Offer) {
+        let lifetimes = &offer.head.lifetimes;
+        let reusable = self.response_time < lifetimes.fresh_until
+            && !lifetimes.flags.contains(policy::Flags::NO_CACHE);
+        if !reusable {
+            self.release_and_mark(Uncacheable::ForAll);
+        }
+    }
+
+    /// Lets the followers go, and remembers why for those to come if it was no accident.
+    fn release(&mut self, refusal: Refusal) {
+        match refusal {
+            // The status may be another's next time, and so may the method.
+            Refusal::Status | Refusal::Partial | Refusal::Method => {
+                if let Some(leader) = self.leader.take() {
+                    leader.release();
+                }
+            }
+            _ if refusal.is_about_requester() => {
+                self.release_and_mark(Uncacheable::ForCredentialed);
+            }
+            _ => self.release_and_mark(Uncacheable::ForAll),
+        }
+    }
+
+    fn release_and_mark(&mut self, whom: Uncacheable) {
+        if let Some(leader) = self.leader.take() {
+            leader.release_and_mark(whom, self.response_time);
+        }
+    }
+
+    /// Takes the stored response away, in both tiers.
+    fn forget(&self) {
+        let cache = self.cache().clone();
+        let key = self.lookup.key().clone();
+        cache.tiers().memory().remove(&key);
+        let _dropped_without_a_runtime = task::spawn(async move {
+            let deadline = cache.deadline();
+            if let Err(error) = cache.tiers().remove(&key, deadline).await {
+                tracing::debug!(%error, "an outdated response stays in the shared store");
+            }
+        });
+    }
+
+    fn offer(&self, status: StatusCode, admitted: Admitted, tags: &[Box<str>]) -> Arc<Offer> {
+        let Admitted {
+            lifetimes,
+            headers,
+            vary,
+            tags: own,
+        } = admitted;
+        let base = &self.lookup.base;
+        let key = if vary.is_empty() {
+            base.clone()
+        } else {
+            base.variant(&vary, &self.headers)
+        };
+        let own = own.into_iter().map(Into::into);
+        let head = Head {
+            key,
+            status,
+            headers,
+            lifetimes,
+            position: self.position,
+            tags: tags.iter().cloned().chain(own).collect(),
+            verified: Verified::never(),
+        };
+        Arc::new(Offer {
+            head: Arc::new(head),
+            fields: vary,
+        })
+    }
+
+    /// A head to answer with once: as stored, with the fields that the 304 brought.
+    fn once(&self, stored: &Head, headers: HeaderMap) -> Head {
+        Head {
+            key: stored.key.clone(),
+            status: stored.status,
+            headers,
+            lifetimes: stored.lifetimes,
+            position: stored.position,
+            tags: Box::default(),
+            verified: Verified::never(),
+        }
+    }
+
+    fn landing(&mut self, offer: Arc<Offer>) -> Landing {
+        Landing {
+            cache: self.cache().clone(),
+            base: self.lookup.base.clone(),
+            offer,
+            leader: self.leader.take(),
+        }
+    }
+
+    fn kept(&self, outcome: Outcome, stored: Stored) -> Outcome {
+        match stored {
+            Stored::Yes => outcome.and_stored(),
+            Stored::TooManyVariants => outcome.because("too-many-variants"),
+        }
+    }
+
+    /// Whether the client asked something that the handler was not, since the cache asked for itself.
+    fn has_own_question(&self) -> bool {
+        (self.facts.conditional || self.facts.range)
+            && (self.stale.validated().is_some() || matches!(self.stale, Stale::Refreshing(_)))
+    }
+
+    fn exchange<'a>(&'a self, head: &'a response::Parts) -> Exchange<'a> {
+        Exchange {
+            facts: &self.facts,
+            request_headers: &self.headers,
+            status: head.status,
+            headers: &head.headers,
+            options: head.extensions.get::<CacheOptions>(),
+            request_time: self.request_time,
+            response_time: self.response_time,
+        }
+    }
+
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            facts: &self.facts,
+            headers: &self.headers,
+            now: self.response_time,
+            name: self.cache().name(),
+        }
+    }
+
+    fn cache(&self) -> &Cache {
+        &self.settings.cache
+    }
+}
+
+/// The declared length and the memory to record in.
+type Room = (Option<u64>, tokio::sync::OwnedSemaphorePermit);
+
+/// Offers a stored response to those who wait, each of whom checks that it is of its variant.
+fn offer(head: &Arc<Head>) -> Arc<Offer> {
+    let fields = match policy::parse_vary(&head.headers) {
+        policy::Vary::Fields(fields) => fields,
+        policy::Vary::None | policy::Vary::Any | policy::Vary::Invalid => Vec::new(),
+    };
+    Arc::new(Offer {
+        head: Arc::clone(head),
+        fields,
+    })
+}
+
+/// `Content-Length`, if there is one and it is one number.
+fn declared_length(headers: &HeaderMap) -> Result<Option<u64>, &'static str> {
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(line) = lines.next() else {
+        return Ok(None);
+    };
+    let length = HeaderValue::to_str(line)
+        .ok()
+        .and_then(|text| text.parse().ok());
+    match (length, lines.next()) {
+        (Some(length), None) => Ok(Some(length)),
+        _ => Err("content-length"),
+    }
+}

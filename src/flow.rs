@@ -154,6 +154,9 @@ impl Flow {
             .await;
         match self.lookup.entry.clone() {
             Some(entry) => {
+                if cache.log().is_starting() {
+                    cache.log().first_read(deadline).await;
+                }
                 let verdict = self.judge(&entry.head);
                 (Some(entry), verdict)
             }

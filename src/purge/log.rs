@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Purge, View};
 use crate::clock::Clock;
@@ -22,6 +23,8 @@ pub(crate) struct Log {
     /// How long entries are trusted while the log is out of sight.
     bound: Duration,
     tailing: AtomicBool,
+    /// Whether the log has ever been read to its end.
+    caught_up: watch::Sender<bool>,
 }
 
 /// What emptying the log's knowledge empties as well.
@@ -48,6 +51,7 @@ impl Log {
             clock,
             bound,
             tailing: AtomicBool::new(false),
+            caught_up: watch::Sender::new(false),
         }
     }
 
@@ -74,6 +78,18 @@ impl Log {
         Ok(())
     }
 
+    /// Waits for the log to be read to its end for the first time, within the deadline: a starting
+    /// instance knows of no purge, so it may not trust the shared store before.
+    pub(crate) async fn first_read(&self, deadline: Instant) {
+        let mut caught_up = self.caught_up.subscribe();
+        let _in_time_or_not = timeout_at(deadline, caught_up.wait_for(|done| *done)).await;
+    }
+
+    /// Whether the log was never read to its end yet.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.store.is_some() && !*self.caught_up.borrow()
+    }
+
     /// Begins to follow the shared log, once, as soon as there is a runtime to do it in.
     pub(crate) fn follow<F: Forget>(&self, owner: &Arc<F>) {
         if self.store.is_none() || self.tailing.load(Ordering::Relaxed) {
@@ -83,7 +99,7 @@ impl Log {
             let follower = Following {
                 owner: Arc::downgrade(owner),
             };
-            task::spawn(follower.run());
+            let _tried_again_without_a_runtime = task::spawn(follower.run());
         }
     }
 }
@@ -130,6 +146,7 @@ impl Log {
         self.check(&**store, bounds, memory).await?;
         if bounds.last_generated() <= self.view.tail() {
             self.view.seen_to_the_end(asked, self.bound);
+            self.caught_up.send_replace(true);
         }
         let records = store.log_read(self.view.tail(), BLOCK).await?;
         for (position, record) in records {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant as StdInstant};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-pub use crate::error::StoreError;
+pub(crate) use crate::error::StoreError;
 pub use crate::position::LogPosition;
 
 mod memory;

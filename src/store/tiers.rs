@@ -307,7 +307,7 @@ impl Shared {
         let store = Arc::clone(&self.store);
         let timeout = self.write_timeout;
         let counters = Arc::clone(counters);
-        task::spawn(async move {
+        let _lost_without_a_runtime = task::spawn(async move {
             let bytes = codec::encode(&record);
             let deadline = Instant::now() + timeout;
             if store

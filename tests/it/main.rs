@@ -8,5 +8,6 @@
     reason = "a panic is how a test fails, in its helpers too"
 )]
 
+mod layer;
 mod support;
 mod valkey;

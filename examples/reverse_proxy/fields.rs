@@ -44,9 +44,19 @@ pub(crate) fn accepts_trailers(headers: &HeaderMap) -> bool {
     list(headers, &header::TE).any(|coding| coding.eq_ignore_ascii_case("trailers"))
 }
 
-/// Whether the body carries no transfer coding that would be lost in forwarding.
+/// Whether the body has no transfer coding but the one that hyper undoes.
 pub(crate) fn only_chunked(headers: &HeaderMap) -> bool {
     list(headers, &header::TRANSFER_ENCODING).all(|coding| coding.eq_ignore_ascii_case("chunked"))
+}
+
+/// Whether the body has a transfer coding that would no longer be told once it is stripped.
+/// A coding that nobody has registered cannot be undone by anyone: that body is as it is.
+pub(crate) fn compressed(headers: &HeaderMap) -> bool {
+    list(headers, &header::TRANSFER_ENCODING).any(|coding| {
+        COMPRESSIONS
+            .iter()
+            .any(|compression| coding.eq_ignore_ascii_case(compression))
+    })
 }
 
 /// How often a request may still be forwarded.
@@ -107,6 +117,9 @@ fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &
         .flat_map(|line| line.to_str().unwrap_or_default().split(','))
         .map(str::trim)
 }
+
+/// RFC 9112, 7.2: the compression codings, and their aliases.
+const COMPRESSIONS: [&str; 5] = ["compress", "deflate", "gzip", "x-compress", "x-gzip"];
 
 const HOP_BY_HOP: [HeaderName; 5] = [
     header::CONNECTION,

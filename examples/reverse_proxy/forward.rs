@@ -142,7 +142,7 @@ where
     ) -> Result<Response<Incoming>, ForwardError> {
         let version = std::mem::replace(response.version_mut(), Version::HTTP_11);
         let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if !fields::only_chunked(response.headers()) || (switching && tunnel.is_none()) {
+        if fields::compressed(response.headers()) || (switching && tunnel.is_none()) {
             return Err(ForwardError::Failed("not asked for by the request".into()));
         }
         let protocols = response.headers().get(header::UPGRADE).cloned();

@@ -6,18 +6,20 @@
 //!   is forgotten, or with `soft` is stale from now on
 
 use axum::Router;
-use axum::extract::Query;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use serde::Deserialize;
 use tokio::net::TcpListener;
+use tower_response_cache::{Cache, Purge, PurgeError};
 
 /// Answers on `listener` as long as the process runs.
-pub(crate) async fn serve(listener: TcpListener) {
+pub(crate) async fn serve(listener: TcpListener, cache: Cache) {
     let routes = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(|| async { "ready\n" }))
-        .route("/purge", post(purge));
+        .route("/purge", post(purge))
+        .with_state(cache);
     if let Err(error) = axum::serve(listener, routes).await {
         eprintln!("admin: {error}");
     }
@@ -29,23 +31,43 @@ struct Selection {
     tag: Option<String>,
     path: Option<String>,
     all: Option<String>,
-    #[expect(dead_code, reason = "read when there is a cache to purge")]
     soft: Option<String>,
 }
 
-async fn purge(Query(selection): Query<Selection>) -> StatusCode {
-    let Selection {
-        url,
-        tag,
-        path,
-        all,
-        soft: _,
-    } = selection;
-    match (url, tag, path, all) {
-        (Some(_), None, None, None)
-        | (None, Some(_), None, None)
-        | (None, None, Some(_), None)
-        | (None, None, None, Some(_)) => StatusCode::NOT_IMPLEMENTED,
-        _ => StatusCode::BAD_REQUEST,
+async fn purge(
+    State(cache): State<Cache>,
+    Query(selection): Query<Selection>,
+) -> Result<StatusCode, (StatusCode, String)> {
+    let purge = selection
+        .purge()
+        .map_err(|why| (StatusCode::BAD_REQUEST, why))?;
+    match cache.purge(purge).await {
+        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        Err(error) => Err((StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))),
+    }
+}
+
+impl Selection {
+    fn purge(self) -> Result<Purge, String> {
+        let Self {
+            url,
+            tag,
+            path,
+            all,
+            soft,
+        } = self;
+        let purge = match (url, tag, path, all) {
+            (Some(url), None, None, None) => {
+                let uri = url
+                    .parse()
+                    .map_err(|_invalid| "url: not a URI\n".to_owned())?;
+                Purge::uri(&uri).map_err(|error: PurgeError| format!("url: {error}\n"))?
+            }
+            (None, Some(tag), None, None) => Purge::tag(tag),
+            (None, None, Some(path), None) => Purge::path(path),
+            (None, None, None, Some(_)) => Purge::everything(),
+            _ => return Err("expected one of url, tag, path, all\n".to_owned()),
+        };
+        Ok(if soft.is_some() { purge.soft() } else { purge })
     }
 }

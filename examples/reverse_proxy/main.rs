@@ -25,7 +25,7 @@ use clap::Parser;
 use http::uri::{Authority, Scheme, Uri};
 use tokio::net::TcpListener;
 use tower::Layer;
-use tower::layer::util::Identity;
+use tower_response_cache::{Cache, CacheConfig, CacheLayer, ConfigError, Policy};
 
 mod admin;
 mod fields;
@@ -84,9 +84,10 @@ struct CacheArgs {
     /// then make the origin work.
     #[arg(long)]
     client_directives: bool,
-    /// Without explicit freshness: this percentage of the time since `Last-Modified`.
-    #[arg(long)]
-    heuristic_percent: Option<u8>,
+    /// Without explicit freshness: this percentage of the time since `Last-Modified`
+    /// (RFC 9111 4.2.2); 0 stores explicit freshness only.
+    #[arg(long, default_value_t = 10)]
+    heuristic_percent: u8,
     /// Let one instance at a time fetch a missing response.
     #[arg(long)]
     lease: bool,
@@ -95,7 +96,9 @@ struct CacheArgs {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let args = Args::parse();
-    let service = layer(&args.cache).layer(forward::Origin::new(
+    let cache = args.cache.cache()?;
+    let layer = CacheLayer::new(cache.clone()).policy(args.cache.policy()?);
+    let service = layer.layer(forward::Origin::new(
         args.origin.clone(),
         (!args.origin_timeout.is_zero()).then_some(args.origin_timeout),
         args.via,
@@ -103,7 +106,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     if let Some(address) = args.admin {
         let listener = TcpListener::bind(address).await?;
         println!("admin on http://{}", listener.local_addr()?);
-        tokio::spawn(admin::serve(listener));
+        tokio::spawn(admin::serve(listener, cache));
     }
     let listener = TcpListener::bind(args.listen).await?;
     println!(
@@ -115,9 +118,31 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     Ok(())
 }
 
-/// The cache, to be put between client and origin.
-fn layer(_args: &CacheArgs) -> Identity {
-    Identity::new()
+impl CacheArgs {
+    /// The cache, by the flags first and the environment second.
+    fn cache(&self) -> Result<Cache, ConfigError> {
+        let config = CacheConfig::from_vars(|name| {
+            let flag = match name {
+                "CACHE_URL" => &self.store,
+                "CACHE_PREFIX" => &self.prefix,
+                "CACHE_OPERATION_TIMEOUT" => &self.operation_timeout,
+                "CACHE_MAX_BODY" => &self.max_body,
+                "CACHE_MEMORY_BYTES" => &self.memory,
+                "CACHE_DEFAULT_TTL" => &self.default_ttl,
+                _ => &None,
+            };
+            flag.clone().or_else(|| std::env::var(name).ok())
+        })?;
+        Ok(Cache::new(config))
+    }
+
+    /// What holds for all that the origin sends.
+    fn policy(&self) -> Result<Policy, ConfigError> {
+        Policy::builder()
+            .client_directives(self.client_directives)
+            .heuristic_percent(self.heuristic_percent)
+            .build()
+    }
 }
 
 /// Completes when the process is asked to end.

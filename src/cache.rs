@@ -13,6 +13,7 @@ use crate::entry::Head;
 use crate::error::PurgeError;
 use crate::flight::{Flights, Limits};
 use crate::purge::{Claim, Forget, Log, Purge, Validity};
+use crate::readiness::LastPing;
 use crate::store::valkey::{ValkeySettings, ValkeyStore};
 use crate::store::{Memory, Shared, SharedStore, StoreError, Tiers};
 
@@ -44,6 +45,7 @@ struct Inner {
     /// Memory that bodies being recorded may take, in KiB.
     fills: Arc<Semaphore>,
     valkey: Option<Arc<ValkeyStore>>,
+    last_ping: LastPing,
 }
 
 impl Cache {
@@ -98,6 +100,7 @@ impl Cache {
             fills: Arc::new(Semaphore::new(kib(config.fill_bytes))),
             clock,
             valkey,
+            last_ping: LastPing::default(),
             config,
         };
         Self {
@@ -182,6 +185,10 @@ impl Cache {
         self.inner.log.follow(&self.inner);
     }
 
+    pub(crate) fn last_ping(&self) -> &LastPing {
+        &self.inner.last_ping
+    }
+
     /// What the purges say of a stored response.
     pub(crate) fn validity(&self, head: &Head, now: Timestamp) -> Validity {
         let claim = Claim {
@@ -191,8 +198,12 @@ impl Cache {
             stored: head.lifetimes.stored,
             verified: &head.verified,
         };
+        self.judge(&claim, now)
+    }
+
+    pub(crate) fn judge(&self, claim: &Claim<'_>, now: Timestamp) -> Validity {
         let log = &self.inner.log;
-        log.view().judge(&claim, now, log.bound())
+        log.view().judge(claim, now, log.bound())
     }
 }
 

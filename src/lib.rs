@@ -23,6 +23,8 @@ mod clock;
 mod config;
 mod entry;
 mod error;
+#[cfg(feature = "axum")]
+mod extract;
 mod fetch;
 mod fill;
 mod flight;
@@ -34,11 +36,13 @@ mod layer;
 mod policy;
 mod position;
 mod purge;
+mod readiness;
 mod recording;
 mod service;
 mod status;
 mod store;
 mod task;
+mod values;
 mod waiters;
 
 pub use body::{BodyError, ResponseBody};
@@ -48,14 +52,18 @@ pub use clock::TestClock;
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use config::{CacheConfig, CacheConfigBuilder, Policy, PolicyBuilder};
 pub use error::{ConfigError, ErrorCode, PurgeError, StoreError};
+#[cfg(feature = "axum")]
+pub use extract::NoCacheLayer;
 pub use future::ResponseFuture;
 pub use key::{KeyRules, QueryRule, Scheme};
 pub use layer::CacheLayer;
 pub use policy::{CacheOptions, CookieRule, Refusal, Rules, SetCookieRule};
 pub use purge::Purge;
+pub use readiness::{Readiness, ReadinessService, ReadinessState};
 pub use service::CacheService;
 pub use status::Forwarded;
 pub use store::{
     BoxFuture, BreakerState, Health, LogBounds, LogPosition, SharedStore, StoreState, StoreUrl,
     Trimmed, UrlError, ValkeySettings, ValkeyStore,
 };
+pub use values::ValueOptions;

@@ -116,6 +116,8 @@ fn encode_marker(out: &mut BytesMut, marker: &Marker) {
 fn encode_value(out: &mut BytesMut, value: &Value) {
     let Value {
         key,
+        stored,
+        fresh_until,
         expires,
         position,
         tags,
@@ -123,7 +125,9 @@ fn encode_value(out: &mut BytesMut, value: &Value) {
         bytes,
     } = value;
     out.put_u8(VALUE);
-    out.put_u64_le(expires.as_millis());
+    for time in [stored, fresh_until, expires] {
+        out.put_u64_le(time.as_millis());
+    }
     out.put_slice(&position.to_bytes());
     put_bytes(out, key.canonical());
     put_tags(out, tags);
@@ -177,6 +181,8 @@ fn decode_marker(input: &mut Input) -> Option<Marker> {
 
 fn decode_value(input: &mut Input) -> Option<Value> {
     Some(Value {
+        stored: input.time()?,
+        fresh_until: input.time()?,
         expires: input.time()?,
         position: input.position()?,
         key: input.key()?,

@@ -113,6 +113,9 @@ impl Variants {
 /// A value of the application's own.
 pub(crate) struct Value {
     pub(crate) key: Key,
+    pub(crate) stored: Timestamp,
+    /// From here on it stands in for a new one only.
+    pub(crate) fresh_until: Timestamp,
     pub(crate) expires: Timestamp,
     pub(crate) position: LogPosition,
     pub(crate) tags: Box<[Box<str>]>,

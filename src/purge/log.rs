@@ -23,8 +23,8 @@ pub(crate) struct Log {
     /// How long entries are trusted while the log is out of sight.
     bound: Duration,
     tailing: AtomicBool,
-    /// Whether the log has ever been read to its end.
-    caught_up: watch::Sender<bool>,
+    /// How far the log has been read, once it was read to its end.
+    progress: watch::Sender<Option<LogPosition>>,
 }
 
 /// What emptying the log's knowledge empties as well.
@@ -51,7 +51,7 @@ impl Log {
             clock,
             bound,
             tailing: AtomicBool::new(false),
-            caught_up: watch::Sender::new(false),
+            progress: watch::Sender::new(None),
         }
     }
 
@@ -65,29 +65,48 @@ impl Log {
 
     /// Appends a purge and applies it here. It holds for every instance once this returns.
     pub(crate) async fn append(&self, purge: &Purge, deadline: Instant) -> Result<(), PurgeError> {
-        match &self.store {
-            Some(store) => {
-                let position = store
-                    .log_append(&purge.to_record(), deadline)
-                    .await
-                    .map_err(PurgeError::not_appended)?;
-                self.view.apply(position, purge);
+        self.append_at(purge, deadline).await.map(drop)
+    }
+
+    async fn append_at(&self, purge: &Purge, deadline: Instant) -> Result<LogPosition, PurgeError> {
+        let Some(store) = &self.store else {
+            return Ok(self.view.append(purge));
+        };
+        let appended = store.log_append(&purge.to_record(), deadline).await;
+        let position = appended.map_err(PurgeError::not_appended)?;
+        self.view.apply(position, purge);
+        Ok(position)
+    }
+
+    /// As [`Log::append`], and waits until the log has been read up to the purge, so that what is
+    /// stored next is known to be later than every purge before it. Returns that position.
+    pub(crate) async fn append_and_read(
+        &self,
+        purge: &Purge,
+        deadline: Instant,
+    ) -> Result<LogPosition, PurgeError> {
+        let position = self.append_at(purge, deadline).await?;
+        if self.store.is_some() {
+            let mut progress = self.progress.subscribe();
+            let read = progress.wait_for(|read| *read >= Some(position));
+            if timeout_at(deadline, read).await.is_err() {
+                return Err(PurgeError::not_appended(StoreError::TimedOut));
             }
-            None => self.view.append(purge),
         }
-        Ok(())
+        Ok(position)
     }
 
     /// Waits for the log to be read to its end for the first time, within the deadline: a starting
     /// instance knows of no purge, so it may not trust the shared store before.
     pub(crate) async fn first_read(&self, deadline: Instant) {
-        let mut caught_up = self.caught_up.subscribe();
-        let _in_time_or_not = timeout_at(deadline, caught_up.wait_for(|done| *done)).await;
+        let mut progress = self.progress.subscribe();
+        let read = progress.wait_for(Option::is_some);
+        let _in_time_or_not = timeout_at(deadline, read).await;
     }
 
     /// Whether the log was never read to its end yet.
     pub(crate) fn is_starting(&self) -> bool {
-        self.store.is_some() && !*self.caught_up.borrow()
+        self.store.is_some() && self.progress.borrow().is_none()
     }
 
     /// Begins to follow the shared log, once, as soon as there is a runtime to do it in.
@@ -146,12 +165,18 @@ impl Log {
         self.check(&**store, bounds, memory).await?;
         if bounds.last_generated() <= self.view.tail() {
             self.view.seen_to_the_end(asked, self.bound);
-            self.caught_up.send_replace(true);
+            self.progress.send_replace(Some(self.view.tail()));
         }
         let records = store.log_read(self.view.tail(), BLOCK).await?;
         for (position, record) in records {
             self.view.apply(position, &Purge::from_record(&record));
             self.view.advance(position);
+            let caught_up = |progress: &mut Option<LogPosition>| {
+                let known = progress.is_some();
+                *progress = progress.map(|_| position);
+                known
+            };
+            self.progress.send_if_modified(caught_up);
         }
         Ok(())
     }

@@ -29,6 +29,11 @@ impl Selector {
         }
     }
 
+    /// One of the application's own values.
+    pub(crate) fn value(key: &Key) -> Self {
+        Self::digest(b'v', &[key.canonical()])
+    }
+
     /// A path and all below it, on one host or on any.
     pub(crate) fn subtree(authority: Option<&[u8]>, path: &[u8]) -> Self {
         let path = path.strip_suffix(b"/").unwrap_or(path);
@@ -41,7 +46,7 @@ impl Selector {
     /// All selectors that match the resource of a key (tags aside).
     pub(crate) fn matching(key: &Key) -> Vec<Self> {
         let Some(target) = key.target() else {
-            return Vec::new();
+            return vec![Self::value(key)];
         };
         let any_host = Target {
             authority: None,

@@ -90,11 +90,12 @@ impl View {
     }
 
     /// Appends to the log that is only here.
-    pub(crate) fn append(&self, purge: &Purge) {
+    pub(crate) fn append(&self, purge: &Purge) -> LogPosition {
         self.write(|state| {
             state.tail = state.tail.next();
             state.apply(state.tail, purge, self.capacity);
-        });
+            state.tail
+        })
     }
 
     /// The log was read to its end at `now`: it is good for `bound` from then.
@@ -164,10 +165,11 @@ impl View {
 
     /// The version moves after the state has: whoever sees the new version sees the purge,
     /// and whoever noted the old one has to look again.
-    fn write(&self, change: impl FnOnce(&mut State)) {
+    fn write<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        change(&mut state);
+        let result = change(&mut state);
         self.version.fetch_add(1, Ordering::Release);
+        result
     }
 }
 

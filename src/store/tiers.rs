@@ -157,11 +157,6 @@ impl Tiers {
         }
     }
 
-    /// Puts a record into memory only: it came from the store, or the store has it already.
-    pub(crate) fn remember(&self, record: Record) {
-        self.memory.insert(record);
-    }
-
     /// Stores a response that varies on `fields`: in memory at once, in the shared store
     /// behind the caller's back.
     pub(crate) fn store_response(
@@ -181,6 +176,11 @@ impl Tiers {
         }
         self.write_both(Record::Response(entry), now);
         Stored::Yes
+    }
+
+    /// Stores one of the application's own values: in the shared store behind the caller's back.
+    pub(crate) fn store_value_behind(&self, value: Value, now: Timestamp) {
+        self.write_both(Record::Value(Arc::new(value)), now);
     }
 
     /// Stores one of the application's own values, and waits until the shared store has it.
@@ -327,7 +327,8 @@ impl Shared {
 fn is_timely(record: &Record, now: Timestamp) -> bool {
     let from_the_future = match record {
         Record::Response(entry) => entry.head.lifetimes.stored > now.saturating_add(MAX_SKEW),
-        Record::Marker(_) | Record::Value(_) => false,
+        Record::Value(value) => value.stored > now.saturating_add(MAX_SKEW),
+        Record::Marker(_) => false,
     };
     now < record.kept_until() && !from_the_future
 }

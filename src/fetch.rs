@@ -128,7 +128,7 @@ impl Visit {
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError> + Send,
     {
-        let (head, body) = response.into_parts();
+        let (mut head, body) = response.into_parts();
         if head.status == StatusCode::NOT_MODIFIED
             && let Some(entry) = self.stale.validated().cloned()
         {
@@ -137,7 +137,11 @@ impl Visit {
         if self.facts.method == MethodClass::Head {
             self.head_updates(&head);
         }
-        match policy::admit(&self.exchange(&head), &self.settings.policy.rules) {
+        let admission = policy::admit(&self.exchange(&head), &self.settings.policy.rules);
+        if self.settings.policy.rules.strip_tags {
+            policy::strip_tags(&mut head.headers);
+        }
+        match admission {
             Ok(admitted) => self.record(head, body, admitted).await,
             Err(refusal) => {
                 self.release(refusal);
@@ -404,6 +408,7 @@ impl Visit {
             headers,
             vary,
             tags: own,
+            groups,
         } = admitted;
         let base = &self.lookup.base;
         let key = if vary.is_empty() {
@@ -411,14 +416,23 @@ impl Visit {
         } else {
             base.variant(&vary, &self.headers)
         };
-        let own = own.into_iter().map(Into::into);
+        let target = base.target();
+        let groups = groups.iter().filter_map(|group| {
+            let target = target.as_ref()?;
+            let authority = target.authority.as_deref().unwrap_or_default();
+            Some(policy::group_tag(target.scheme, authority, group))
+        });
+        let own = own.into_iter().chain(groups).map(Into::into);
+        let mut tags: Vec<Box<str>> = tags.iter().cloned().chain(own).collect();
+        tags.sort_unstable();
+        tags.dedup();
         let head = Head {
             key,
             status,
             headers,
             lifetimes,
             position: self.position,
-            tags: tags.iter().cloned().chain(own).collect(),
+            tags: tags.into(),
             verified: Verified::never(),
         };
         Arc::new(Offer {

@@ -15,7 +15,7 @@ use crate::cache::Cache;
 use crate::future::passed;
 use crate::key::Key;
 use crate::layer::Settings;
-use crate::policy;
+use crate::policy::{self, CacheOptions};
 use crate::purge::Purge;
 use crate::status::{Forwarded, Outcome};
 
@@ -35,12 +35,37 @@ where
     let method = parts.method.clone();
     let target = Key::of_request(&parts, &settings.policy.key).ok();
     let response = Oneshot::new(inner, Request::from_parts(parts, body)).await?;
-    if let Some(target) = target {
-        let uris = outdated(&target, &method, &response);
-        invalidate(cache, &target, &uris).await;
+    if succeeded(&response) {
+        if let Some(target) = &target {
+            let uris = outdated(target, &method, &response);
+            invalidate(cache, target, &uris).await;
+        }
+        if let Some(purge) = named(target.as_ref(), &response) {
+            announce(cache, &purge, cache.deadline()).await;
+        }
     }
     let outcome = Outcome::forward(Forwarded::Method, Some("method"));
     Ok(passed(response, outcome, cache))
+}
+
+/// RFC 9111 4.4: "a 'non-error response' is one with a 2xx (Successful) or 3xx (Redirection)
+/// status code".
+fn succeeded<R>(response: &Response<R>) -> bool {
+    response.status().is_success() || response.status().is_redirection()
+}
+
+/// What the response itself says is to be purged: the handler's tags, and groups (RFC 9875 3).
+fn named<R>(target: Option<&Key>, response: &Response<R>) -> Option<Purge> {
+    let options = response.extensions().get::<CacheOptions>();
+    let tags = options.iter().flat_map(|options| &options.purges).cloned();
+    let origin = target.and_then(Key::target);
+    let groups = policy::invalidated_groups(response.headers());
+    let groups = groups.iter().filter_map(|group| {
+        let origin = origin.as_ref()?;
+        let authority = origin.authority.as_deref().unwrap_or_default();
+        Some(policy::group_tag(origin.scheme, authority, group))
+    });
+    tags.chain(groups).map(Purge::tag).reduce(Purge::and)
 }
 
 fn outdated<R>(target: &Key, method: &Method, response: &Response<R>) -> Vec<Uri> {
@@ -63,9 +88,14 @@ async fn invalidate(cache: &Cache, target: &Key, uris: &[Uri]) {
     }
     let selectors = uris.iter().filter_map(|uri| Purge::uri(uri).ok());
     let purge = selectors.reduce(Purge::and);
-    if let Some(purge) = purge
-        && let Err(error) = cache.log().append(&purge, deadline).await
-    {
+    if let Some(purge) = purge {
+        announce(cache, &purge, deadline).await;
+    }
+}
+
+async fn announce(cache: &Cache, purge: &Purge, deadline: tokio::time::Instant) {
+    cache.follow_log();
+    if let Err(error) = cache.log().append(purge, deadline).await {
         tracing::debug!(%error, "a change was not announced to other instances");
     }
 }

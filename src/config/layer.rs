@@ -6,7 +6,7 @@ use http::HeaderName;
 
 use crate::error::ConfigError;
 use crate::key::{KeyRules, QueryRule, Scheme};
-use crate::policy::{CookieRule, Rules, SetCookieRule};
+use crate::policy::{CookieRule, Rules, SetCookieRule, is_tag};
 
 /// What holds for the routes of one [`CacheLayer`](crate::CacheLayer), beyond what responses say
 /// of themselves. The default is RFC 9111 for a shared cache, with explicit freshness only.
@@ -105,6 +105,19 @@ impl PolicyBuilder {
         self
     }
 
+    /// A tag that every response of these routes carries. 1 to 256 bytes, no control characters.
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.policy.rules.tags.push(tag.into());
+        self
+    }
+
+    /// Whether `Surrogate-Key` and `Cache-Tag` are taken from what clients get. Default: no; caches
+    /// further out may want them.
+    pub fn strip_tags(mut self, strip: bool) -> Self {
+        self.policy.rules.strip_tags = strip;
+        self
+    }
+
     /// The targeted fields (RFC 9213) that are obeyed, most specific first.
     /// Default: `CDN-Cache-Control`.
     pub fn targets(mut self, targets: Vec<HeaderName>) -> Self {
@@ -184,6 +197,14 @@ impl PolicyBuilder {
             let value = humantime::format_duration(*forced).to_string();
             let expected = "no default_ttl beside it: forced_ttl always wins";
             return Err(ConfigError::new("forced_ttl", value, expected));
+        }
+        if let Some(tag) = policy.rules.tags.iter().find(|tag| !is_tag(tag)) {
+            let expected = "1 to 256 bytes without control characters";
+            return Err(ConfigError::new(
+                "tag",
+                tag.escape_debug().to_string(),
+                expected,
+            ));
         }
         check_key(&policy.key)?;
         Ok(policy)

@@ -9,6 +9,7 @@ use super::freshness::{Lifetimes, lifetimes, sent_date};
 use super::options::CacheOptions;
 use super::refusal::Refusal;
 use super::rules::{CookieRule, Rules, SetCookieRule};
+use super::tags::{Membership, is_tag_field, membership};
 use super::targeted;
 use super::vary::{MAX_NAMES, Vary, insert, parse_vary};
 use crate::clock::Timestamp;
@@ -38,8 +39,10 @@ pub(crate) struct Admitted {
     pub(crate) headers: HeaderMap,
     /// The request fields that select this variant: sorted, without duplicates, often none.
     pub(crate) vary: Vec<HeaderName>,
-    /// From the handler's options; tags in fields are not read here.
+    /// What it can be purged by: of the handler, of the policy, and of its fields.
     pub(crate) tags: Vec<String>,
+    /// The groups it belongs to (RFC 9875), within its origin.
+    pub(crate) groups: Vec<String>,
 }
 
 /// Judges a response to a request.
@@ -65,12 +68,13 @@ pub(crate) fn assess(exchange: &Exchange<'_>, rules: &Rules) -> Result<Admitted,
     let headers = stored_headers(exchange, &directives, rules)?;
     let lifetimes =
         lifetimes(exchange, &directives, is_targeted, rules).ok_or(Refusal::NoFreshness)?;
-    let tags = exchange.options.map(|options| options.tags.clone());
+    let Membership { tags, groups } = membership(exchange, rules)?;
     Ok(Admitted {
         lifetimes,
         headers,
         vary,
-        tags: tags.unwrap_or_default(),
+        tags,
+        groups,
     })
 }
 
@@ -224,6 +228,9 @@ fn stored_headers(
     let mut stored = HeaderMap::try_with_capacity(capacity).unwrap_or_default();
     for (name, value) in exchange.headers {
         if excluded.contains(name) || is_hop_by_hop(name) || *name == header::AGE {
+            continue;
+        }
+        if rules.strip_tags && is_tag_field(name) {
             continue;
         }
         if is_set_cookie(name) {

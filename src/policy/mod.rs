@@ -25,6 +25,7 @@ pub(crate) mod range;
 pub(crate) mod refusal;
 pub(crate) mod reuse;
 pub(crate) mod rules;
+pub(crate) mod tags;
 pub(crate) mod targeted;
 pub(crate) mod validate;
 pub(crate) mod vary;
@@ -39,6 +40,7 @@ pub(crate) use range::{RangeAnswer, content_range, resolve, unsatisfied_range};
 pub use refusal::Refusal;
 pub(crate) use reuse::{Reuse, Staleness, may_serve_on_error, reuse};
 pub use rules::{CookieRule, Rules, SetCookieRule};
+pub(crate) use tags::{group_tag, invalidated_groups, is_tag, strip_tags};
 pub(crate) use validate::{Freshened, HeadOutcome, freshen, head_updates, make_conditional};
 pub(crate) use vary::{Vary, normalize_accept_encoding, parse_vary, variant_value};
 

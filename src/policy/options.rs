@@ -33,6 +33,7 @@ pub struct CacheOptions {
     pub(crate) public: bool,
     pub(crate) vary: Vec<HeaderName>,
     pub(crate) tags: Vec<String>,
+    pub(crate) purges: Vec<String>,
 }
 
 impl CacheOptions {
@@ -90,6 +91,17 @@ impl CacheOptions {
     /// Call it once per field.
     pub fn vary(mut self, name: HeaderName) -> Self {
         self.vary.push(name);
+        self
+    }
+
+    /// On the response to an unsafe request that succeeded (2xx or 3xx): purges what carries this
+    /// tag, in every instance, before the client gets the response. Call it once per tag.
+    ///
+    /// Should the shared store not take the purge, the response is not held back: then other
+    /// instances serve what they have in memory no longer than the purge bound. A handler that
+    /// must know calls [`Cache::purge`](crate::Cache::purge) itself.
+    pub fn purge(mut self, tag: impl Into<String>) -> Self {
+        self.purges.push(tag.into());
         self
     }
 

@@ -54,6 +54,10 @@ pub struct Rules {
     /// Whether a client's `no-cache`, `max-age`, `min-fresh`, `max-stale` and `Pragma` are obeyed.
     /// Default: no, since they let any client flood the handler.
     pub client_directives: bool,
+    /// Tags that every response carries.
+    pub tags: Vec<String>,
+    /// Whether `Surrogate-Key` and `Cache-Tag` are kept from clients. Default: no.
+    pub strip_tags: bool,
     /// RFC 9213 targeted fields, most specific first. Default: `CDN-Cache-Control`.
     pub targets: Vec<HeaderName>,
 }
@@ -71,6 +75,8 @@ impl Default for Rules {
             cookies: CookieRule::default(),
             set_cookie: SetCookieRule::default(),
             client_directives: false,
+            tags: Vec::new(),
+            strip_tags: false,
             targets: vec![HeaderName::from_static("cdn-cache-control")],
         }
     }

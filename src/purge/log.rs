@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Purge, View};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::error::PurgeError;
 use crate::position::LogPosition;
 use crate::store::{LogBounds, Memory, SharedStore, StoreError, Trimmed};
@@ -123,6 +123,48 @@ impl Log {
     }
 }
 
+/// How many records the log had ever been given when it was read up to the tail: a log that is
+/// emptied and filled anew goes on with later positions, and betrays itself only by this.
+#[derive(Debug, Default)]
+struct Count(Option<u64>);
+
+/// What the log turns out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// The one read so far.
+    Same,
+    /// It had records that were trimmed before they were read.
+    Missed,
+    /// It has lost records.
+    Lost,
+}
+
+impl Count {
+    fn compare(&mut self, bounds: &LogBounds, tail: LogPosition) -> Found {
+        let last = bounds.last_generated();
+        if last < tail {
+            return Found::Lost;
+        }
+        let found = match (self.0, bounds.added()) {
+            (Some(read), Some(added)) if last == tail => match added.cmp(&read) {
+                std::cmp::Ordering::Less => Found::Lost,
+                std::cmp::Ordering::Equal => Found::Same,
+                std::cmp::Ordering::Greater => Found::Missed,
+            },
+            (Some(read), Some(added)) if added <= read => Found::Lost,
+            _ => Found::Same,
+        };
+        if last == tail {
+            self.0 = bounds.added();
+        }
+        found
+    }
+
+    fn read(&mut self, records: usize) {
+        self.0 = self.0.map(|count| count.saturating_add(records as u64));
+    }
+}
+
 /// The task that reads the log. It ends with its cache, and starts anew in another runtime
 /// if the one it ran in has gone.
 struct Following<F: Forget> {
@@ -131,11 +173,12 @@ struct Following<F: Forget> {
 
 impl<F: Forget> Following<F> {
     async fn run(self) {
+        let mut count = Count::default();
         loop {
             let Some(owner) = self.owner.upgrade() else {
                 return;
             };
-            let step = owner.log().step(owner.memory()).await;
+            let step = owner.log().step(owner.memory(), &mut count).await;
             drop(owner);
             if step.is_err() {
                 let wait = fastrand::u64(RETRY_MS / 2..RETRY_MS);
@@ -156,18 +199,23 @@ impl<F: Forget> Drop for Following<F> {
 impl Log {
     /// Reads what there is, or waits a while for something, having made sure that the log is
     /// the one read so far.
-    async fn step(&self, memory: &Memory) -> Result<(), StoreError> {
+    async fn step(&self, memory: &Memory, count: &mut Count) -> Result<(), StoreError> {
         let Some(store) = &self.store else {
             return Ok(());
         };
         let asked = self.clock.now();
         let bounds = store.log_bounds(Instant::now() + BOUNDS_TIMEOUT).await?;
-        self.check(&**store, bounds, memory).await?;
-        if bounds.last_generated() <= self.view.tail() {
-            self.view.seen_to_the_end(asked, self.bound);
-            self.progress.send_replace(Some(self.view.tail()));
+        match count.compare(&bounds, self.view.tail()) {
+            Found::Same => self.skip_trimmed(&bounds, memory),
+            Found::Missed => self.skip_to(bounds.last_generated(), memory),
+            Found::Lost => {
+                *count = Count::default();
+                return self.start_over(&**store, memory).await;
+            }
         }
+        self.reached(&bounds, asked);
         let records = store.log_read(self.view.tail(), BLOCK).await?;
+        count.read(records.len());
         for (position, record) in records {
             self.view.apply(position, &Purge::from_record(&record));
             self.view.advance(position);
@@ -178,43 +226,56 @@ impl Log {
             };
             self.progress.send_if_modified(caught_up);
         }
+        self.reached(&bounds, asked);
         Ok(())
     }
 
-    /// Compares what the log holds with what was read of it.
-    async fn check(
-        &self,
-        store: &dyn SharedStore,
-        bounds: LogBounds,
-        memory: &Memory,
-    ) -> Result<(), StoreError> {
+    /// Everything that the log held at `asked` has been read.
+    fn reached(&self, bounds: &LogBounds, asked: Timestamp) {
         let tail = self.view.tail();
-        if bounds.last_generated() < tail {
-            // Emptied, or failed over to a copy that lacks records. Other instances may not know
-            // what was lost, so everything goes.
-            tracing::warn!("the purge log was rewound: purging everything");
-            let deadline = Instant::now() + BOUNDS_TIMEOUT;
-            let position = store
-                .log_append(&Purge::everything().to_record(), deadline)
-                .await?;
-            self.view.restart(position);
-            memory.clear();
-            return Ok(());
+        if bounds.last_generated() <= tail {
+            self.view.seen_to_the_end(asked, self.bound);
+            let first_time = |progress: &mut Option<LogPosition>| {
+                let is_first = progress.is_none();
+                *progress = Some(tail);
+                is_first
+            };
+            self.progress.send_if_modified(first_time);
         }
-        match bounds {
+    }
+
+    /// The log was emptied, or is a copy that lacks records. Other instances may not know what was
+    /// lost, so everything goes.
+    async fn start_over(&self, store: &dyn SharedStore, memory: &Memory) -> Result<(), StoreError> {
+        tracing::warn!("the purge log has lost records: purging everything");
+        let everything = Purge::everything().to_record();
+        let deadline = Instant::now() + BOUNDS_TIMEOUT;
+        let position = store.log_append(&everything, deadline).await?;
+        self.view.restart(position);
+        memory.clear();
+        Ok(())
+    }
+
+    /// Forgets what the log has forgotten, read or not.
+    fn skip_trimmed(&self, bounds: &LogBounds, memory: &Memory) {
+        let tail = self.view.tail();
+        match *bounds {
             LogBounds::Held {
                 first,
                 trimmed: Trimmed::Some,
                 ..
-            } if first > tail => self.skip_to(first, memory),
-            // The records are gone, and so is what they purged.
-            LogBounds::Empty { last_generated } if last_generated > tail => {
+            } => {
+                if first > tail {
+                    self.skip_to(first, memory);
+                }
+                self.view.forget_before(first);
+            }
+            LogBounds::Empty { last_generated, .. } if last_generated > tail => {
                 self.skip_to(last_generated, memory);
                 self.view.advance(last_generated);
             }
             _ => {}
         }
-        Ok(())
     }
 
     /// Records between the tail and `horizon` may be gone unread.

@@ -125,11 +125,6 @@ impl View {
         validity
     }
 
-    /// Whether a request may join work that began at `version`: not if anything was purged since.
-    pub(crate) fn unmoved_since(&self, version: u64) -> bool {
-        self.version() == version
-    }
-
     /// Applies a purge that stands at `position`. The tail stays where it is: an instance's own
     /// purge says nothing of the records of others before it.
     pub(crate) fn apply(&self, position: LogPosition, purge: &Purge) {
@@ -140,6 +135,21 @@ impl View {
     pub(crate) fn advance(&self, position: LogPosition) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.tail = state.tail.max(position);
+    }
+
+    /// The log retains nothing from before `first`.
+    pub(crate) fn forget_before(&self, first: LogPosition) {
+        let stale = |state: &State| {
+            let oldest = state.order.front();
+            oldest.is_some_and(|(position, _)| *position < first)
+        };
+        if self.read(stale) {
+            self.write(|state| {
+                while stale(state) {
+                    state.forget_oldest();
+                }
+            });
+        }
     }
 
     /// Records up to `horizon` are not to be had any more: nothing older can be verified.

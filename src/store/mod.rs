@@ -102,6 +102,8 @@ pub enum LogBounds {
     Empty {
         /// The last position that was ever given out.
         last_generated: LogPosition,
+        /// How many records were ever appended, if the server can tell (from version 7).
+        added: Option<u64>,
     },
     /// There are records.
     Held {
@@ -113,16 +115,29 @@ pub enum LogBounds {
         last_generated: LogPosition,
         /// Whether older records than `first` were there once.
         trimmed: Trimmed,
+        /// How many records were ever appended, if the server can tell (from version 7).
+        added: Option<u64>,
     },
 }
 
 impl LogBounds {
+    /// How many records were ever appended, if that is known: zero without a log.
+    #[must_use]
+    pub const fn added(&self) -> Option<u64> {
+        match self {
+            Self::Missing => Some(0),
+            Self::Empty { added, .. } | Self::Held { added, .. } => *added,
+        }
+    }
+
     /// The last position that was ever given out, [`LogPosition::ZERO`] without a log.
     #[must_use]
     pub const fn last_generated(&self) -> LogPosition {
         match self {
             Self::Missing => LogPosition::ZERO,
-            Self::Empty { last_generated } | Self::Held { last_generated, .. } => *last_generated,
+            Self::Empty { last_generated, .. } | Self::Held { last_generated, .. } => {
+                *last_generated
+            }
         }
     }
 }

@@ -9,5 +9,7 @@
 )]
 
 mod layer;
+mod purge;
 mod support;
 mod valkey;
+mod values;

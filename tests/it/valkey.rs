@@ -597,6 +597,7 @@ async fn the_log_keeps_its_order() {
             last: positions[2],
             last_generated: positions[2],
             trimmed: Trimmed::Nothing,
+            added: Some(3),
         })
     );
 }
@@ -616,6 +617,7 @@ async fn a_trimmed_an_emptied_and_a_lost_log_are_told_apart() {
         last: second,
         last_generated: second,
         trimmed: Trimmed::Some,
+        added: Some(2),
     };
     // A server before version 7 says so of any log.
     assert_eq!(bounds, trimmed);
@@ -623,6 +625,7 @@ async fn a_trimmed_an_emptied_and_a_lost_log_are_told_apart() {
     server.command(&["XTRIM", "trc:log", "MAXLEN", "0"]);
     let empty = LogBounds::Empty {
         last_generated: second,
+        added: Some(2),
     };
     assert_eq!(store.log_bounds(soon()).await, Ok(empty));
 

@@ -169,10 +169,14 @@ pub(super) fn bounds(reply: &Value) -> Result<LogBounds, StoreError> {
         .and_then(text)
         .and_then(LogPosition::parse)
         .ok_or(StoreError::Protocol)?;
+    let added = number("entries-added").and_then(|added| u64::try_from(added).ok());
     let Some((first, last)) = entry("first-entry").zip(entry("last-entry")) else {
-        return Ok(LogBounds::Empty { last_generated });
+        return Ok(LogBounds::Empty {
+            last_generated,
+            added,
+        });
     };
-    let complete = number("entries-added").is_some() && number("entries-added") == number("length");
+    let complete = added.is_some() && number("entries-added") == number("length");
     Ok(LogBounds::Held {
         first,
         last,
@@ -181,6 +185,7 @@ pub(super) fn bounds(reply: &Value) -> Result<LogBounds, StoreError> {
             true => Trimmed::Nothing,
             false => Trimmed::Some,
         },
+        added,
     })
 }
 

@@ -234,16 +234,29 @@ impl Cache {
         Turn::Make(stale, None)
     }
 
+    /// What memory has, or else the shared store; stale only if neither has it fresh.
     async fn find_value(&self, key: &Key) -> Found {
         self.follow_log();
-        let deadline = self.deadline();
         let now = self.now();
-        let Some(value) = self.tiers().value(key, now, deadline).await else {
-            return Found::Nothing;
+        let in_memory = self.tiers().value_in_memory(key, now);
+        let found = in_memory.map_or(Found::Nothing, |value| self.judge_value(&value, now));
+        if matches!(found, Found::Fresh(_)) {
+            return found;
+        }
+        let deadline = self.deadline();
+        let Some(value) = self.tiers().value_in_store(key, now, deadline).await else {
+            return found;
         };
         if self.log().is_starting() {
             self.log().first_read(deadline).await;
         }
+        match self.judge_value(&value, now) {
+            Found::Nothing => found,
+            better => better,
+        }
+    }
+
+    fn judge_value(&self, value: &Value, now: Timestamp) -> Found {
         let claim = Claim {
             key: &value.key,
             tags: &value.tags,

@@ -159,6 +159,13 @@ impl Record {
         }
     }
 
+    pub(crate) fn into_value(self) -> Option<Arc<Value>> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Response(_) | Self::Marker(_) => None,
+        }
+    }
+
     /// What the record takes in memory, in bytes.
     pub(crate) fn weight(&self) -> usize {
         OVERHEAD

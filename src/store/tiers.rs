@@ -140,21 +140,21 @@ impl Tiers {
         }
     }
 
-    /// One of the application's own values.
-    pub(crate) async fn value(
+    /// One of the application's own values, as memory has it.
+    pub(crate) fn value_in_memory(&self, key: &Key, now: Timestamp) -> Option<Arc<Value>> {
+        self.memory.get(key, now).and_then(Record::into_value)
+    }
+
+    /// One of the application's own values, as the shared store has it.
+    pub(crate) async fn value_in_store(
         &self,
         key: &Key,
         now: Timestamp,
         deadline: Instant,
     ) -> Option<Arc<Value>> {
-        let record = match self.memory.get(key, now) {
-            Some(record) => record,
-            None => self.fetch(key, now, deadline).await?,
-        };
-        match record {
-            Record::Value(value) => Some(value),
-            Record::Response(_) | Record::Marker(_) => None,
-        }
+        self.fetch(key, now, deadline)
+            .await
+            .and_then(Record::into_value)
     }
 
     /// Stores a response that varies on `fields`: in memory at once, in the shared store

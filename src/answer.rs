@@ -38,7 +38,13 @@ impl Asked<'_> {
             return self.range(head, body, outcome);
         }
         let body = ResponseBody::stored(body.clone());
-        self.finish(head.status, head.headers.clone(), body, head, outcome)
+        self.finish(
+            head.status,
+            head.headers.ready().clone(),
+            body,
+            head,
+            outcome,
+        )
     }
 
     /// The answer from a recording of known length that is still growing, if the request is for
@@ -50,14 +56,24 @@ impl Asked<'_> {
         outcome: Outcome,
     ) -> Response<ResponseBody<R>> {
         let body = ResponseBody::followed(body);
-        self.finish(head.status, head.headers.clone(), body, head, outcome)
+        self.finish(
+            head.status,
+            head.headers.ready().clone(),
+            body,
+            head,
+            outcome,
+        )
     }
 
     /// Whether the client has it already (RFC 9110 13.2.2).
     pub(crate) fn is_not_modified(&self, head: &Head) -> bool {
         self.facts.conditional
-            && policy::evaluate(self.headers, head.status, &head.headers, &head.lifetimes)
-                == Precondition::NotModified
+            && policy::evaluate(
+                self.headers,
+                head.status,
+                head.headers.ready(),
+                &head.lifetimes,
+            ) == Precondition::NotModified
     }
 
     pub(crate) fn not_modified<R>(
@@ -65,7 +81,7 @@ impl Asked<'_> {
         head: &Head,
         outcome: Outcome,
     ) -> Response<ResponseBody<R>> {
-        let headers = policy::not_modified_headers(&head.headers);
+        let headers = policy::not_modified_headers(head.headers.ready());
         let body = ResponseBody::stored(Bytes::new());
         self.finish(StatusCode::NOT_MODIFIED, headers, body, head, outcome)
     }
@@ -77,7 +93,7 @@ impl Asked<'_> {
         length: u64,
         outcome: Outcome,
     ) -> Response<ResponseBody<R>> {
-        let mut headers = head.headers.clone();
+        let mut headers = head.headers.ready().clone();
         if !headers.contains_key(CONTENT_LENGTH) && has_content(head.status) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
@@ -88,8 +104,14 @@ impl Asked<'_> {
     /// RFC 9110 14.2 and 15.3.7: one range of a complete stored response.
     fn range<R>(&self, head: &Head, body: &Bytes, outcome: Outcome) -> Response<ResponseBody<R>> {
         let length = body.len() as u64;
-        let answer = policy::resolve(self.headers, head.status, &head.headers, length, self.now);
-        let mut headers = head.headers.clone();
+        let answer = policy::resolve(
+            self.headers,
+            head.status,
+            head.headers.ready(),
+            length,
+            self.now,
+        );
+        let mut headers = head.headers.ready().clone();
         let (status, body) = match answer {
             RangeAnswer::Whole => (head.status, body.clone()),
             RangeAnswer::Part {
@@ -124,7 +146,7 @@ impl Asked<'_> {
         // RFC 9111 4: "When a stored response is used to satisfy a request without validation,
         // a cache MUST generate an Age header field".
         headers.insert(AGE, age_value(head.lifetimes.age(self.now)));
-        outcome.append_to(&mut headers, self.name);
+        outcome.set_in(&mut headers, self.name);
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;

@@ -29,8 +29,8 @@ pin_project! {
     enum Kind<R> {
         Stored { bytes: Option<Bytes> },
         Passed { #[pin] body: R },
-        Led { led: Led<R> },
-        Followed { followed: Followed },
+        Led { led: Box<Led<R>> },
+        Followed { followed: Box<Followed> },
     }
 }
 
@@ -48,15 +48,17 @@ impl<R> ResponseBody<R> {
         }
     }
 
-    pub(crate) const fn led(led: Led<R>) -> Self {
+    pub(crate) fn led(led: Led<R>) -> Self {
         Self {
-            kind: Kind::Led { led },
+            kind: Kind::Led { led: Box::new(led) },
         }
     }
 
-    pub(crate) const fn followed(followed: Followed) -> Self {
+    pub(crate) fn followed(followed: Followed) -> Self {
         Self {
-            kind: Kind::Followed { followed },
+            kind: Kind::Followed {
+                followed: Box::new(followed),
+            },
         }
     }
 }

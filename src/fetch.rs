@@ -14,7 +14,7 @@ use crate::answer::Asked;
 use crate::body::ResponseBody;
 use crate::cache::Cache;
 use crate::clock::Timestamp;
-use crate::entry::{Entry, Head, Verified};
+use crate::entry::{Entry, Head, StoredHeaders, Verified};
 use crate::fill::{Gathered, Landing, Plan, gather};
 use crate::flight::{Leader, Offer, Uncacheable};
 use crate::flow::{Call, Flow, Stale};
@@ -65,11 +65,11 @@ impl Fetch {
         let headers = parts.headers.clone();
         match &stale {
             Stale::Refreshing(entry) => {
-                policy::make_conditional(&mut parts.headers, &entry.head.headers);
+                policy::make_conditional(&mut parts.headers, entry.head.headers.ready());
             }
             stale => {
                 if let Some(entry) = stale.validated() {
-                    policy::make_conditional(&mut parts.headers, &entry.head.headers);
+                    policy::make_conditional(&mut parts.headers, entry.head.headers.ready());
                 }
             }
         }
@@ -197,7 +197,7 @@ impl Visit {
         let rules = &self.settings.policy.rules;
         let outcome = self.stale.outcome().with_status(head.status);
         let stored = &entry.head;
-        match policy::freshen(stored.status, &stored.headers, &exchange, rules) {
+        match policy::freshen(stored.status, &stored.headers.to_stored(), &exchange, rules) {
             Freshened::Updated(admitted) => {
                 let offer = self.offer(stored.status, *admitted, &stored.tags);
                 let (updated, stored) = self.landing(offer).commit(entry.body.clone());
@@ -259,7 +259,13 @@ impl Visit {
         let exchange = self.exchange(head);
         let rules = &self.settings.policy.rules;
         let length = entry.body.len() as u64;
-        match policy::head_updates(stored.status, &stored.headers, length, &exchange, rules) {
+        match policy::head_updates(
+            stored.status,
+            &stored.headers.to_stored(),
+            length,
+            &exchange,
+            rules,
+        ) {
             HeadOutcome::Freshened(admitted) => {
                 let offer = self.offer(stored.status, *admitted, &stored.tags);
                 let _stored = self.landing(offer).commit(entry.body.clone());
@@ -429,7 +435,7 @@ impl Visit {
         let head = Head {
             key,
             status,
-            headers,
+            headers: StoredHeaders::new(headers),
             lifetimes,
             position: self.position,
             tags: tags.into(),
@@ -446,7 +452,7 @@ impl Visit {
         Head {
             key: stored.key.clone(),
             status: stored.status,
-            headers,
+            headers: StoredHeaders::new(headers),
             lifetimes: stored.lifetimes,
             position: stored.position,
             tags: Box::default(),
@@ -507,7 +513,7 @@ type Room = (Option<u64>, tokio::sync::OwnedSemaphorePermit);
 
 /// Offers a stored response to those who wait, each of whom checks that it is of its variant.
 fn offer(head: &Arc<Head>) -> Arc<Offer> {
-    let fields = match policy::parse_vary(&head.headers) {
+    let fields = match policy::parse_vary(head.headers.ready()) {
         policy::Vary::Fields(fields) => fields,
         policy::Vary::None | policy::Vary::Any | policy::Vary::Invalid => Vec::new(),
     };

@@ -1,6 +1,6 @@
 //! [`CacheService`]: the key, the memory hit, or over to the flow.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -26,15 +26,40 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// It is always ready: a request that needs the inner service calls a clone of it, made ready
 /// for that request alone, so that a hit needs none of its capacity.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct CacheService<S> {
-    inner: S,
+    /// Shared, since a router clones its services for every request, and a hit needs no clone of
+    /// this one.
+    inner: Arc<Mutex<S>>,
     settings: Arc<Settings>,
 }
 
 impl<S> CacheService<S> {
-    pub(crate) const fn new(inner: S, settings: Arc<Settings>) -> Self {
-        Self { inner, settings }
+    pub(crate) fn new(inner: S, settings: Arc<Settings>) -> Self {
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+            settings,
+        }
+    }
+
+    /// A clone of the inner service for one request.
+    fn inner(&self) -> S
+    where
+        S: Clone,
+    {
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl<S> Clone for CacheService<S> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            settings: Arc::clone(&self.settings),
+        }
     }
 }
 
@@ -114,7 +139,7 @@ impl<S> CacheService<S> {
             awaited: awaited.clone(),
         };
         let call = Call {
-            inner: self.inner.clone(),
+            inner: self.inner(),
             body,
         };
         let deadline = cache.config().fill_deadline;
@@ -130,7 +155,7 @@ impl<S> CacheService<S> {
         let cache = self.settings.cache.clone();
         parts.extensions.insert(cache.clone());
         let request = Request::from_parts(parts, body);
-        let inner = Oneshot::new(self.inner.clone(), request);
+        let inner = Oneshot::new(self.inner(), request);
         ResponseFuture::passing(inner, outcome, cache)
     }
 
@@ -146,7 +171,7 @@ impl<S> CacheService<S> {
     {
         let settings = Arc::clone(&self.settings);
         let deadline = settings.cache.config().fill_deadline;
-        let flow = invalidate::run(settings, self.inner.clone(), parts, body);
+        let flow = invalidate::run(settings, self.inner(), parts, body);
         ResponseFuture::flowing(Running::new(Box::pin(flow), Awaited::default(), deadline))
     }
 }

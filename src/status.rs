@@ -117,17 +117,30 @@ impl Outcome {
 
     /// Appends this cache's member to the list that caches nearer the origin have begun.
     pub(crate) fn append_to(self, headers: &mut HeaderMap, name: &str) {
-        if let Ok(value) = HeaderValue::try_from(self.render(name)) {
+        if let Ok(value) = HeaderValue::from_bytes(self.render(name).as_bytes()) {
             headers.append(CACHE_STATUS, value);
         }
     }
 
-    fn render(self, name: &str) -> Vec<u8> {
-        let mut out = Vec::with_capacity(name.len() + 64);
-        out.extend_from_slice(name.as_bytes());
+    /// As [`Outcome::append_to`], in an answer from the store, which keeps a place for it.
+    pub(crate) fn set_in(self, headers: &mut HeaderMap, name: &str) {
+        let Ok(value) = HeaderValue::from_bytes(self.render(name).as_bytes()) else {
+            return;
+        };
+        match headers.get_mut(CACHE_STATUS) {
+            Some(place) if place.is_empty() => *place = value,
+            _ => {
+                headers.append(CACHE_STATUS, value);
+            }
+        }
+    }
+
+    fn render(self, name: &str) -> Line {
+        let mut out = Line::default();
+        out.push(name.as_bytes());
         match self {
             Self::Hit { ttl, detail } => {
-                out.extend_from_slice(b"; hit; ttl=");
+                out.push(b"; hit; ttl=");
                 push_integer(&mut out, ttl);
                 push_detail(&mut out, detail);
             }
@@ -138,17 +151,17 @@ impl Outcome {
                 collapsed,
                 detail,
             } => {
-                out.extend_from_slice(b"; fwd=");
-                out.extend_from_slice(why.as_str().as_bytes());
+                out.push(b"; fwd=");
+                out.push(why.as_str().as_bytes());
                 if let Some(status) = status {
-                    out.extend_from_slice(b"; fwd-status=");
+                    out.push(b"; fwd-status=");
                     push_integer(&mut out, status.into());
                 }
                 if stored {
-                    out.extend_from_slice(b"; stored");
+                    out.push(b"; stored");
                 }
                 if collapsed {
-                    out.extend_from_slice(b"; collapsed");
+                    out.push(b"; collapsed");
                 }
                 push_detail(&mut out, detail);
             }
@@ -158,20 +171,52 @@ impl Outcome {
     }
 }
 
-fn push_detail(out: &mut Vec<u8>, detail: Option<&'static str>) {
+/// A value as it is written, on the stack: this is on the hit path. It has room for the longest
+/// name that the settings allow and every parameter there is.
+struct Line {
+    bytes: [u8; LONGEST],
+    length: usize,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self {
+            bytes: [0; LONGEST],
+            length: 0,
+        }
+    }
+}
+
+impl Line {
+    fn push(&mut self, bytes: &[u8]) {
+        let end = self.length + bytes.len();
+        if let Some(place) = self.bytes.get_mut(self.length..end) {
+            place.copy_from_slice(bytes);
+            self.length = end;
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+const LONGEST: usize = 224;
+
+fn push_detail(out: &mut Line, detail: Option<&'static str>) {
     if let Some(detail) = detail {
-        out.extend_from_slice(b"; detail=");
-        out.extend_from_slice(detail.as_bytes());
+        out.push(b"; detail=");
+        out.push(detail.as_bytes());
     }
 }
 
 /// Appends a decimal number without the formatting machinery: this is on the hit path.
-fn push_integer(out: &mut Vec<u8>, number: i64) {
+fn push_integer(out: &mut Line, number: i64) {
     let (digits, start) = decimal(number.unsigned_abs());
     if number < 0 {
-        out.push(b'-');
+        out.push(b"-");
     }
-    out.extend_from_slice(digits.get(start..).unwrap_or_default());
+    out.push(digits.get(start..).unwrap_or_default());
 }
 
 /// A number's digits, at the end of the array from the index on.
@@ -242,7 +287,7 @@ mod tests {
             (Outcome::hit(i64::MIN), "c; hit; ttl=-9223372036854775808"),
         ];
         for (outcome, expected) in table {
-            assert_eq!(outcome.render("c"), expected.as_bytes());
+            assert_eq!(outcome.render("c").as_bytes(), expected.as_bytes());
         }
     }
 

@@ -325,8 +325,8 @@ fn check_names(config: &CacheConfig) -> Result<(), ConfigError> {
     }
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte);
     let begins = status_name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '*');
-    if !begins || !status_name.bytes().all(token) {
-        let expected = "a structured-field token: a letter, then letters, digits and -._:/";
+    if !begins || status_name.len() > 64 || !status_name.bytes().all(token) {
+        let expected = "a structured-field token of at most 64 characters";
         return Err(ConfigError::new("status_name", status_name, expected));
     }
     Ok(())

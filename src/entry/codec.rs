@@ -16,7 +16,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use twox_hash::XxHash3_64;
 
-use super::{Entry, Head, Marker, Record, Value, Variants, Verified};
+use super::{Entry, Head, Marker, Record, StoredHeaders, Value, Variants, Verified};
 use crate::clock::Timestamp;
 use crate::key::Key;
 use crate::policy::{Flags, Lifetimes};
@@ -89,8 +89,8 @@ fn encode_entry(out: &mut BytesMut, entry: &Entry) {
     out.put_slice(&position.to_bytes());
     put_bytes(out, key.canonical());
     put_tags(out, tags);
-    put_length(out, headers.len());
-    for (name, value) in headers {
+    put_length(out, headers.iter().count());
+    for (name, value) in headers.iter() {
         put_bytes(out, name.as_str().as_bytes());
         put_bytes(out, value.as_bytes());
     }
@@ -152,7 +152,7 @@ fn decode_entry(input: &mut Input) -> Option<Entry> {
     let head = Head {
         key,
         status,
-        headers,
+        headers: StoredHeaders::new(headers),
         lifetimes,
         position,
         tags,
@@ -303,7 +303,7 @@ impl Input {
 
     fn headers(&mut self) -> Option<HeaderMap> {
         let count = self.count()?;
-        let mut headers = HeaderMap::try_with_capacity(count).ok()?;
+        let mut headers = HeaderMap::try_with_capacity(count.saturating_add(2)).ok()?;
         for _ in 0..count {
             let name = HeaderName::from_bytes(&self.bytes()?).ok()?;
             let value = HeaderValue::from_maybe_shared(self.bytes()?).ok()?;

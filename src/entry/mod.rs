@@ -8,12 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::header::AGE;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::clock::Timestamp;
 use crate::key::Key;
 use crate::policy::Lifetimes;
 use crate::position::LogPosition;
+use crate::status::CACHE_STATUS;
 
 /// A complete stored response.
 #[derive(Clone, Debug)]
@@ -28,8 +30,7 @@ pub(crate) struct Head {
     /// The key of this very variant.
     pub(crate) key: Key,
     pub(crate) status: StatusCode,
-    /// As stored: without `Age` (it is in `lifetimes`) and without hop-by-hop fields.
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: StoredHeaders,
     pub(crate) lifetimes: Lifetimes,
     /// How far its instance had read the purge log before the handler was called.
     pub(crate) position: LogPosition,
@@ -37,6 +38,48 @@ pub(crate) struct Head {
     /// The purge log's local version at which this entry was last found valid.
     pub(crate) verified: Verified,
 }
+
+/// The fields of a stored response, without `Age` (it is in the lifetimes) and without hop-by-hop
+/// fields.
+///
+/// Places for `Age` and `Cache-Status` are kept in the map, so that an answer is made by cloning
+/// it and replacing two values: adding to a clone would make it grow.
+pub(crate) struct StoredHeaders(HeaderMap);
+
+impl StoredHeaders {
+    pub(crate) fn new(mut headers: HeaderMap) -> Self {
+        headers.insert(AGE, const { HeaderValue::from_static("0") });
+        if !headers.contains_key(CACHE_STATUS) {
+            headers.insert(CACHE_STATUS, PLACE);
+        }
+        Self(headers)
+    }
+
+    /// With the places for `Age` and `Cache-Status`: to look at, or to clone for an answer.
+    pub(crate) const fn ready(&self) -> &HeaderMap {
+        &self.0
+    }
+
+    /// As they are stored.
+    pub(crate) fn to_stored(&self) -> HeaderMap {
+        self.iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+
+    /// The lines that are stored.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        let is_place = |name: &HeaderName, value: &HeaderValue| {
+            *name == AGE || (*name == CACHE_STATUS && *value == PLACE)
+        };
+        self.0
+            .iter()
+            .filter(move |(name, value)| !is_place(name, value))
+    }
+}
+
+/// Stands where `Cache-Status` will: a cache nearer the origin never says nothing.
+const PLACE: HeaderValue = HeaderValue::from_static("");
 
 /// A note that the entry was checked against the purges known at some version of the log.
 #[derive(Debug)]
@@ -71,7 +114,7 @@ impl fmt::Debug for Head {
         f.debug_struct("Head")
             .field("key", key)
             .field("status", status)
-            .field("headers", &headers.len())
+            .field("headers", &headers.0.len())
             .field("lifetimes", lifetimes)
             .field("position", position)
             .field("tags", &tags.len())
@@ -173,7 +216,7 @@ impl Record {
             + match self {
                 Self::Response(entry) => {
                     entry.body.len()
-                        + head_weight(&entry.head.headers)
+                        + head_weight(entry.head.headers.ready())
                         + tags_weight(&entry.head.tags)
                 }
                 Self::Marker(marker) => marker.fields.len() * size_of::<HeaderName>(),

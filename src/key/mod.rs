@@ -9,7 +9,7 @@ mod rules;
 
 use std::fmt;
 
-use http::header::{COOKIE, HOST};
+use http::header::{AUTHORIZATION, COOKIE, HOST, PROXY_AUTHORIZATION};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Uri};
 use sha2::{Digest, Sha256};
@@ -52,14 +52,17 @@ impl Key {
     /// The key of the variant that `headers` selects among those that vary on `fields`
     /// (RFC 9111 4.1).
     pub(crate) fn variant(&self, fields: &[HeaderName], headers: &HeaderMap) -> Self {
-        let mut canonical = Vec::with_capacity(self.canonical.len() + 24 * fields.len());
+        let mut canonical = Vec::with_capacity(self.canonical.len() + 64 * fields.len());
         canonical.extend_from_slice(&self.canonical);
-        let mut value = Vec::new();
         for name in fields {
-            value.clear();
-            policy::variant_value(name, headers, &mut value);
             frame(&mut canonical, name.as_str().as_bytes());
-            write_value(&mut canonical, name, &value);
+            if is_secret(name) {
+                let mut value = Vec::new();
+                policy::variant_value(name, headers, &mut value);
+                frame(&mut canonical, &Sha256::digest(value));
+            } else {
+                policy::variant_value(name, headers, &mut canonical);
+            }
         }
         Self::from_canonical(canonical)
     }
@@ -243,16 +246,16 @@ fn canonical_authority<'a>(
 
 /// Writes a header's value to a key. Credentials become a digest, since keys are stored.
 fn write_value(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
-    let secret = [
-        COOKIE,
-        http::header::AUTHORIZATION,
-        http::header::PROXY_AUTHORIZATION,
-    ];
-    if !value.is_empty() && secret.contains(name) {
+    if is_secret(name) {
         frame(out, &Sha256::digest(value));
     } else {
         frame(out, value);
     }
+}
+
+/// Whether a header's values are credentials.
+fn is_secret(name: &HeaderName) -> bool {
+    *name == COOKIE || *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION
 }
 
 /// Appends one component: its length, then its bytes.

@@ -71,6 +71,18 @@ pub(crate) fn variant_value(name: &HeaderName, headers: &HeaderMap, out: &mut Ve
         return;
     }
     out.push(PRESENT);
+    if *name == header::ACCEPT_ENCODING
+        && let Some(codings) = PlainCodings::of(headers)
+    {
+        let start = out.len();
+        out.extend_from_slice(&[0; 8]);
+        codings.write(out);
+        let length = (out.len() - start - 8) as u64;
+        if let Some(place) = out.get_mut(start..start + 8) {
+            place.copy_from_slice(&length.to_be_bytes());
+        }
+        return;
+    }
     let value = match *name {
         header::ACCEPT_ENCODING => normalize_accept_encoding(lines),
         header::ACCEPT_LANGUAGE => normalize_accept_language(&joined(lines)),
@@ -81,6 +93,50 @@ pub(crate) fn variant_value(name: &HeaderName, headers: &HeaderMap, out: &mut Ve
     };
     out.extend_from_slice(&u64::try_from(value.len()).unwrap_or(u64::MAX).to_be_bytes());
     out.extend_from_slice(&value);
+}
+
+/// What browsers send: one line of a few codings without weights. It is on the way of every hit,
+/// so it is normalised without taking memory, to what [`normalize_accept_encoding`] makes of it.
+struct PlainCodings<'a> {
+    codings: [&'a [u8]; 8],
+    count: usize,
+}
+
+impl<'a> PlainCodings<'a> {
+    fn of(headers: &'a HeaderMap) -> Option<Self> {
+        let mut lines = headers.get_all(header::ACCEPT_ENCODING).iter();
+        let (line, None) = (lines.next()?, lines.next()) else {
+            return None;
+        };
+        let mut plain = Self {
+            codings: [b""; 8],
+            count: 0,
+        };
+        for member in line.as_bytes().split(|&byte| byte == b',').map(trim_ows) {
+            let simple = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+            if member.is_empty() || !member.iter().all(simple) || member == b"identity" {
+                return None;
+            }
+            *plain.codings.get_mut(plain.count)? = member;
+            plain.count += 1;
+        }
+        plain.codings.get_mut(..plain.count)?.sort_unstable();
+        Some(plain)
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        let mut last: &[u8] = b"";
+        for coding in self.codings.iter().take(self.count) {
+            if *coding == last {
+                continue;
+            }
+            if !last.is_empty() {
+                out.push(b',');
+            }
+            out.extend_from_slice(coding);
+            last = coding;
+        }
+    }
 }
 
 /// The codings that `Accept-Encoding` accepts, as canonical text: sorted, in lower case,

@@ -55,7 +55,9 @@ pub use policy::{CacheOptions, CookieRule, Refusal, Rules, SetCookieRule};
 pub use purge::Purge;
 pub use service::CacheService;
 pub use status::Forwarded;
+#[cfg(feature = "tls")]
+pub use store::TlsSettings;
 pub use store::{
-    BoxFuture, BreakerState, Health, LogBounds, LogPosition, SharedStore, StoreState, StoreUrl,
+    BoxFuture, BreakerState, CredentialsProvider, Health, LogBounds, LogPosition, SharedStore, StoreState, StoreUrl,
     Trimmed, UrlError, ValkeySettings, ValkeyStore,
 };

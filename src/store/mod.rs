@@ -21,7 +21,9 @@ pub(crate) mod valkey;
 
 pub(crate) use memory::Memory;
 pub(crate) use tiers::{Lookup, Shared, Stored, Tiers};
-pub use valkey::{StoreUrl, UrlError, ValkeySettings, ValkeyStore};
+#[cfg(feature = "tls")]
+pub use valkey::TlsSettings;
+pub use valkey::{CredentialsProvider, StoreUrl, UrlError, ValkeySettings, ValkeyStore};
 
 /// A boxed future, so that [`SharedStore`] can be a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -55,9 +55,11 @@ pub use policy::{CacheOptions, CookieRule, Refusal, Rules, SetCookieRule};
 pub use purge::Purge;
 pub use service::CacheService;
 pub use status::Forwarded;
+#[cfg(feature = "test-util")]
+pub use store::ChaosStore;
 #[cfg(feature = "tls")]
 pub use store::TlsSettings;
 pub use store::{
-    BoxFuture, BreakerState, CredentialsProvider, Health, LogBounds, LogPosition, SharedStore, StoreState, StoreUrl,
-    Trimmed, UrlError, ValkeySettings, ValkeyStore,
+    BoxFuture, BreakerState, CredentialsProvider, Health, LogBounds, LogPosition, SharedStore,
+    StoreState, StoreUrl, Trimmed, UrlError, ValkeySettings, ValkeyStore,
 };

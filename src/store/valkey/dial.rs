@@ -95,7 +95,9 @@ async fn ask(sentinel: &Client, primary: &str) -> Result<Address, Fault> {
         .map_err(failed)?;
     let command = command::primary(primary);
     let reply = connection.send_packed_command(&command).await;
-    let reply = reply.and_then(redis::Value::extract_error).map_err(failed)?;
+    let reply = reply
+        .and_then(redis::Value::extract_error)
+        .map_err(failed)?;
     command::address(&reply)
         .ok_or_else(|| Fault::unreachable("the Sentinels know no primary of that name"))
 }

@@ -67,9 +67,9 @@ impl fmt::Display for UrlError {
                 "the database is not a number \
                  (a `/`, `:` or `@` in a password must be percent-encoded)",
             ),
-            Self::NoPrimary => f.write_str(
-                "no name of a primary, as in valkey-sentinel://host:26379/name",
-            ),
+            Self::NoPrimary => {
+                f.write_str("no name of a primary, as in valkey-sentinel://host:26379/name")
+            }
             Self::NotTls => f.write_str("ca, cert and key need valkeys:// or rediss://"),
             Self::HalfACertificate => f.write_str("cert and key need each other"),
             Self::DatabaseOfCluster => f.write_str("a cluster has database 0 only"),
@@ -77,7 +77,10 @@ impl fmt::Display for UrlError {
             Self::BadEncoding => f.write_str("bad percent-encoding"),
             Self::NeedsResp3 => f.write_str("only protocol=resp3 is supported"),
             Self::UnknownParameter { name } => {
-                write!(f, "unknown parameter `{name}`; expected db, user, pass, ca, cert or key")
+                write!(
+                    f,
+                    "unknown parameter `{name}`; expected db, user, pass, ca, cert or key"
+                )
             }
             Self::Fragment => f.write_str(
                 "nothing is allowed after `#` (in a password it must be percent-encoded)",

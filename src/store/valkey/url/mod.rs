@@ -326,7 +326,10 @@ impl fmt::Display for List<'_> {
 }
 
 fn addresses(hosts: &str, port: u16) -> Result<Vec<Address>, UrlError> {
-    hosts.split(',').map(|host| split_port(host, port)).collect()
+    hosts
+        .split(',')
+        .map(|host| split_port(host, port))
+        .collect()
 }
 
 fn database(path: &str) -> Result<u32, UrlError> {

@@ -8,6 +8,9 @@
     reason = "a panic is how a test fails, in its helpers too"
 )]
 
+mod faults;
 mod layer;
+mod short_faults;
 mod support;
+mod topologies;
 mod valkey;

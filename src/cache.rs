@@ -10,12 +10,13 @@ use tokio::time::Instant;
 use crate::clock::{Clock, Timestamp};
 use crate::config::CacheConfig;
 use crate::entry::Head;
+use crate::entry::codec::Format;
 use crate::error::PurgeError;
 use crate::flight::{Flights, Limits};
 use crate::purge::{Claim, Forget, Log, Purge, Validity};
 use crate::readiness::LastPing;
 use crate::store::valkey::{ValkeySettings, ValkeyStore};
-use crate::store::{Memory, Shared, SharedStore, StoreError, Tiers};
+use crate::store::{Flushed, Memory, Shared, SharedSettings, SharedStore, StoreError, Tiers};
 
 /// A cache: cheap to clone, usable in handlers (it is a request extension) and outside them.
 ///
@@ -64,6 +65,16 @@ impl Cache {
         Self::assemble(config, store, valkey)
     }
 
+    /// A cache over a Valkey with more settings than a URL holds: certificates, credentials that
+    /// rotate, the breakers' limits. The URL among `config` is not used.
+    #[must_use]
+    pub fn with_valkey(config: CacheConfig, mut settings: ValkeySettings) -> Self {
+        settings.prefix.clone_from(&config.prefix);
+        let valkey = Arc::new(ValkeyStore::new(settings));
+        let store = Arc::clone(&valkey) as Arc<dyn SharedStore>;
+        Self::assemble(config, Some(store), Some(valkey))
+    }
+
     /// A cache over a shared store of your own; the settings' URL is not used.
     #[must_use]
     pub fn with_store(config: CacheConfig, store: Arc<dyn SharedStore>) -> Self {
@@ -75,12 +86,17 @@ impl Cache {
         store: Option<Arc<dyn SharedStore>>,
         valkey: Option<Arc<ValkeyStore>>,
     ) -> Self {
-        let shared = store.clone().map(|store| Shared {
-            store,
+        let settings = SharedSettings {
             prefix: config.prefix.clone(),
-            queue: Arc::new(Semaphore::new(kib(config.write_queue_bytes))),
+            queue_bytes: config.write_queue_bytes,
             write_timeout: config.operation_timeout,
-        });
+            format: Format {
+                longest: config.max_body,
+                #[cfg(feature = "zstd")]
+                compress_above: config.compress_above,
+            },
+        };
+        let shared = store.clone().map(|store| Shared::new(store, settings));
         let clock = Arc::clone(&config.clock);
         let limits = Limits {
             flights: config.max_flights,
@@ -122,6 +138,17 @@ impl Cache {
     pub async fn purge(&self, purge: Purge) -> Result<(), PurgeError> {
         self.follow_log();
         self.inner.log.append(&purge, self.deadline()).await
+    }
+
+    /// Waits until what was stored so far has been written to the shared store, for at most
+    /// `budget`: to be called when the server has stopped taking requests. Whether all was
+    /// written, or tried in vain, in time.
+    ///
+    /// The cache goes on working; what is stored later is not waited for. Skipping this loses
+    /// nothing but hits.
+    pub async fn shutdown(&self, budget: Duration) -> bool {
+        let deadline = Instant::now() + budget;
+        self.inner.tiers.flush(deadline).await == Flushed::All
     }
 
     /// One round trip to the shared store, and how long it took; in memory, no time at all.

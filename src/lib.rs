@@ -62,8 +62,12 @@ pub use purge::Purge;
 pub use readiness::{Readiness, ReadinessService, ReadinessState};
 pub use service::CacheService;
 pub use status::Forwarded;
+#[cfg(feature = "test-util")]
+pub use store::ChaosStore;
+#[cfg(feature = "tls")]
+pub use store::TlsSettings;
 pub use store::{
-    BoxFuture, BreakerState, Health, LogBounds, LogPosition, SharedStore, StoreState, StoreUrl,
-    Trimmed, UrlError, ValkeySettings, ValkeyStore,
+    BoxFuture, BreakerState, CredentialsProvider, Health, LogBounds, LogPosition, SharedStore,
+    StoreState, StoreUrl, Trimmed, UrlError, ValkeySettings, ValkeyStore,
 };
 pub use values::ValueOptions;

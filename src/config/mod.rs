@@ -47,6 +47,8 @@ pub struct CacheConfig {
     pub(crate) operation_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) write_queue_bytes: u64,
+    #[cfg(feature = "zstd")]
+    pub(crate) compress_above: Option<u64>,
     pub(crate) fill_bytes: u64,
     pub(crate) fill_deadline: Duration,
     pub(crate) follower_wait: Duration,
@@ -73,6 +75,8 @@ impl Default for CacheConfig {
             operation_timeout: Duration::from_millis(50),
             connect_timeout: Duration::from_secs(2),
             write_queue_bytes: 16 << 20,
+            #[cfg(feature = "zstd")]
+            compress_above: None,
             fill_bytes: 64 << 20,
             fill_deadline: Duration::from_secs(30),
             follower_wait: Duration::from_secs(5),
@@ -178,6 +182,16 @@ impl CacheConfigBuilder {
     /// least 64 KiB. Beyond it writes are dropped and counted; responses never wait.
     pub fn write_queue_bytes(mut self, bytes: u64) -> Self {
         self.config.write_queue_bytes = bytes;
+        self
+    }
+
+    /// Compresses bodies of more than so many bytes in the shared store, by zstd. Default: never;
+    /// 4 KiB is sensible where Valkey's memory or the network is scarce: it costs some 3 ms of
+    /// processor time per MiB written and 1 ms per MiB read. Bodies with a `Content-Encoding`
+    /// stay as they are. Instances built without the feature cannot read what is compressed.
+    #[cfg(feature = "zstd")]
+    pub fn compress_above(mut self, bytes: u64) -> Self {
+        self.config.compress_above = Some(bytes);
         self
     }
 

@@ -7,6 +7,8 @@
 //! body: the rest, so that it is a slice of what was read
 //! ```
 //!
+//! A compressed response has its body's length as LEB128 before the body, and one zstd frame.
+//!
 //! Whatever does not decode to the letter is a miss. Two versions of the crate on one store
 //! never misread each other: an unknown version is a miss as well.
 
@@ -27,22 +29,33 @@ use crate::position::LogPosition;
 pub(crate) enum Undecodable {
     /// Not written by this crate.
     Foreign,
-    /// Written by another version of it.
+    /// Written by another version of it, or by a build with more features.
     Version,
+    /// Longer than what this instance stores itself.
+    TooLong,
     /// Shorter, longer or otherwise than it was written.
     Corrupt,
     /// Of another key: replies were crossed, or the key was copied.
     OtherKey,
 }
 
+/// How values are written, and how long they may be when read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Format {
+    /// The longest body, decompressed.
+    pub(crate) longest: u64,
+    #[cfg(feature = "zstd")]
+    pub(crate) compress_above: Option<u64>,
+}
+
 /// The bytes of a record.
-pub(crate) fn encode(record: &Record) -> Bytes {
+pub(crate) fn encode(record: &Record, format: Format) -> Bytes {
     let mut out = BytesMut::with_capacity(record.weight());
     out.put_slice(MAGIC);
     out.put_u8(VERSION);
     out.put_u64_le(0);
     match record {
-        Record::Response(entry) => encode_entry(&mut out, entry),
+        Record::Response(entry) => encode_entry(&mut out, entry, format),
         Record::Marker(marker) => encode_marker(&mut out, marker),
         Record::Value(value) => encode_value(&mut out, value),
     }
@@ -54,7 +67,7 @@ pub(crate) fn encode(record: &Record) -> Bytes {
 }
 
 /// The record that `bytes` hold, if they hold one of `key`.
-pub(crate) fn decode(bytes: &Bytes, key: &Key) -> Result<Record, Undecodable> {
+pub(crate) fn decode(bytes: &Bytes, key: &Key, format: Format) -> Result<Record, Undecodable> {
     let mut input = Input(bytes.clone());
     if input.take(MAGIC.len()).as_deref() != Some(MAGIC) {
         return Err(Undecodable::Foreign);
@@ -66,14 +79,14 @@ pub(crate) fn decode(bytes: &Bytes, key: &Key) -> Result<Record, Undecodable> {
     if checksum != XxHash3_64::oneshot(&input.0) {
         return Err(Undecodable::Corrupt);
     }
-    let record = decode_record(&mut input).ok_or(Undecodable::Corrupt)?;
+    let record = decode_record(&mut input, format)?;
     if record.key() != key {
         return Err(Undecodable::OtherKey);
     }
     Ok(record)
 }
 
-fn encode_entry(out: &mut BytesMut, entry: &Entry) {
+fn encode_entry(out: &mut BytesMut, entry: &Entry, format: Format) {
     let Entry { head, body } = entry;
     let Head {
         key,
@@ -84,7 +97,11 @@ fn encode_entry(out: &mut BytesMut, entry: &Entry) {
         tags,
         verified: _,
     } = &**head;
-    out.put_u8(RESPONSE);
+    let packed = compress(headers, body, format);
+    out.put_u8(match packed {
+        Some(_) => COMPRESSED,
+        None => RESPONSE,
+    });
     put_lifetimes(out, *status, lifetimes);
     out.put_slice(&position.to_bytes());
     put_bytes(out, key.canonical());
@@ -94,7 +111,46 @@ fn encode_entry(out: &mut BytesMut, entry: &Entry) {
         put_bytes(out, name.as_str().as_bytes());
         put_bytes(out, value.as_bytes());
     }
-    out.put_slice(body);
+    match packed {
+        Some(packed) => {
+            put_length(out, body.len());
+            out.put_slice(&packed);
+        }
+        None => out.put_slice(body),
+    }
+}
+
+/// The body in fewer bytes, if it is wanted and worth it.
+#[cfg(feature = "zstd")]
+fn compress(headers: &StoredHeaders, body: &Bytes, format: Format) -> Option<Vec<u8>> {
+    let wanted = (body.len() as u64) > format.compress_above?
+        && !headers.ready().contains_key(http::header::CONTENT_ENCODING);
+    let packed = wanted.then(|| zstd::bulk::compress(body, LEVEL).ok())??;
+    (packed.len() < body.len() - body.len() / 8).then_some(packed)
+}
+
+#[cfg(not(feature = "zstd"))]
+fn compress(_headers: &StoredHeaders, _body: &Bytes, _format: Format) -> Option<Vec<u8>> {
+    None
+}
+
+/// The length is checked before memory is taken for it, and nothing longer comes out.
+#[cfg(feature = "zstd")]
+fn decompress(input: &mut Input, format: Format) -> Result<Bytes, Undecodable> {
+    let length = input.length().ok_or(Undecodable::Corrupt)?;
+    if length as u64 > format.longest {
+        return Err(Undecodable::TooLong);
+    }
+    let body = zstd::bulk::decompress(&input.rest(), length);
+    body.ok()
+        .filter(|body| body.len() == length)
+        .map(Bytes::from)
+        .ok_or(Undecodable::Corrupt)
+}
+
+#[cfg(not(feature = "zstd"))]
+fn decompress(_input: &mut Input, _format: Format) -> Result<Bytes, Undecodable> {
+    Err(Undecodable::Version)
 }
 
 fn encode_marker(out: &mut BytesMut, marker: &Marker) {
@@ -134,33 +190,37 @@ fn encode_value(out: &mut BytesMut, value: &Value) {
     out.put_slice(bytes);
 }
 
-fn decode_record(input: &mut Input) -> Option<Record> {
-    match input.u8()? {
-        RESPONSE => decode_entry(input).map(|entry| Record::Response(Arc::new(entry))),
+fn decode_record(input: &mut Input, format: Format) -> Result<Record, Undecodable> {
+    let kind = input.u8().ok_or(Undecodable::Corrupt)?;
+    let record = match kind {
+        RESPONSE | COMPRESSED => {
+            let head = Arc::new(decode_head(input).ok_or(Undecodable::Corrupt)?);
+            let body = match kind {
+                COMPRESSED => decompress(input, format)?,
+                _ => input.rest(),
+            };
+            if body.len() as u64 > format.longest {
+                return Err(Undecodable::TooLong);
+            }
+            Some(Record::Response(Arc::new(Entry { head, body })))
+        }
         MARKER => decode_marker(input).map(|marker| Record::Marker(Arc::new(marker))),
         VALUE => decode_value(input).map(|value| Record::Value(Arc::new(value))),
-        _ => None,
-    }
+        _ => return Err(Undecodable::Version),
+    };
+    record.ok_or(Undecodable::Corrupt)
 }
 
-fn decode_entry(input: &mut Input) -> Option<Entry> {
+fn decode_head(input: &mut Input) -> Option<Head> {
     let (status, lifetimes) = input.lifetimes()?;
-    let position = input.position()?;
-    let key = input.key()?;
-    let tags = input.tags()?;
-    let headers = input.headers()?;
-    let head = Head {
-        key,
+    Some(Head {
         status,
-        headers: StoredHeaders::new(headers),
         lifetimes,
-        position,
-        tags,
+        position: input.position()?,
+        key: input.key()?,
+        tags: input.tags()?,
+        headers: StoredHeaders::new(input.headers()?),
         verified: Verified::never(),
-    };
-    Some(Entry {
-        head: Arc::new(head),
-        body: input.rest(),
     })
 }
 
@@ -329,9 +389,17 @@ impl Input {
 }
 
 const MAGIC: &[u8] = b"trc";
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 const PREAMBLE: usize = MAGIC.len() + 1 + 8;
 
 const RESPONSE: u8 = 1;
 const MARKER: u8 = 2;
 const VALUE: u8 = 3;
+const COMPRESSED: u8 = 4;
+
+/// The fastest that still pays.
+#[cfg(feature = "zstd")]
+const LEVEL: i32 = 1;
+
+#[cfg(test)]
+mod tests;

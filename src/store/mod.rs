@@ -15,13 +15,22 @@ use tokio::time::Instant;
 pub(crate) use crate::error::StoreError;
 pub use crate::position::LogPosition;
 
+#[cfg(feature = "test-util")]
+mod chaos;
 mod memory;
+mod refusal;
+mod shared;
 mod tiers;
 pub(crate) mod valkey;
 
+#[cfg(feature = "test-util")]
+pub use chaos::ChaosStore;
 pub(crate) use memory::Memory;
-pub(crate) use tiers::{Lookup, Shared, Stored, Tiers};
-pub use valkey::{StoreUrl, UrlError, ValkeySettings, ValkeyStore};
+pub(crate) use shared::{Flushed, Shared, SharedSettings};
+pub(crate) use tiers::{Lookup, Stored, Tiers};
+#[cfg(feature = "tls")]
+pub use valkey::TlsSettings;
+pub use valkey::{CredentialsProvider, StoreUrl, UrlError, ValkeySettings, ValkeyStore};
 
 /// A boxed future, so that [`SharedStore`] can be a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,20 +1,19 @@
 //! The two tiers together: memory above, the shared store below.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::{Memory, SharedStore, StoreError};
+use super::refusal::{Counters, Treatment};
+use super::{Flushed, Memory, Shared, SharedStore, StoreError};
 use crate::clock::Timestamp;
-use crate::entry::codec::{self, Undecodable};
+use crate::entry::codec;
 use crate::entry::{Entry, Marker, Record, Value};
 use crate::key::Key;
-use crate::task;
 
 /// Both tiers. Reads go down, writes go to memory at once and to the store behind the response.
 #[derive(Debug)]
@@ -23,26 +22,6 @@ pub(crate) struct Tiers {
     shared: Option<Shared>,
     max_variants: usize,
     counters: Arc<Counters>,
-}
-
-/// The lower tier and what it costs to reach it.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) store: Arc<dyn SharedStore>,
-    pub(crate) prefix: String,
-    /// Write-backs under way and waiting, in KiB: beyond it they are dropped.
-    pub(crate) queue: Arc<Semaphore>,
-    pub(crate) write_timeout: Duration,
-}
-
-/// What went wrong without anyone being told by an error.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) undecodable: AtomicU64,
-    pub(crate) mismatched: AtomicU64,
-    pub(crate) dropped_writes: AtomicU64,
-    pub(crate) failed_writes: AtomicU64,
-    pub(crate) failed_reads: AtomicU64,
 }
 
 /// What is known of a request's resource so far.
@@ -89,6 +68,7 @@ impl Tiers {
         self.shared.as_ref().map(|shared| &shared.store)
     }
 
+    /// What went wrong so far, for metrics.
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
     }
@@ -198,7 +178,7 @@ impl Tiers {
                 let name = shared.name(record.key());
                 shared
                     .store
-                    .set(&name, codec::encode(&record), ttl, deadline)
+                    .set(&name, codec::encode(&record, shared.format), ttl, deadline)
                     .await
             }
             None => Ok(()),
@@ -214,6 +194,14 @@ impl Tiers {
                 Ok(in_memory || removed > 0)
             }
             None => Ok(in_memory),
+        }
+    }
+
+    /// Waits until all that was stored has been written to the shared store, or tried in vain.
+    pub(crate) async fn flush(&self, deadline: Instant) -> Flushed {
+        match &self.shared {
+            Some(shared) => shared.flush(deadline).await,
+            None => Flushed::All,
         }
     }
 
@@ -265,60 +253,28 @@ impl Tiers {
                 return None;
             }
         };
-        let record = self.check(shared, &bytes, key)?;
+        let record = self.check(shared, &bytes, key, now)?;
         if !is_timely(&record, now) {
+            self.counters.untimely.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         self.memory.insert(record.clone());
         Some(record)
     }
 
-    fn check(&self, shared: &Shared, bytes: &Bytes, key: &Key) -> Option<Record> {
-        match codec::decode(bytes, key) {
-            Ok(record) => Some(record),
-            Err(Undecodable::OtherKey) => {
-                self.counters.mismatched.fetch_add(1, Ordering::Relaxed);
-                shared.store.note_mismatch();
-                None
-            }
-            Err(Undecodable::Foreign | Undecodable::Version | Undecodable::Corrupt) => {
-                self.counters.undecodable.fetch_add(1, Ordering::Relaxed);
-                None
-            }
-        }
-    }
-}
-
-impl Shared {
-    /// `{prefix}:{hash}`: bounded, and free of secrets.
-    fn name(&self, key: &Key) -> String {
-        format!("{}:{:032x}", self.prefix, key.hash())
-    }
-
-    /// Writes without anyone waiting; dropped and counted when the queue is full.
-    fn write_behind(&self, record: Record, now: Timestamp, counters: &Arc<Counters>) {
-        let kib = u32::try_from(record.weight() / 1024 + 1).unwrap_or(u32::MAX);
-        let Ok(permit) = Arc::clone(&self.queue).try_acquire_many_owned(kib) else {
-            counters.dropped_writes.fetch_add(1, Ordering::Relaxed);
-            return;
+    /// The record that was asked for; anything else is a miss, counted and dealt with.
+    fn check(&self, shared: &Shared, bytes: &Bytes, key: &Key, now: Timestamp) -> Option<Record> {
+        let why = match codec::decode(bytes, key, shared.format) {
+            Ok(record) => return Some(record),
+            Err(why) => why,
         };
-        let name = self.name(record.key());
-        let ttl = record.kept_until().since(now);
-        let store = Arc::clone(&self.store);
-        let timeout = self.write_timeout;
-        let counters = Arc::clone(counters);
-        let _lost_without_a_runtime = task::spawn(async move {
-            let bytes = codec::encode(&record);
-            let deadline = Instant::now() + timeout;
-            if store
-                .set(&name, bytes, jittered(ttl), deadline)
-                .await
-                .is_err()
-            {
-                counters.failed_writes.fetch_add(1, Ordering::Relaxed);
-            }
-            drop(permit);
-        });
+        self.counters.refused(why);
+        match shared.refusals.treat(key.hash(), why, now) {
+            Treatment::Leave => {}
+            Treatment::Delete => shared.delete_behind(key, &self.counters),
+            Treatment::Distrust => shared.store.note_mismatch(),
+        }
+        None
     }
 }
 
@@ -331,15 +287,6 @@ fn is_timely(record: &Record, now: Timestamp) -> bool {
         Record::Marker(_) => false,
     };
     now < record.kept_until() && !from_the_future
-}
-
-/// Up to a tenth longer, so that keys written together are not deleted together.
-/// Expiry itself is judged by the record.
-fn jittered(ttl: Duration) -> Duration {
-    let millis = u64::try_from(ttl.as_millis())
-        .unwrap_or(u64::MAX / 2)
-        .max(1);
-    Duration::from_millis(millis.saturating_add(fastrand::u64(0..=millis / 10)))
 }
 
 /// How far the clocks of two instances may be apart.

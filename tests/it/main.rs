@@ -8,8 +8,11 @@
     reason = "a panic is how a test fails, in its helpers too"
 )]
 
+mod faults;
 mod layer;
 mod purge;
+mod short_faults;
 mod support;
+mod topologies;
 mod valkey;
 mod values;

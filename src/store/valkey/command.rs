@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Cmd, ErrorKind, RedisError, Value};
 
+use super::url::Address;
 use crate::error::{ErrorCode, StoreError};
 use crate::store::{LogBounds, LogPosition, Trimmed};
 
@@ -67,6 +68,48 @@ pub(super) fn log_read(log: &str, after: LogPosition, block: Duration) -> Cmd {
 
 pub(super) fn log_bounds(log: &str) -> Cmd {
     build(&[b"XINFO", b"STREAM", log.as_bytes()])
+}
+
+/// Asks a Sentinel where the primary is.
+pub(super) fn primary(name: &str) -> Cmd {
+    build(&[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", name.as_bytes()])
+}
+
+pub(super) fn role() -> Cmd {
+    build(&[b"ROLE"])
+}
+
+/// Asks a node of a cluster which node has which slots.
+pub(super) fn slots() -> Cmd {
+    build(&[b"CLUSTER", b"SLOTS"])
+}
+
+pub(super) fn asking() -> Cmd {
+    build(&[b"ASKING"])
+}
+
+/// A host and a port, as a Sentinel gives them.
+pub(super) fn address(reply: &Value) -> Option<Address> {
+    let Value::Array(parts) = reply else {
+        return None;
+    };
+    let [host, port] = parts.as_slice() else {
+        return None;
+    };
+    let port = match port {
+        Value::Int(port) => u16::try_from(*port).ok()?,
+        port => text(port)?.parse().ok()?,
+    };
+    let host = text(host)?.to_owned();
+    (!host.is_empty() && port != 0).then_some(Address { host, port })
+}
+
+/// Whether the server takes writes, by its own account.
+pub(super) fn is_primary(reply: &Value) -> bool {
+    match reply {
+        Value::Array(parts) => parts.first().and_then(text) == Some("master"),
+        _ => false,
+    }
 }
 
 pub(super) fn value(reply: Value) -> Result<Option<Bytes>, StoreError> {

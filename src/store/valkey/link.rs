@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{AsyncConnectionConfig, Client, Cmd, PushInfo, PushKind, RedisError, Value};
+use redis::{Cmd, PushInfo, PushKind, RedisError, Value};
 use tokio::time::{Instant, timeout_at};
 
 use super::command;
+use super::dial::{Target, patient};
+use super::url::Address;
 use crate::error::StoreError;
 use crate::store::StoreState;
 
@@ -18,6 +20,7 @@ pub(super) struct Link {
     id: LinkId,
     connection: MultiplexedConnection,
     vitals: Arc<Vitals>,
+    found_at: Option<Address>,
 }
 
 /// Connections in the order in which they were dialled.
@@ -57,7 +60,7 @@ impl Link {
     /// The answer matters: a server that is loading its data, or cut off from its primary,
     /// takes connections long before it takes commands.
     pub(super) async fn dial<W: Watcher>(
-        client: &Client,
+        target: Target,
         id: LinkId,
         pipeline: usize,
         watcher: W,
@@ -68,12 +71,10 @@ impl Link {
             watcher,
             vitals: Arc::clone(&vitals),
         };
-        let config = AsyncConnectionConfig::new()
-            // Every wait has a deadline of its own, given by the caller.
-            .set_connection_timeout(None)
-            .set_response_timeout(None)
+        let config = patient()
             .set_pipeline_buffer_size(pipeline)
             .set_push_sender(move |push: PushInfo| pulse.beat(&push));
+        let Target { client, found_at } = target;
         let mut connection = client
             .get_multiplexed_async_connection_with_config(&config)
             .await
@@ -86,11 +87,23 @@ impl Link {
             .and_then(Value::extract_error)
             .map_err(|error| Fault::from_redis(&error))
             .and_then(|reply| command::pong(&reply, nonce).map_err(|error| Fault::from(&error)))?;
+        if found_at.is_some() {
+            let role = connection.send_packed_command(&command::role()).await;
+            if !role.is_ok_and(|role| command::is_primary(&role)) {
+                return Err(Fault::unreachable("what the Sentinels name is no primary"));
+            }
+        }
         Ok(Self {
             id,
             connection,
             vitals,
+            found_at,
         })
+    }
+
+    /// Where it leads, if that had to be found out.
+    pub(super) fn found_at(&self) -> Option<&Address> {
+        self.found_at.as_ref()
     }
 
     pub(super) fn id(&self) -> LinkId {
@@ -142,7 +155,7 @@ impl Link {
 }
 
 impl Fault {
-    fn from_redis(error: &RedisError) -> Self {
+    pub(super) fn from_redis(error: &RedisError) -> Self {
         let (kind, _remedy) = command::classify(error);
         Self {
             words: command::describe(error),

@@ -3,7 +3,9 @@
 mod attempt;
 mod breaker;
 mod command;
+mod dial;
 mod link;
+mod sentinel;
 mod settings;
 mod state;
 mod supervisor;
@@ -26,7 +28,9 @@ use self::tail::Tail;
 use super::{BoxFuture, Health, LogBounds, LogPosition, SharedStore};
 use crate::error::StoreError;
 
-pub use self::settings::ValkeySettings;
+#[cfg(feature = "tls")]
+pub use self::settings::TlsSettings;
+pub use self::settings::{CredentialsProvider, ValkeySettings};
 pub use self::url::{StoreUrl, UrlError};
 
 /// A [`SharedStore`] in Valkey: one multiplexed connection, kept good by a supervisor.

@@ -1,17 +1,30 @@
 //! How the client behaves.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::StoreUrl;
+use super::url::Login;
 
 /// Settings of a [`ValkeyStore`](super::ValkeyStore).
 ///
 /// The defaults suit a server in the same data centre.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ValkeySettings {
     /// Where the server is.
     pub url: StoreUrl,
+
+    /// Where user and password come from, instead of from the URL. Default: the URL.
+    ///
+    /// Asked for each new connection, so that credentials may rotate.
+    pub credentials: Option<CredentialsProvider>,
+
+    /// Certificates for `valkeys://`, instead of the files that the URL names. Default: none,
+    /// and the server's must be signed by an authority that browsers trust.
+    #[cfg(feature = "tls")]
+    pub tls: Option<TlsSettings>,
 
     /// What the log's key name begins with: `{prefix}:log`. Default `trc`.
     pub prefix: String,
@@ -56,6 +69,9 @@ impl ValkeySettings {
     pub fn new(url: StoreUrl) -> Self {
         Self {
             url,
+            credentials: None,
+            #[cfg(feature = "tls")]
+            tls: None,
             prefix: "trc".to_owned(),
             operation_timeout: Duration::from_millis(50),
             connect_timeout: Duration::from_secs(1),
@@ -65,5 +81,64 @@ impl ValkeySettings {
             probe_interval: Duration::from_millis(500),
             log_max_records: 100_000,
         }
+    }
+}
+
+/// Gives user and password for each new connection.
+///
+/// ```
+/// use tower_response_cache::{CredentialsProvider, StoreUrl, ValkeySettings};
+///
+/// # fn token() -> String { "s3cret".to_owned() }
+/// let mut settings = ValkeySettings::new(StoreUrl::parse("valkeys://cache.internal")?);
+/// settings.credentials = Some(CredentialsProvider::new(|| ("app".to_owned(), token())));
+/// # Ok::<_, tower_response_cache::UrlError>(())
+/// ```
+#[derive(Clone)]
+pub struct CredentialsProvider(Arc<dyn Fn() -> (String, String) + Send + Sync>);
+
+impl CredentialsProvider {
+    /// A provider that asks `current` for the user and the password of the moment; an empty user
+    /// is the default one.
+    ///
+    /// It is called in the background, and must not block: a token that takes a request to get
+    /// is fetched by a task of your own, and left where this function finds it.
+    #[must_use]
+    pub fn new(current: impl Fn() -> (String, String) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(current))
+    }
+
+    pub(super) fn login(&self) -> Login {
+        let (user, password) = (self.0)();
+        Login {
+            user: (!user.is_empty()).then_some(user),
+            password: (!password.is_empty()).then_some(password),
+        }
+    }
+}
+
+impl fmt::Debug for CredentialsProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CredentialsProvider")
+    }
+}
+
+/// Certificates in PEM.
+#[cfg(feature = "tls")]
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct TlsSettings {
+    /// The authorities that may have signed the server's certificate; these alone.
+    pub ca: Option<Vec<u8>>,
+    /// This client's certificate, with those between it and its authority. Needs `key`.
+    pub certificate: Option<Vec<u8>>,
+    /// The key of this client's certificate.
+    pub key: Option<Vec<u8>>,
+}
+
+#[cfg(feature = "tls")]
+impl fmt::Debug for TlsSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsSettings").finish_non_exhaustive()
     }
 }

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use redis::{Client, Cmd, Value};
+use redis::{Cmd, Value};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -27,7 +27,9 @@ use super::ValkeySettings;
 use super::attempt::{Attempt, Persistence};
 use super::breaker::Breaker;
 use super::command::{self, Remedy};
-use super::link::{self, Fault, Link, LinkId, Reply, Watcher};
+use super::dial;
+use super::link::{Fault, Link, LinkId, Reply, Watcher};
+use super::sentinel;
 use super::state::{Hope, Look, Phase, State};
 use crate::error::StoreError;
 use crate::store::{Health, StoreState};
@@ -38,7 +40,6 @@ pub(super) struct Supervisor {
     pub(super) settings: ValkeySettings,
     pub(super) reads: Breaker,
     pub(super) writes: Breaker,
-    client: Option<Client>,
     state: Mutex<State>,
     changed: Notify,
     read_only: AtomicBool,
@@ -48,17 +49,11 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     pub(super) fn new(settings: ValkeySettings) -> Arc<Self> {
-        let client = settings
-            .url
-            .connection_info()
-            .and_then(|info| Client::open(info.set_tcp_settings(link::tcp_settings())))
-            .ok();
         let breaker = || Breaker::new(settings.failures_until_open, settings.probe_interval);
         Arc::new(Self {
             reads: breaker(),
             writes: breaker(),
             settings,
-            client,
             state: Mutex::new(State::new(Instant::now())),
             changed: Notify::new(),
             read_only: AtomicBool::new(false),
@@ -163,11 +158,12 @@ impl Supervisor {
     /// Connects once, within the time that a connection may take.
     pub(super) async fn make_link(self: &Arc<Self>) -> Result<Arc<Link>, Fault> {
         let id = LinkId(self.dials.fetch_add(1, Ordering::Relaxed));
-        let Some(client) = &self.client else {
-            return Err(Fault::unreachable("the address is not supported"));
-        };
         let pipeline = self.settings.max_in_flight.max(1);
-        let dial = Link::dial(client, id, pipeline, WeakSupervisor(Arc::downgrade(self)));
+        let watcher = WeakSupervisor(Arc::downgrade(self));
+        let dial = async {
+            let target = dial::target(&self.settings, id.0).await?;
+            Link::dial(target, id, pipeline, watcher).await
+        };
         // Boxed because it is large, and rare.
         match timeout(self.settings.connect_timeout, Box::pin(dial)).await {
             Ok(link) => link.map(Arc::new),
@@ -327,7 +323,12 @@ impl Supervisor {
         Some(start)
     }
 
-    pub(super) fn linked(&self, attempt: &Attempt, link: Arc<Link>) -> Result<(), Fault> {
+    pub(super) fn linked(
+        self: &Arc<Self>,
+        attempt: &Attempt,
+        link: Arc<Link>,
+    ) -> Result<(), Fault> {
+        let watched = link.found_at().map(|address| (link.id(), address.clone()));
         let replaced = {
             let mut state = self.state();
             if link.is_over() {
@@ -348,7 +349,27 @@ impl Supervisor {
         self.reads.probe_now(now);
         self.writes.probe_now(now);
         self.changed.notify_waiters();
+        if let Some((id, address)) = watched {
+            sentinel::watch(Arc::downgrade(self), id, address);
+        }
         Ok(())
+    }
+
+    /// Whether the connection `id` is the one in use.
+    pub(super) fn is_linked_by(&self, id: LinkId) -> bool {
+        self.state().is_linked_by(id)
+    }
+
+    /// Whether `link` leads elsewhere than the connection in use.
+    pub(super) fn has_moved_from(&self, link: &Link) -> bool {
+        self.current()
+            .is_some_and(|current| current.found_at() != link.found_at())
+    }
+
+    /// The Sentinels name another primary: this one may go on unaware for as long as it is cut
+    /// off from the others.
+    pub(super) fn moved(self: &Arc<Self>, id: LinkId) {
+        self.lose(id, Fault::unreachable("the primary is another server now"));
     }
 
     pub(super) fn dial_failed(&self, attempt: &Attempt, fault: Fault) {

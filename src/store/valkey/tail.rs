@@ -51,7 +51,8 @@ impl Tail {
             .map_err(|_taken| StoreError::Busy)?;
         // Taken out while it is in use: a read that is given up leaves the server blocked on
         // this connection, so that it has to be closed.
-        let link = match line.link.take().filter(|link| !link.is_over()) {
+        let usable = |link: &Arc<Link>| !link.is_over() && !supervisor.has_moved_from(link);
+        let link = match line.link.take().filter(usable) {
             Some(link) => link,
             None => line.dial(supervisor, block).await?,
         };

@@ -8,6 +8,9 @@ use tokio::time::{Instant, sleep};
 
 pub(crate) mod logs;
 pub(crate) mod proxy;
+pub(crate) mod sentinel;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 pub(crate) mod valkey;
 
 /// Asks again and again until `check` says yes, and returns how long that took.

@@ -1,7 +1,7 @@
 //! A server's front that misbehaves on demand.
 //!
-//! It understands as much of the protocol as it takes to count commands and to tamper with
-//! single replies.
+//! It understands as much of the protocol as it takes to tell which reply answers which
+//! command, and to tamper with single replies.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,15 +9,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// How it treats all connections, present and future.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Mode {
     /// Faithfully.
     Forward,
@@ -25,12 +26,29 @@ pub(crate) enum Mode {
     Refuse,
     /// Takes what comes, and stays silent.
     Mute,
-    /// Holds every batch of replies back for so long.
+    /// Holds every batch of replies back for so long, those behind it as well.
     Delay(Duration),
+    /// Makes every reply come so much later, and up to the second time later than that; what is
+    /// pipelined stays pipelined.
+    Latency(Duration, Duration),
+    /// Lets so many bytes of replies through in a hundredth of a second, on each connection.
+    Throttle(usize),
     /// Resets each after so many bytes of replies.
     ResetAfter(usize),
+    /// Ends each in order after so many bytes of replies.
+    EndAfter(usize),
     /// Answers every command with these bytes instead.
     Reply(&'static str),
+    /// Answers these commands with these bytes instead.
+    Answer(&'static [&'static str], Bytes),
+    /// Flips a bit in every value that is read.
+    Corrupt,
+    /// Repeats, drops, or swaps replies to reads, each with this probability.
+    Slip(f64),
+    /// Says to new connections that there are too many.
+    Crowded,
+    /// Is silent on connections that read the log; the others work.
+    CutLog,
 }
 
 /// What becomes of one reply.
@@ -62,6 +80,7 @@ impl Proxy {
             mode: watch::Sender::new(Mode::Forward),
             blackholed: watch::Sender::new(0),
             tampers: Mutex::default(),
+            dice: Mutex::new(fastrand::Rng::with_seed(7)),
             connections: AtomicU64::new(0),
             commands: AtomicU64::new(0),
         });
@@ -109,6 +128,7 @@ struct Shared {
     /// Connections up to this number are dead, and do not know it.
     blackholed: watch::Sender<u64>,
     tampers: Mutex<VecDeque<Tamper>>,
+    dice: Mutex<fastrand::Rng>,
     connections: AtomicU64,
     commands: AtomicU64,
 }
@@ -121,6 +141,10 @@ impl Shared {
     fn swallows(&self, number: u64) -> bool {
         number <= *self.blackholed.borrow() || *self.mode.borrow() == Mode::Mute
     }
+
+    fn roll<T>(&self, roll: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
+        roll(&mut self.dice.lock().unwrap())
+    }
 }
 
 async fn accept(listener: TcpListener, upstream: u16, shared: Arc<Shared>) {
@@ -128,17 +152,26 @@ async fn accept(listener: TcpListener, upstream: u16, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
         let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
         connections.spawn(serve(client, upstream, number, Arc::clone(&shared)));
+        while connections.try_join_next().is_some() {}
     }
 }
 
-async fn serve(client: TcpStream, upstream: u16, number: u64, shared: Arc<Shared>) {
+async fn serve(mut client: TcpStream, upstream: u16, number: u64, shared: Arc<Shared>) {
     let _best_effort = client.set_nodelay(true);
+    if shared.mode() == Mode::Crowded {
+        let _best_effort = client
+            .write_all(b"-ERR max number of clients reached\r\n")
+            .await;
+        return;
+    }
     let mut mode = shared.mode.subscribe();
     let refused = async {
         let _changed = mode.wait_for(|mode| *mode == Mode::Refuse).await;
     };
     // A reset rather than an orderly end.
-    let _best_effort = client.set_zero_linger();
+    if !matches!(shared.mode(), Mode::EndAfter(_)) {
+        let _best_effort = client.set_zero_linger();
+    }
     tokio::select! {
         biased;
         () = refused => {}
@@ -146,17 +179,24 @@ async fn serve(client: TcpStream, upstream: u16, number: u64, shared: Arc<Shared
     }
 }
 
+/// What the two directions of a connection know of each other.
+#[derive(Default)]
+struct Line {
+    /// The commands that have not been answered.
+    asked: Mutex<VecDeque<String>>,
+}
+
 async fn relay(client: TcpStream, upstream: u16, number: u64, shared: &Shared) -> io::Result<()> {
-    let (from_client, mut to_client) = client.into_split();
-    let server = match TcpStream::connect(("127.0.0.1", upstream)).await {
-        Ok(server) => server,
-        Err(error) => return Err(error),
-    };
+    let (from_client, to_client) = client.into_split();
+    let server = TcpStream::connect(("127.0.0.1", upstream)).await?;
     server.set_nodelay(true)?;
     let (from_server, to_server) = server.into_split();
+    let line = Line::default();
+    let (replies_out, replies_in) = mpsc::unbounded_channel();
     tokio::select! {
-        ended = requests(from_client, to_server, number, shared) => ended,
-        ended = replies(from_server, &mut to_client, number, shared) => ended,
+        ended = requests(from_client, to_server, number, shared, &line) => ended,
+        ended = replies(from_server, replies_out, number, shared, &line) => ended,
+        ended = deliver(replies_in, to_client, shared) => ended,
     }
 }
 
@@ -165,8 +205,10 @@ async fn requests(
     mut server: OwnedWriteHalf,
     number: u64,
     shared: &Shared,
+    line: &Line,
 ) -> io::Result<()> {
     let mut pending = Vec::new();
+    let mut reads_log = false;
     loop {
         if client.read_buf(&mut pending).await? == 0 {
             return Ok(());
@@ -174,7 +216,11 @@ async fn requests(
         while let Some(length) = frame(&pending) {
             shared.commands.fetch_add(1, Ordering::SeqCst);
             let command = pending.drain(..length).collect::<Vec<_>>();
-            if !shared.swallows(number) {
+            let name = name(&command);
+            reads_log |= name == "XREAD";
+            let cut = reads_log && shared.mode() == Mode::CutLog;
+            if !shared.swallows(number) && !cut {
+                line.asked.lock().unwrap().push_back(name);
                 server.write_all(&command).await?;
             }
         }
@@ -183,41 +229,94 @@ async fn requests(
 
 async fn replies(
     mut server: OwnedReadHalf,
-    client: &mut OwnedWriteHalf,
+    client: mpsc::UnboundedSender<(Instant, Vec<u8>)>,
     number: u64,
     shared: &Shared,
+    line: &Line,
 ) -> io::Result<()> {
     let mut pending = Vec::new();
-    let mut sent = 0;
     let mut held = None;
     loop {
         if server.read_buf(&mut pending).await? == 0 {
-            return Ok(());
+            // What is under way may still arrive.
+            drop(client);
+            return std::future::pending().await;
         }
         if let Mode::Delay(delay) = shared.mode() {
             sleep(delay).await;
         }
         while let Some(length) = frame(&pending) {
             let reply = pending.drain(..length).collect::<Vec<_>>();
+            let asked = match reply.first() {
+                Some(b'>') => String::new(),
+                _ => line.asked.lock().unwrap().pop_front().unwrap_or_default(),
+            };
             if shared.swallows(number) {
                 continue;
             }
-            let mut reply = tampered(reply, &mut held, shared);
-            if let Mode::ResetAfter(limit) = shared.mode() {
-                reply.truncate(limit.saturating_sub(sent));
-            }
-            client.write_all(&reply).await?;
-            sent += reply.len();
-            if matches!(shared.mode(), Mode::ResetAfter(limit) if sent >= limit) {
+            let reply = tampered(reply, &asked, &mut held, shared);
+            let latency = match shared.mode() {
+                Mode::Latency(least, jitter) => {
+                    least + jitter.mul_f64(shared.roll(fastrand::Rng::f64))
+                }
+                _ => Duration::ZERO,
+            };
+            if client.send((Instant::now() + latency, reply)).is_err() {
                 return Ok(());
             }
         }
     }
 }
 
-fn tampered(reply: Vec<u8>, held: &mut Option<Vec<u8>>, shared: &Shared) -> Vec<u8> {
-    if let Mode::Reply(bytes) = shared.mode() {
-        return bytes.into();
+async fn deliver(
+    mut replies: mpsc::UnboundedReceiver<(Instant, Vec<u8>)>,
+    mut client: OwnedWriteHalf,
+    shared: &Shared,
+) -> io::Result<()> {
+    let mut sent = 0;
+    while let Some((due, mut reply)) = replies.recv().await {
+        sleep_until(due).await;
+        match shared.mode() {
+            Mode::ResetAfter(limit) | Mode::EndAfter(limit) => {
+                reply.truncate(limit.saturating_sub(sent));
+                client.write_all(&reply).await?;
+                sent += reply.len();
+                if sent >= limit {
+                    return Ok(());
+                }
+            }
+            Mode::Throttle(bytes) => {
+                for part in reply.chunks(bytes) {
+                    client.write_all(part).await?;
+                    sleep(Duration::from_millis(10)).await;
+                }
+            }
+            _ => {
+                sent += reply.len();
+                client.write_all(&reply).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn tampered(reply: Vec<u8>, asked: &str, held: &mut Option<Vec<u8>>, shared: &Shared) -> Vec<u8> {
+    match shared.mode() {
+        Mode::Reply(bytes) => return bytes.into(),
+        Mode::Answer(commands, bytes) if commands.contains(&asked) => return bytes.into(),
+        Mode::Corrupt if asked == "GET" && reply.len() > 12 => return flipped(reply, shared),
+        Mode::Slip(probability) if asked == "GET" => {
+            if shared.roll(fastrand::Rng::f64) < probability {
+                let tampers = [Tamper::Duplicate, Tamper::Drop, Tamper::Swap];
+                let which = shared.roll(|dice| dice.usize(..tampers.len()));
+                shared
+                    .tampers
+                    .lock()
+                    .unwrap()
+                    .push_back(tampers[which].clone());
+            }
+        }
+        _ => {}
     }
     if let Some(earlier) = held.take() {
         return [reply, earlier].concat();
@@ -232,6 +331,21 @@ fn tampered(reply: Vec<u8>, held: &mut Option<Vec<u8>>, shared: &Shared) -> Vec<
         }
         Some(Tamper::Replace(bytes)) => bytes.into(),
     }
+}
+
+/// One bit of the value, which lies between the line that says its length and its end.
+fn flipped(mut reply: Vec<u8>, shared: &Shared) -> Vec<u8> {
+    let start = reply.iter().position(|byte| *byte == b'\n').unwrap_or(0) + 1;
+    let place = shared.roll(|dice| dice.usize(start..reply.len() - 2));
+    reply[place] ^= 1 << shared.roll(|dice| dice.u8(..8));
+    reply
+}
+
+/// A command's name: the first of its parts.
+fn name(command: &[u8]) -> String {
+    let mut lines = command.split(|byte| *byte == b'\n').skip(2);
+    let name = lines.next().unwrap_or_default();
+    String::from_utf8_lossy(name).trim().to_ascii_uppercase()
 }
 
 /// How long the first command or reply in `bytes` is, once it is complete.

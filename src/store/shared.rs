@@ -1,0 +1,159 @@
+//! The shared store as the tiers use it: names, and writes behind the response.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use super::SharedStore;
+use super::refusal::{Counters, Refusals};
+use crate::clock::Timestamp;
+use crate::entry::Record;
+use crate::entry::codec::{self, Format};
+use crate::key::Key;
+use crate::task;
+
+/// The lower tier and what it costs to reach it.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn SharedStore>,
+    prefix: String,
+    write_timeout: Duration,
+    pub(super) format: Format,
+    pub(super) refusals: Refusals,
+    queue: Arc<Semaphore>,
+    queue_kib: u32,
+    /// What may be on its way at a time: on one connection a long write holds up the reads
+    /// behind it.
+    sending: Arc<Semaphore>,
+}
+
+/// How long writes may wait, how much, and how values are written.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedSettings {
+    pub(crate) prefix: String,
+    pub(crate) queue_bytes: u64,
+    pub(crate) write_timeout: Duration,
+    pub(crate) format: Format,
+}
+
+/// Whether everything that waited to be written was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    /// Written, or tried in vain.
+    All,
+    /// The deadline came first.
+    Some,
+}
+
+impl Shared {
+    pub(crate) fn new(store: Arc<dyn SharedStore>, settings: SharedSettings) -> Self {
+        let SharedSettings {
+            prefix,
+            queue_bytes,
+            write_timeout,
+            format,
+        } = settings;
+        let queue_kib = u32::try_from(queue_bytes.div_ceil(1024)).unwrap_or(u32::MAX / 8);
+        Self {
+            store,
+            prefix,
+            write_timeout,
+            format,
+            refusals: Refusals::default(),
+            queue: Arc::new(Semaphore::new(queue_kib as usize)),
+            queue_kib,
+            sending: Arc::new(Semaphore::new(SENDING_KIB as usize)),
+        }
+    }
+
+    /// `{prefix}:{version}:{hash}`: bounded, and free of secrets. Versions of the stored form do
+    /// not meet under one name, so that instances of two do not overwrite each other in turn.
+    pub(super) fn name(&self, key: &Key) -> String {
+        format!("{}:{}:{:032x}", self.prefix, codec::VERSION, key.hash())
+    }
+
+    /// Writes without anyone waiting; dropped and counted when the queue is full.
+    pub(super) fn write_behind(&self, record: Record, now: Timestamp, counters: &Arc<Counters>) {
+        let kib = u32::try_from(record.weight() / 1024 + 1).unwrap_or(u32::MAX);
+        let Ok(queued) = Arc::clone(&self.queue).try_acquire_many_owned(kib) else {
+            counters.dropped_writes.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let write = Write {
+            name: self.name(record.key()),
+            ttl: jittered(record.kept_until().since(now)),
+            record,
+            format: self.format,
+            store: Arc::clone(&self.store),
+            timeout: self.write_timeout,
+            counters: Arc::clone(counters),
+            _queued: queued,
+        };
+        let sending = Arc::clone(&self.sending);
+        let _lost_without_a_runtime = task::spawn(async move {
+            // Never closed.
+            if let Ok(_sending) = sending.acquire_many_owned(kib.min(SENDING_KIB)).await {
+                write.send().await;
+            }
+        });
+    }
+
+    /// Deletes what is under a key, without anyone waiting.
+    pub(super) fn delete_behind(&self, key: &Key, counters: &Arc<Counters>) {
+        let name = self.name(key);
+        let store = Arc::clone(&self.store);
+        let timeout = self.write_timeout;
+        let counters = Arc::clone(counters);
+        let _stays_without_a_runtime = task::spawn(async move {
+            if let Ok(1..) = store.remove(&[name], Instant::now() + timeout).await {
+                counters.deleted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// Waits until nothing waits to be written.
+    pub(super) async fn flush(&self, deadline: Instant) -> Flushed {
+        match timeout_at(deadline, self.queue.acquire_many(self.queue_kib)).await {
+            Ok(_all) => Flushed::All,
+            Err(_late) => Flushed::Some,
+        }
+    }
+}
+
+struct Write {
+    name: String,
+    record: Record,
+    ttl: Duration,
+    format: Format,
+    store: Arc<dyn SharedStore>,
+    timeout: Duration,
+    counters: Arc<Counters>,
+    _queued: OwnedSemaphorePermit,
+}
+
+impl Write {
+    async fn send(self) {
+        let bytes = codec::encode(&self.record, self.format);
+        // From now on, not from when it was queued: that says nothing about the server.
+        let deadline = Instant::now() + self.timeout;
+        let written = self.store.set(&self.name, bytes, self.ttl, deadline).await;
+        if written.is_err() {
+            self.counters.failed_writes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Up to a tenth longer, so that keys written together are not deleted together.
+/// Expiry itself is judged by the record.
+fn jittered(ttl: Duration) -> Duration {
+    let millis = u64::try_from(ttl.as_millis())
+        .unwrap_or(u64::MAX / 2)
+        .max(1);
+    Duration::from_millis(millis.saturating_add(fastrand::u64(0..=millis / 10)))
+}
+
+/// A few milliseconds' worth in a data centre.
+const SENDING_KIB: u32 = 1024;

@@ -1,0 +1,505 @@
+//! Where the server is, as a URL.
+
+mod error;
+mod text;
+
+use std::fmt;
+use std::str::FromStr;
+
+pub use self::error::UrlError;
+use self::text::{decode, split_login, split_parameters, split_port};
+
+/// The address of a Valkey (or Redis) server, with its credentials.
+///
+/// | URL | means |
+/// |---|---|
+/// | `valkey://[user[:password]@]host[:port][/db]`, `redis://…` | TCP |
+/// | `valkeys://…`, `rediss://…` | TCP with TLS (feature `tls`) |
+/// | `unix:///path[?db=1&user=u&pass=p]`, `valkey+unix://…`, `redis+unix://…` | a Unix socket |
+/// | `valkey-sentinel://[user:password@]host[:port][,host[:port]…]/primary[/db]` | the primary of that name, found by asking these Sentinels |
+/// | `valkey-cluster://[user:password@]host[:port][,host[:port]…]` | a cluster, found by asking these nodes |
+///
+/// `valkeys-sentinel://` and `valkeys-cluster://` use TLS for all connections; `redis` may stand
+/// for `valkey` everywhere. The credentials are those of the data servers; Sentinels that want
+/// some of their own get `?sentinel_user=…&sentinel_pass=…`.
+///
+/// `valkey://:password@host` logs in as the default user. User and password are
+/// percent-decoded: write `@`, `/`, `:` and `%` in them as `%40`, `%2F`, `%3A` and `%25`.
+/// Neither `Debug` nor `Display` ever shows the password.
+///
+/// With TLS the server's certificate must be signed by an authority that browsers trust, or by
+/// one in the PEM file of `?ca=/path`; with `&cert=/path&key=/path` the client has a certificate
+/// too. The files are read for each new connection, so that they may be replaced. Certificates
+/// are always verified, and nothing is ever sent in the clear instead.
+///
+/// ```
+/// use tower_response_cache::StoreUrl;
+///
+/// let url: StoreUrl = "valkey://app:s3cret@cache.internal/2".parse()?;
+/// assert_eq!(url.to_string(), "valkey://app:***@cache.internal:6379/2");
+/// # Ok::<_, tower_response_cache::UrlError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoreUrl {
+    pub(super) place: Place,
+    pub(super) login: Login,
+    pub(super) db: u32,
+    pub(super) files: TlsFiles,
+}
+
+/// What a URL leads to.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    Server(Transport, Address),
+    Unix {
+        path: String,
+    },
+    Sentinel {
+        transport: Transport,
+        sentinels: Vec<Address>,
+        primary: String,
+        /// For the Sentinels themselves.
+        login: Login,
+    },
+    Cluster(Transport, Vec<Address>),
+}
+
+/// A host and a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Address {
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    Plain,
+    Tls,
+}
+
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(super) struct Login {
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+}
+
+/// Paths of PEM files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct TlsFiles {
+    pub(super) ca: Option<String>,
+    pub(super) cert: Option<String>,
+    pub(super) key: Option<String>,
+}
+
+impl StoreUrl {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    ///
+    /// [`UrlError`] says what is wrong, and never repeats more of the URL than its scheme or
+    /// a parameter's name, since the rest may be a password.
+    pub fn parse(url: &str) -> Result<Self, UrlError> {
+        let (scheme, rest) = url.split_once(":/").ok_or(UrlError::NoScheme)?;
+        let rest = rest.strip_prefix('/').ok_or(UrlError::NoScheme)?;
+        let scheme = scheme.to_ascii_lowercase();
+        if let "unix" | "valkey+unix" | "redis+unix" = scheme.as_str() {
+            return match cfg!(unix) {
+                true => Self::parse_unix(rest),
+                false => Err(UrlError::NoUnixSockets),
+            };
+        }
+        let (protocol, kind) = scheme.split_once('-').unwrap_or((&scheme, ""));
+        let transport = match protocol {
+            "valkey" | "redis" => Transport::Plain,
+            "valkeys" | "rediss" => Transport::Tls,
+            _ => return Err(UrlError::unknown_scheme(&scheme)),
+        };
+        let parse = match kind {
+            "" if protocol.len() == scheme.len() => Self::parse_server,
+            "sentinel" => Self::parse_sentinel,
+            "cluster" => Self::parse_cluster,
+            _ => return Err(UrlError::unknown_scheme(&scheme)),
+        };
+        if transport == Transport::Tls && !cfg!(feature = "tls") {
+            return Err(UrlError::TlsNotBuiltIn);
+        }
+        parse(rest, transport)
+    }
+
+    fn parse_server(rest: &str, transport: Transport) -> Result<Self, UrlError> {
+        let (rest, parameters) = split_parameters(rest)?;
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (login, host_and_port) = split_login(authority)?;
+        let address = split_port(host_and_port, DEFAULT_PORT)?;
+        let mut url = Self::new(Place::Server(transport, address), login);
+        url.db = database(path)?;
+        url.apply(parameters)
+    }
+
+    fn parse_unix(rest: &str) -> Result<Self, UrlError> {
+        let (rest, parameters) = split_parameters(rest)?;
+        let (authority, path) = match rest.find('/') {
+            Some(start) => rest.split_at_checked(start).unwrap_or((rest, "")),
+            None => (rest, ""),
+        };
+        let (login, host) = split_login(authority)?;
+        if !host.is_empty() || path.len() < 2 {
+            return Err(UrlError::NoPath);
+        }
+        let path = decode(path)?;
+        Self::new(Place::Unix { path }, login).apply(parameters)
+    }
+
+    fn parse_sentinel(rest: &str, transport: Transport) -> Result<Self, UrlError> {
+        let (rest, parameters) = split_parameters(rest)?;
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (login, hosts) = split_login(authority)?;
+        let (primary, db) = path.split_once('/').unwrap_or((path, ""));
+        if primary.is_empty() {
+            return Err(UrlError::NoPrimary);
+        }
+        let place = Place::Sentinel {
+            transport,
+            sentinels: addresses(hosts, SENTINEL_PORT)?,
+            primary: decode(primary)?,
+            login: Login::default(),
+        };
+        let mut url = Self::new(place, login);
+        url.db = database(db)?;
+        url.apply(parameters)
+    }
+
+    fn parse_cluster(rest: &str, transport: Transport) -> Result<Self, UrlError> {
+        let (rest, parameters) = split_parameters(rest)?;
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (login, hosts) = split_login(authority)?;
+        let place = Place::Cluster(transport, addresses(hosts, DEFAULT_PORT)?);
+        let mut url = Self::new(place, login);
+        url.db = database(path)?;
+        let url = url.apply(parameters)?;
+        match url.db {
+            0 => Ok(url),
+            _ => Err(UrlError::DatabaseOfCluster),
+        }
+    }
+
+    fn new(place: Place, login: Login) -> Self {
+        Self {
+            place,
+            login,
+            db: 0,
+            files: TlsFiles::default(),
+        }
+    }
+
+    /// The same, but for the place: what leads to one node of a cluster.
+    pub(super) fn at(&self, transport: Transport, address: Address) -> Self {
+        Self {
+            place: Place::Server(transport, address),
+            ..self.clone()
+        }
+    }
+
+    fn apply(mut self, parameters: &str) -> Result<Self, UrlError> {
+        let tls = self.transport() == Transport::Tls;
+        for parameter in parameters.split('&').filter(|text| !text.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            match (name, value) {
+                ("db", db) => self.db = db.parse().map_err(|_bad| UrlError::BadDatabase)?,
+                ("user" | "username", user) => self.login.user = Some(decode(user)?),
+                ("pass" | "password", password) => self.login.password = Some(decode(password)?),
+                ("ca", path) if tls => self.files.ca = Some(decode(path)?),
+                ("cert", path) if tls => self.files.cert = Some(decode(path)?),
+                ("key", path) if tls => self.files.key = Some(decode(path)?),
+                ("ca" | "cert" | "key", _) => return Err(UrlError::NotTls),
+                // Other clients need it said; here it is always so.
+                ("protocol", "3" | "resp3") => {}
+                ("protocol", _) => return Err(UrlError::NeedsResp3),
+                (name, value) => self.apply_to_sentinels(name, value, parameters)?,
+            }
+        }
+        match self.files.cert.is_some() == self.files.key.is_some() {
+            true => Ok(self),
+            false => Err(UrlError::HalfACertificate),
+        }
+    }
+
+    fn apply_to_sentinels(&mut self, name: &str, value: &str, all: &str) -> Result<(), UrlError> {
+        match (&mut self.place, name) {
+            (Place::Sentinel { login, .. }, "sentinel_user") => login.user = Some(decode(value)?),
+            (Place::Sentinel { login, .. }, "sentinel_pass") => {
+                login.password = Some(decode(value)?);
+            }
+            _ => return Err(UrlError::unknown_parameter(name, all)),
+        }
+        Ok(())
+    }
+
+    fn transport(&self) -> Transport {
+        match &self.place {
+            Place::Server(transport, _)
+            | Place::Cluster(transport, _)
+            | Place::Sentinel { transport, .. } => *transport,
+            Place::Unix { .. } => Transport::Plain,
+        }
+    }
+}
+
+impl FromStr for StoreUrl {
+    type Err = UrlError;
+
+    fn from_str(url: &str) -> Result<Self, UrlError> {
+        Self::parse(url)
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            place,
+            login,
+            db,
+            files: _,
+        } = self;
+        let secure = match self.transport() {
+            Transport::Plain => "",
+            Transport::Tls => "s",
+        };
+        match place {
+            Place::Server(..) => write!(f, "valkey{secure}://{login}")?,
+            Place::Sentinel { .. } => write!(f, "valkey{secure}-sentinel://{login}")?,
+            Place::Cluster(..) => write!(f, "valkey{secure}-cluster://{login}")?,
+            Place::Unix { .. } => write!(f, "unix://{login}")?,
+        }
+        match place {
+            Place::Server(_, address) => write!(f, "{address}/{db}"),
+            Place::Unix { path } => write!(f, "{path}?db={db}"),
+            Place::Sentinel {
+                sentinels, primary, ..
+            } => write!(f, "{}/{primary}/{db}", List(sentinels)),
+            Place::Cluster(_, seeds) => write!(f, "{}", List(seeds)),
+        }
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreUrl({self})")
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        match host.contains(':') {
+            true => write!(f, "[{host}]:{port}"),
+            false => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// As the beginning of an authority, without the password.
+impl fmt::Display for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { user, password } = self;
+        f.write_str(user.as_deref().unwrap_or_default())?;
+        if password.is_some() {
+            f.write_str(":***")?;
+        }
+        match user.is_some() || password.is_some() {
+            true => f.write_str("@"),
+            false => Ok(()),
+        }
+    }
+}
+
+struct List<'a>(&'a [Address]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, address) in self.0.iter().enumerate() {
+            let comma = if place > 0 { "," } else { "" };
+            write!(f, "{comma}{address}")?;
+        }
+        Ok(())
+    }
+}
+
+fn addresses(hosts: &str, port: u16) -> Result<Vec<Address>, UrlError> {
+    hosts
+        .split(',')
+        .map(|host| split_port(host, port))
+        .collect()
+}
+
+fn database(path: &str) -> Result<u32, UrlError> {
+    match path.trim_end_matches('/') {
+        "" => Ok(0),
+        db => db.parse().map_err(|_bad| UrlError::BadDatabase),
+    }
+}
+
+const DEFAULT_PORT: u16 = 6379;
+
+const SENTINEL_PORT: u16 = 26379;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(url: &str) -> Result<String, UrlError> {
+        StoreUrl::parse(url).map(|url| url.to_string())
+    }
+
+    #[test]
+    fn urls_are_read() {
+        for (url, expected) in [
+            ("valkey://h", "valkey://h:6379/0"),
+            ("redis://h:1", "valkey://h:1/0"),
+            ("VALKEY://h:1/7", "valkey://h:1/7"),
+            ("valkey://h/", "valkey://h:6379/0"),
+            ("valkey://[::1]:7/1", "valkey://[::1]:7/1"),
+            ("valkey://[fe80::1]", "valkey://[fe80::1]:6379/0"),
+            ("valkey://u:p@h", "valkey://u:***@h:6379/0"),
+            ("valkey://u@h", "valkey://u@h:6379/0"),
+            ("valkey://:p@h", "valkey://:***@h:6379/0"),
+            ("valkey://:@h", "valkey://h:6379/0"),
+            ("redis://h?protocol=resp3&db=4", "valkey://h:6379/4"),
+            ("unix:///run/v.sock", "unix:///run/v.sock?db=0"),
+            (
+                "valkey+unix:///a%20b?db=3&user=u&pass=p",
+                "unix://u:***@/a b?db=3",
+            ),
+            ("redis+unix://u:p@/a", "unix://u:***@/a?db=0"),
+            (
+                "valkey-sentinel://u:p@a:1,b/main/3?sentinel_pass=x",
+                "valkey-sentinel://u:***@a:1,b:26379/main/3",
+            ),
+            (
+                "redis-cluster://:p@a:1,[::1]",
+                "valkey-cluster://:***@a:1,[::1]:6379",
+            ),
+        ] {
+            assert_eq!(shown(url).as_deref(), Ok(expected), "{url}");
+        }
+    }
+
+    #[test]
+    fn tls_urls_need_the_feature() {
+        for url in ["valkeys://h", "rediss://h"] {
+            match cfg!(feature = "tls") {
+                true => assert_eq!(shown(url).as_deref(), Ok("valkeys://h:6379/0")),
+                false => assert_eq!(shown(url), Err(UrlError::TlsNotBuiltIn)),
+            }
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn certificates_come_from_files() {
+        let url = StoreUrl::parse("rediss://h?ca=/a%20b&cert=/c&key=/k").unwrap();
+        let files = TlsFiles {
+            ca: Some("/a b".to_owned()),
+            cert: Some("/c".to_owned()),
+            key: Some("/k".to_owned()),
+        };
+        assert_eq!(url.files, files);
+        let half = StoreUrl::parse("rediss://h?cert=/c");
+        assert_eq!(half.unwrap_err(), UrlError::HalfACertificate);
+    }
+
+    #[test]
+    fn credentials_are_percent_decoded() {
+        let url = StoreUrl::parse("valkey://us%65r:p%40%2F%3a%25%C3%A9@h").unwrap();
+        assert_eq!(url.login.user.as_deref(), Some("user"));
+        assert_eq!(url.login.password.as_deref(), Some("p@/:%é"));
+    }
+
+    #[test]
+    fn an_at_sign_in_a_password_is_understood() {
+        let url = StoreUrl::parse("valkey://u:p@ss@h").unwrap();
+        assert_eq!(url.login.password.as_deref(), Some("p@ss"));
+        assert_eq!(url.to_string(), "valkey://u:***@h:6379/0");
+    }
+
+    #[test]
+    fn bad_urls_are_told_apart() {
+        let parameter = |name: &str| UrlError::UnknownParameter {
+            name: name.to_owned(),
+        };
+        for (url, expected) in [
+            ("", UrlError::NoScheme),
+            ("localhost:6379", UrlError::NoScheme),
+            ("valkey:/h", UrlError::NoScheme),
+            (
+                "http://h",
+                UrlError::UnknownScheme {
+                    scheme: "http".to_owned(),
+                },
+            ),
+            ("p@ss word://h", UrlError::NoScheme),
+            ("valkey://", UrlError::NoHost),
+            ("valkey://u:p@", UrlError::NoHost),
+            ("valkey://:7", UrlError::NoHost),
+            ("valkey://h h", UrlError::BadHost),
+            ("valkey://[::1", UrlError::BadHost),
+            ("valkey://h:0", UrlError::BadPort),
+            ("valkey://h:70000", UrlError::BadPort),
+            ("valkey://h:6379:1", UrlError::BadPort),
+            ("valkey://h/x", UrlError::BadDatabase),
+            ("valkey://h/-1", UrlError::BadDatabase),
+            ("valkey://u:%zz@h", UrlError::BadEncoding),
+            ("valkey://u:%f@h", UrlError::BadEncoding),
+            ("valkey://u:%ff@h", UrlError::BadEncoding),
+            ("valkey://h?protocol=2", UrlError::NeedsResp3),
+            ("valkey://h?timeout=1", parameter("timeout")),
+            ("valkey://h?S3CRET", parameter("…")),
+            ("valkey://h#insecure", UrlError::Fragment),
+            ("unix://", UrlError::NoPath),
+            ("unix:///", UrlError::NoPath),
+            ("unix://host/path", UrlError::NoPath),
+            ("valkey-cluster://a,b/1", UrlError::DatabaseOfCluster),
+            ("valkey-cluster://a,", UrlError::NoHost),
+            ("valkey-sentinel://a:1,b", UrlError::NoPrimary),
+            ("valkey-sentinel://a:1,b/main/x", UrlError::BadDatabase),
+            ("valkey://h?ca=/a", UrlError::NotTls),
+            ("valkey://h?sentinel_pass=p", parameter("sentinel_pass")),
+            (
+                "valkey-other://h",
+                UrlError::UnknownScheme {
+                    scheme: "valkey-other".to_owned(),
+                },
+            ),
+        ] {
+            assert_eq!(shown(url), Err(expected), "{url}");
+        }
+    }
+
+    #[test]
+    fn no_text_shows_the_password() {
+        const SECRET: &str = "hunter2";
+        let secret_letters = StoreUrl::parse("valkey://u:x?letters=1@h").unwrap_err();
+        assert!(!secret_letters.to_string().contains("letters"));
+        for url in [
+            "valkey://u:hunter2@h",
+            "valkey://:hunter2@h:1/2",
+            "unix:///a?pass=hunter2",
+            "valkey://u:hunter2/x@h",
+            "valkey://u:hunter2#x@h",
+            "valkey://u:x?hunter2=1@h",
+            "valkey://u:x?hunter2@h",
+            "valkey://u:hunter2%@h",
+            "valkey://hunter2:x",
+            "hunter2",
+            "hunter2@h://x",
+            "valkey-cluster://u:hunter2@h",
+            "valkey-sentinel://u:hunter2@h/m?sentinel_pass=hunter2",
+        ] {
+            let text = match StoreUrl::parse(url) {
+                Ok(url) => format!("{url} {url:?} {url:#?}"),
+                Err(error) => format!("{error} {error:?}"),
+            };
+            assert!(!text.contains(SECRET), "{text}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The parts of a URL's text.
+
+use super::{Address, Login, UrlError};
+
+pub(super) fn split_parameters(rest: &str) -> Result<(&str, &str), UrlError> {
+    match rest.contains('#') {
+        true => Err(UrlError::Fragment),
+        false => Ok(rest.split_once('?').unwrap_or((rest, ""))),
+    }
+}
+
+pub(super) fn split_login(authority: &str) -> Result<(Login, &str), UrlError> {
+    let Some((login, host)) = authority.rsplit_once('@') else {
+        return Ok((Login::default(), authority));
+    };
+    let (user, password) = match login.split_once(':') {
+        Some((user, password)) => (user, Some(decode(password)?)),
+        None => (login, None),
+    };
+    let login = Login {
+        user: match user {
+            "" => None,
+            user => Some(decode(user)?),
+        },
+        password: password.filter(|password| !password.is_empty()),
+    };
+    Ok((login, host))
+}
+
+pub(super) fn split_port(text: &str, default: u16) -> Result<Address, UrlError> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').ok_or(UrlError::BadHost)?,
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, port),
+            None => (text, ""),
+        },
+    };
+    let port = match port.strip_prefix(':').unwrap_or(port) {
+        "" => default,
+        port => port
+            .parse()
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or(UrlError::BadPort)?,
+    };
+    if host.is_empty() {
+        return Err(UrlError::NoHost);
+    }
+    let plausible = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:%".contains(&byte);
+    match host.bytes().all(plausible) {
+        true => Ok(Address {
+            host: host.to_owned(),
+            port,
+        }),
+        false => Err(UrlError::BadHost),
+    }
+}
+
+pub(super) fn decode(text: &str) -> Result<String, UrlError> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => {
+                let digits = [bytes.next(), bytes.next()].map(|digit| hex(digit.unwrap_or(b'?')));
+                match digits {
+                    [Some(high), Some(low)] => high << 4 | low,
+                    _ => return Err(UrlError::BadEncoding),
+                }
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(decoded).map_err(|_not_utf8| UrlError::BadEncoding)
+}
+
+const fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}

@@ -1,0 +1,37 @@
+//! The faults, in a minute. `cargo test --release --test faults` takes its time.
+
+use crate::faults::rig::{Report, Scale};
+use crate::faults::scenarios;
+
+fn judge(reports: Vec<Report>) {
+    for report in reports {
+        println!("{report}");
+        report.assert_good();
+    }
+}
+
+macro_rules! short {
+    ($($name:ident => $scenario:ident),* $(,)?) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            judge(scenarios::$scenario(Scale::Short).await);
+        })*
+    };
+}
+
+short! {
+    a_server_that_is_down_at_boot_costs_hits_only => down_at_boot,
+    a_killed_server_costs_hits_only => killed,
+    a_stopped_server_costs_hits_only => stopped,
+    a_half_open_connection_costs_hits_only => half_open,
+    a_slow_server_costs_the_budget_at_most => slow,
+    a_torn_reply_is_a_miss => torn,
+    slipped_replies_are_misses => desynchronised,
+    every_error_reply_is_a_miss => error_replies,
+    damaged_foreign_and_transplanted_values_are_misses => wrong_values,
+    what_comes_from_the_future_is_a_miss => skewed_clocks,
+    a_server_that_is_emptied_costs_hits_only => flushed,
+    a_full_server_costs_hits_only => full,
+    what_is_purged_out_of_sight_is_not_served_beyond_the_bound => log_cut,
+    chaos_costs_hits_only => chaos,
+}

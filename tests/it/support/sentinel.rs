@@ -1,0 +1,99 @@
+//! A real Sentinel for a test.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::valkey::{PATIENCE, Valkey, ask, server};
+
+/// A Sentinel that is its own quorum, watching one primary under the name `main`.
+pub(crate) struct Sentinel {
+    dir: PathBuf,
+    port: u16,
+    process: Child,
+}
+
+impl Sentinel {
+    pub(crate) fn watching(primary: &Valkey) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("trc-sentinel-{}-{number}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        fs::create_dir_all(&dir).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .unwrap()
+            .port();
+        let config = dir.join("sentinel.conf");
+        let settings = format!(
+            "bind 127.0.0.1\nport {port}\ndir {}\n\
+             sentinel monitor main 127.0.0.1 {} 1\n\
+             sentinel down-after-milliseconds main 400\n\
+             sentinel failover-timeout main 3000\n",
+            dir.display(),
+            primary.port()
+        );
+        fs::write(&config, settings).unwrap();
+        let process = Command::new(server())
+            .arg(&config)
+            .arg("--sentinel")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let sentinel = Self { dir, port, process };
+        sentinel.until("an answer", || {
+            sentinel.try_command(&["PING"]).ok().as_deref() == Some("PONG")
+        });
+        sentinel
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("valkey-sentinel://127.0.0.1:{}/main", self.port)
+    }
+
+    /// Waits until it knows of so many replicas.
+    pub(crate) fn until_replicas(&self, count: usize) {
+        let expected = format!("num-slaves\n{count}");
+        self.until("the replicas", || {
+            self.command(&["SENTINEL", "MASTER", "main"])
+                .contains(&expected)
+        });
+    }
+
+    pub(crate) fn command(&self, words: &[&str]) -> String {
+        self.try_command(words).unwrap()
+    }
+
+    fn try_command(&self, words: &[&str]) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        ask(&mut stream, words)
+    }
+
+    fn until(&self, what: &str, check: impl Fn() -> bool) {
+        let started = Instant::now();
+        while !check() {
+            assert!(started.elapsed() < PATIENCE, "the Sentinel has not: {what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        let _ended = self.process.kill();
+        let _ended = self.process.wait();
+        let _gone = fs::remove_dir_all(&self.dir);
+    }
+}

@@ -1,0 +1,321 @@
+//! TLS, credentials, Sentinel, cluster: the ways in which a server is reached.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower_response_cache::{
+    CredentialsProvider, LogPosition, SharedStore, StoreError, StoreState, StoreUrl,
+    ValkeySettings, ValkeyStore,
+};
+
+use crate::support::eventually;
+use crate::support::proxy::{Mode, Proxy};
+use crate::support::sentinel::Sentinel;
+use crate::support::valkey::Valkey;
+
+fn settings(url: &str) -> ValkeySettings {
+    ValkeySettings::new(StoreUrl::parse(url).unwrap())
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(5)
+}
+
+async fn set(store: &ValkeyStore) -> Result<(), StoreError> {
+    store.set("k", "v".into(), MINUTE, soon()).await
+}
+
+/// Waits until writes succeed, and tells how long that took.
+async fn until_written(store: &ValkeyStore) -> Duration {
+    eventually("a write", PATIENCE, || async {
+        let deadline = Instant::now() + Duration::from_millis(200);
+        let written = store.set("k", "v".into(), MINUTE, deadline);
+        written.await.is_ok()
+    })
+    .await
+}
+
+#[cfg(feature = "tls")]
+mod tls {
+    use tower_response_cache::TlsSettings;
+
+    use super::*;
+    use crate::support::tls::{Authority, Identity, TempFile, TlsFront};
+
+    fn url(front: &TlsFront) -> String {
+        format!("valkeys://localhost:{}", front.port())
+    }
+
+    /// The settings of a client that trusts `authority`, and may have a certificate.
+    fn trusting(url: &str, authority: &Authority, own: Option<&Identity>) -> ValkeySettings {
+        let mut tls = TlsSettings::default();
+        tls.ca = Some(authority.pem());
+        tls.certificate = own.map(Identity::certificate_pem);
+        tls.key = own.map(Identity::key_pem);
+        let mut settings = settings(url);
+        settings.connect_timeout = Duration::from_secs(5);
+        settings.tls = Some(tls);
+        settings
+    }
+
+    async fn refused(settings: ValkeySettings) -> String {
+        let store = ValkeyStore::new(settings);
+        assert!(set(&store).await.is_err());
+        eventually("the fault", PATIENCE, || async {
+            store.health().state == StoreState::Unreachable
+        })
+        .await;
+        store.health().last_error.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_server_with_a_certificate_of_a_known_authority_is_used() {
+        let server = Valkey::start();
+        let authority = Authority::new();
+        let front = TlsFront::to(server.port(), &authority.sign("localhost"), None).await;
+        let store = ValkeyStore::new(trusting(&url(&front), &authority, None));
+        set(&store).await.unwrap();
+        let read = store.log_read(LogPosition::ZERO, Duration::from_millis(5));
+        assert_eq!(read.await, Ok(Vec::new()));
+        assert_eq!(front.handshakes(), 2, "the log is read by TLS as well");
+    }
+
+    #[tokio::test]
+    async fn certificates_may_be_in_files_that_the_url_names() {
+        let server = Valkey::start();
+        let authority = Authority::new();
+        let clients = Authority::new();
+        let identity = authority.sign("localhost");
+        let front = TlsFront::to(server.port(), &identity, Some(&clients)).await;
+        let own = clients.sign("client");
+        let pems = || {
+            [authority.pem(), own.certificate_pem(), own.key_pem()].map(|pem| TempFile::with(&pem))
+        };
+        let settings = |files: &[TempFile; 3]| {
+            let [ca, cert, key] = files.each_ref().map(TempFile::path);
+            let url = format!("{}?ca={ca}&cert={cert}&key={key}", url(&front));
+            let mut settings = settings(&url);
+            settings.connect_timeout = Duration::from_secs(5);
+            settings
+        };
+        let files = pems();
+        set(&ValkeyStore::new(settings(&files))).await.unwrap();
+
+        let gone = settings(&files);
+        let path = files[0].path();
+        drop(files);
+        assert!(refused(gone).await.contains(&path));
+    }
+
+    #[tokio::test]
+    async fn a_server_of_an_unknown_authority_is_not_used() {
+        let server = Valkey::start();
+        let authority = Authority::new();
+        let front = TlsFront::to(server.port(), &authority.sign("localhost"), None).await;
+        let stranger = Authority::new();
+        let by_another = trusting(&url(&front), &stranger, None);
+        assert!(refused(by_another).await.contains("certificate"));
+        let by_browsers = settings(&url(&front));
+        assert!(refused(by_browsers).await.contains("certificate"));
+        assert_eq!(front.handshakes(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_certificate_of_another_name_is_not_accepted() {
+        let server = Valkey::start();
+        let authority = Authority::new();
+        let front = TlsFront::to(server.port(), &authority.sign("example.com"), None).await;
+        let error = refused(trusting(&url(&front), &authority, None)).await;
+        assert!(error.contains("certificate"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_wants_a_certificate_gets_one() {
+        let server = Valkey::start();
+        let authority = Authority::new();
+        let clients = Authority::new();
+        let identity = authority.sign("localhost");
+        let front = TlsFront::to(server.port(), &identity, Some(&clients)).await;
+        let own = clients.sign("client");
+        let known = trusting(&url(&front), &authority, Some(&own));
+        set(&ValkeyStore::new(known)).await.unwrap();
+        refused(trusting(&url(&front), &authority, None)).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_in_the_clear_to_a_server_without_tls() {
+        let server = Valkey::start();
+        let proxy = Proxy::to(server.port()).await;
+        let url = format!("valkeys://u:secret@localhost:{}", proxy.port());
+        refused(trusting(&url, &Authority::new(), None)).await;
+        assert_eq!(proxy.commands(), 0);
+    }
+}
+
+#[tokio::test]
+async fn rotated_credentials_are_asked_for_with_the_next_connection() {
+    let server = Valkey::start();
+    let allow = |password: &str| {
+        let password = format!(">{password}");
+        let rule = ["ACL", "SETUSER", "app", "reset", "on", "~trc:*", "+@all"];
+        server.command(&[&rule[..], &[&password]].concat());
+    };
+    allow("one");
+    let current = Arc::new(AtomicU32::new(1));
+    let mut settings = settings(&server.tcp_url());
+    let asked = Arc::clone(&current);
+    settings.credentials = Some(CredentialsProvider::new(move || {
+        let password = match asked.load(Ordering::SeqCst) {
+            1 => "one",
+            _ => "two",
+        };
+        ("app".to_owned(), password.to_owned())
+    }));
+    let store = ValkeyStore::new(settings);
+    let deadline = soon();
+    store
+        .set("trc:k", "v".into(), MINUTE, deadline)
+        .await
+        .unwrap();
+    // A key that the user may not touch is no fault of the connection.
+    assert_eq!(set(&store).await, Err(StoreError::Refused));
+    assert_eq!(store.health().state, StoreState::Ready);
+
+    allow("two");
+    server.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+    eventually("refusal", PATIENCE, || async {
+        store.health().state == StoreState::Refused
+    })
+    .await;
+    current.store(2, Ordering::SeqCst);
+    let took = eventually("a hit", PATIENCE, || async {
+        let deadline = Instant::now() + Duration::from_millis(200);
+        matches!(store.get("trc:k", deadline).await, Ok(Some(_)))
+    })
+    .await;
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert!(!format!("{store:?}").contains("two"));
+}
+
+#[tokio::test]
+async fn the_primary_is_found_through_sentinels_of_which_some_are_dead() {
+    let primary = Valkey::start();
+    let replica = Valkey::start();
+    replica.follow(&primary);
+    let sentinel = Sentinel::watching(&primary);
+    let dead = Valkey::reserve();
+    let mute = Proxy::to(sentinel.port()).await;
+    mute.set(Mode::Mute);
+    let url = format!(
+        "valkey-sentinel://127.0.0.1:{},127.0.0.1:{},127.0.0.1:{}/main",
+        dead.port(),
+        mute.port(),
+        sentinel.port()
+    );
+    let store = ValkeyStore::new(settings(&url));
+    set(&store).await.unwrap();
+    assert_eq!(primary.command(&["GET", "k"]), "v");
+}
+
+#[tokio::test]
+async fn an_unknown_name_of_a_primary_is_said() {
+    let primary = Valkey::start();
+    let sentinel = Sentinel::watching(&primary);
+    let url = sentinel.url().replace("/main", "/other");
+    let store = ValkeyStore::new(settings(&url));
+    assert!(set(&store).await.is_err());
+    let error = store.health().last_error.unwrap();
+    assert!(error.contains("no primary of that name"), "{error}");
+}
+
+#[tokio::test]
+async fn a_dead_primary_is_replaced_by_its_successor() {
+    let mut primary = Valkey::start();
+    let replica = Valkey::start();
+    replica.follow(&primary);
+    let sentinel = Sentinel::watching(&primary);
+    sentinel.until_replicas(1);
+    let store = ValkeyStore::new(settings(&sentinel.url()));
+    set(&store).await.unwrap();
+    let position = store.log_append(b"r", soon()).await.unwrap();
+    store
+        .log_read(position, Duration::from_millis(5))
+        .await
+        .unwrap();
+
+    primary.kill();
+    let started = Instant::now();
+    eventually("the successor", PATIENCE, || async {
+        replica.command(&["ROLE"]).starts_with("master")
+    })
+    .await;
+    let took = until_written(&store).await;
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    eventually("the log", PATIENCE, || async {
+        let read = store.log_read(LogPosition::ZERO, Duration::from_millis(50));
+        read.await.is_ok_and(|records| records.len() == 1)
+    })
+    .await;
+    assert!(started.elapsed() < PATIENCE);
+}
+
+#[tokio::test]
+async fn a_demoted_primary_is_left_for_its_successor() {
+    let primary = Valkey::start();
+    let replica = Valkey::start();
+    replica.follow(&primary);
+    let sentinel = Sentinel::watching(&primary);
+    sentinel.until_replicas(1);
+    let store = ValkeyStore::new(settings(&sentinel.url()));
+    set(&store).await.unwrap();
+    eventually("a failover", PATIENCE, || async {
+        sentinel.command(&["SENTINEL", "FAILOVER", "main"]) == "OK"
+    })
+    .await;
+    eventually("the successor", PATIENCE, || async {
+        replica.command(&["ROLE"]).starts_with("master")
+    })
+    .await;
+    eventually("a write to the successor", PATIENCE, || async {
+        let deadline = Instant::now() + Duration::from_millis(200);
+        let _written = store.set("new", "v".into(), MINUTE, deadline).await;
+        replica.command(&["EXISTS", "new"]) == "1"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_primary_that_is_cut_off_from_its_sentinels_is_left_as_well() {
+    let old = Valkey::start();
+    let new = Valkey::start();
+    let sentinel = Sentinel::watching(&old);
+    let store = ValkeyStore::new(settings(&sentinel.url()));
+    set(&store).await.unwrap();
+    store
+        .log_read(LogPosition::ZERO, Duration::from_millis(5))
+        .await
+        .unwrap();
+    // The old one goes on and takes writes; only the Sentinel knows better.
+    let port = new.port().to_string();
+    sentinel.command(&["SENTINEL", "REMOVE", "main"]);
+    sentinel.command(&["SENTINEL", "MONITOR", "main", "127.0.0.1", &port, "1"]);
+    eventually("a write to the new one", PATIENCE, || async {
+        let deadline = Instant::now() + Duration::from_millis(200);
+        let _written = store.set("k", "v".into(), MINUTE, deadline).await;
+        new.command(&["EXISTS", "k"]) == "1"
+    })
+    .await;
+    let position = store.log_append(b"r", soon()).await.unwrap();
+    eventually("the new one's log", PATIENCE, || async {
+        let read = store.log_read(LogPosition::ZERO, Duration::from_millis(50));
+        read.await
+            .is_ok_and(|records| records.first().is_some_and(|(at, _)| *at == position))
+    })
+    .await;
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+const PATIENCE: Duration = Duration::from_secs(20);

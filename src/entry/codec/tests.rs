@@ -21,7 +21,7 @@ fn entry(body: &[u8]) -> Record {
     let head = Head {
         key: key("k"),
         status: StatusCode::NOT_FOUND,
-        headers,
+        headers: StoredHeaders::new(headers),
         lifetimes: Lifetimes {
             born: at(1),
             stored: at(2),
@@ -53,6 +53,8 @@ fn marker() -> Record {
 fn value() -> Record {
     Record::Value(Arc::new(Value {
         key: key("k"),
+        stored: Timestamp::from_millis(7),
+        fresh_until: Timestamp::from_millis(8),
         expires: Timestamp::from_millis(9),
         position: LogPosition::new(7, 8),
         tags: ["one".into()].into(),

@@ -275,8 +275,8 @@ pub(crate) async fn wrong_values(scale: Scale) -> Vec<Report> {
 
 /// Instances whose clocks are apart.
 pub(crate) async fn skewed_clocks(_scale: Scale) -> Vec<Report> {
-    let now = SystemClock.now();
-    let minutes = |minutes| Duration::from_secs(60 * minutes);
+    let now = SystemClock::default().now();
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     let mut all = Report::default();
     // Within a minute it is served; from further ahead it is not believed, and from behind by
     // more than its lifetime it is old.

@@ -12,7 +12,15 @@ use crate::entry::codec::Undecodable;
 /// about the same key over and over.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    keys: Mutex<HashMap<u128, Seen>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Until when each key is remembered to have been treated.
+    keys: HashMap<u128, Timestamp>,
+    /// Until when a mismatch is no reason to replace the connection again.
+    calm_until: Timestamp,
 }
 
 /// What to do about refused bytes.
@@ -24,58 +32,47 @@ pub(super) enum Treatment {
     Delete,
     /// Replace the connection: replies may have been crossed.
     Distrust,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    until: Timestamp,
-    mismatches: u32,
-    deleted: bool,
+    /// Find out whether the connection is in step, and if it is, delete the key.
+    Verify,
 }
 
 impl Refusals {
     /// Decides about bytes that were read under a key and refused.
     ///
     /// A value of another key means crossed replies, most likely, and then the value under this
-    /// key may be fine. If it comes again on a connection that is new since, then it is really
-    /// there (copied, or restored under the wrong name), and goes.
+    /// key may be fine. If there are more on a connection that is new since, then they are really
+    /// there (copied, or restored under wrong names): replacing the connection for each would
+    /// leave none to use, and so they are deleted, once the connection has proved to be in step.
     pub(super) fn treat(&self, hash: u128, why: Undecodable, now: Timestamp) -> Treatment {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        if keys.len() >= MOST_KEYS {
-            keys.retain(|_, seen| now < seen.until);
-        }
-        if keys.len() >= MOST_KEYS {
-            keys.clear();
-        }
-        let fresh = Seen {
-            until: now.saturating_add(MEMORY),
-            mismatches: 0,
-            deleted: false,
-        };
-        let seen = keys.entry(hash).or_insert(fresh);
-        if now >= seen.until {
-            *seen = fresh;
-        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match why {
             // Its own instances read it, and on this key's next write it is replaced.
             Undecodable::Version | Undecodable::TooLong => Treatment::Leave,
-            Undecodable::OtherKey => {
-                seen.mismatches += 1;
-                match seen.mismatches {
-                    1 => Treatment::Distrust,
-                    _ => seen.delete_once(),
-                }
+            Undecodable::OtherKey if now >= state.calm_until => {
+                state.calm_until = now.saturating_add(CALM);
+                Treatment::Distrust
             }
-            Undecodable::Foreign | Undecodable::Corrupt => seen.delete_once(),
+            Undecodable::OtherKey => state.once(hash, now, Treatment::Verify),
+            Undecodable::Foreign | Undecodable::Corrupt => state.once(hash, now, Treatment::Delete),
         }
     }
 }
 
-impl Seen {
-    fn delete_once(&mut self) -> Treatment {
-        match std::mem::replace(&mut self.deleted, true) {
-            true => Treatment::Leave,
-            false => Treatment::Delete,
+impl State {
+    /// The treatment, or none if the key had it a moment ago.
+    fn once(&mut self, hash: u128, now: Timestamp, treatment: Treatment) -> Treatment {
+        if self.keys.len() >= MOST_KEYS {
+            self.keys.retain(|_, until| now < *until);
+        }
+        if self.keys.len() >= MOST_KEYS {
+            self.keys.clear();
+        }
+        match self.keys.insert(hash, now.saturating_add(MEMORY)) {
+            Some(until) if now < until => {
+                self.keys.insert(hash, until);
+                Treatment::Leave
+            }
+            _ => treatment,
         }
     }
 }
@@ -118,6 +115,10 @@ impl Counters {
 /// How long a key is remembered.
 const MEMORY: Duration = Duration::from_secs(60);
 
+/// How long a connection that replaced a distrusted one is believed to be in step unless it
+/// proves not to be.
+const CALM: Duration = Duration::from_secs(10);
+
 /// How many keys are. Beyond it some may be treated twice.
 const MOST_KEYS: usize = 4096;
 
@@ -139,12 +140,20 @@ mod tests {
     }
 
     #[test]
-    fn another_keys_value_is_first_taken_for_a_slip_and_then_deleted() {
+    fn the_first_mismatch_costs_the_connection_and_those_that_follow_the_values() {
         let refusals = Refusals::default();
         let now = Timestamp::from_secs(1000);
-        let treated = [(); 3].map(|()| refusals.treat(1, Undecodable::OtherKey, now));
-        let expected = [Treatment::Distrust, Treatment::Delete, Treatment::Leave];
+        let treated = [1, 1, 2, 2].map(|key| refusals.treat(key, Undecodable::OtherKey, now));
+        let expected = [
+            Treatment::Distrust,
+            Treatment::Verify,
+            Treatment::Verify,
+            Treatment::Leave,
+        ];
         assert_eq!(treated, expected);
+        let later = now.saturating_add(CALM);
+        let treated = refusals.treat(1, Undecodable::OtherKey, later);
+        assert_eq!(treated, Treatment::Distrust);
     }
 
     #[test]
@@ -166,6 +175,6 @@ mod tests {
         for key in 0..3 * MOST_KEYS as u128 {
             refusals.treat(key, Undecodable::Corrupt, now);
         }
-        assert!(refusals.keys.lock().unwrap().len() <= MOST_KEYS);
+        assert!(refusals.state.lock().unwrap().keys.len() <= MOST_KEYS);
     }
 }

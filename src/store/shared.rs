@@ -39,6 +39,14 @@ pub(crate) struct SharedSettings {
     pub(crate) format: Format,
 }
 
+/// Whether it is certain that a value was read under the key that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    Given,
+    /// The connection has to answer in step first.
+    Needed,
+}
+
 /// Whether everything that waited to be written was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flushed {
@@ -101,14 +109,19 @@ impl Shared {
         });
     }
 
-    /// Deletes what is under a key, without anyone waiting.
-    pub(super) fn delete_behind(&self, key: &Key, counters: &Arc<Counters>) {
+    /// Deletes what is under a key, without anyone waiting. A connection that does not give the
+    /// proof that is needed is replaced by the store.
+    pub(super) fn delete_behind(&self, key: &Key, proof: Proof, counters: &Arc<Counters>) {
         let name = self.name(key);
         let store = Arc::clone(&self.store);
         let timeout = self.write_timeout;
         let counters = Arc::clone(counters);
         let _stays_without_a_runtime = task::spawn(async move {
-            if let Ok(1..) = store.remove(&[name], Instant::now() + timeout).await {
+            let deadline = Instant::now() + timeout;
+            if proof == Proof::Needed && store.ping(deadline).await.is_err() {
+                return;
+            }
+            if let Ok(1..) = store.remove(&[name], deadline).await {
                 counters.deleted.fetch_add(1, Ordering::Relaxed);
             }
         });

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName};
 use tokio::time::Instant;
 
 use super::refusal::{Counters, Treatment};
+use super::shared::Proof;
 use super::{Flushed, Memory, Shared, SharedStore, StoreError};
 use crate::clock::Timestamp;
 use crate::entry::codec;
@@ -271,7 +272,8 @@ impl Tiers {
         self.counters.refused(why);
         match shared.refusals.treat(key.hash(), why, now) {
             Treatment::Leave => {}
-            Treatment::Delete => shared.delete_behind(key, &self.counters),
+            Treatment::Delete => shared.delete_behind(key, Proof::Given, &self.counters),
+            Treatment::Verify => shared.delete_behind(key, Proof::Needed, &self.counters),
             Treatment::Distrust => shared.store.note_mismatch(),
         }
         None

@@ -12,14 +12,13 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_response_cache::{
-    Cache, CacheConfig, CacheLayer, ChaosStore, Clock, Purge, StoreUrl, SystemClock, TestClock,
-    ValkeySettings, ValkeyStore,
+    Cache, CacheConfig, CacheLayer, ChaosStore, Clock, Purge, StoreUrl, TestClock, ValkeySettings,
+    ValkeyStore,
 };
 
 use super::oracle::Question;
 use super::rig::{Load, Report, Rig, Scale, config, fronted};
-use crate::support::eventually;
-use crate::support::proxy::{Mode, Proxy};
+use crate::support::proxy::Mode;
 use crate::support::valkey::Valkey;
 
 /// A cache whose server cannot be used from the start, and can later.
@@ -252,7 +251,7 @@ pub(crate) async fn wrong_values(scale: Scale) -> Vec<Report> {
         let keys = server.command(&["KEYS", "trc:1:*"]);
         for (place, key) in keys.lines().enumerate() {
             match place % 3 {
-                0 => server.command(&["SET", key, "someone else's"]),
+                0 => server.command(&["SET", key, "someone else's", "KEEPTTL"]),
                 1 => server.command(&["APPEND", key, "x"]),
                 _ => server.command(&["SETRANGE", key, "20", "????????"]),
             };
@@ -275,7 +274,7 @@ pub(crate) async fn wrong_values(scale: Scale) -> Vec<Report> {
 
 /// Instances whose clocks are apart.
 pub(crate) async fn skewed_clocks(_scale: Scale) -> Vec<Report> {
-    let now = SystemClock::default().now();
+    let now = TestClock::default().now();
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     let mut all = Report::default();
     // Within a minute it is served; from further ahead it is not believed, and from behind by

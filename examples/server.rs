@@ -89,10 +89,16 @@ async fn show(
     };
     let etag = product.etag();
     let about = (
-        [(CACHE_CONTROL, "max-age=60".to_owned()), (ETAG, etag.clone())],
+        [
+            (CACHE_CONTROL, "max-age=60".to_owned()),
+            (ETAG, etag.clone()),
+        ],
         Extension(CacheOptions::new().tag(format!("product:{id}"))),
     );
-    if headers.get(IF_NONE_MATCH).is_some_and(|known| *known == etag) {
+    if headers
+        .get(IF_NONE_MATCH)
+        .is_some_and(|known| *known == etag)
+    {
         return (StatusCode::NOT_MODIFIED, about).into_response();
     }
     let call = catalogue.work().await;
@@ -167,7 +173,9 @@ impl Product {
 
 impl Default for Catalogue {
     fn default() -> Self {
-        let names = ["pen", "ink", "paper", "folder", "ruler", "stapler", "lamp", "desk"];
+        let names = [
+            "pen", "ink", "paper", "folder", "ruler", "stapler", "lamp", "desk",
+        ];
         let product = |(id, name): (u64, &str)| {
             let product = Product {
                 id,

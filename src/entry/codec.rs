@@ -329,3 +329,6 @@ const PREAMBLE: usize = MAGIC.len() + 1 + 8;
 const RESPONSE: u8 = 1;
 const MARKER: u8 = 2;
 const VALUE: u8 = 3;
+
+#[cfg(test)]
+mod tests;

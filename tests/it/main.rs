@@ -9,5 +9,7 @@
 )]
 
 mod layer;
+mod server;
+mod sharing;
 mod support;
 mod valkey;

@@ -5,6 +5,62 @@
 //! responses, which live in Valkey with a small in-process tier above, and leaves to the handler
 //! what it must not answer. Handlers steer it with the headers that HTTP has for it, or with
 //! [`CacheOptions`]; they reach the [`Cache`] itself as a request extension.
+//!
+//! ```
+//! use axum::{Extension, Json, Router, extract::Path, http::StatusCode, routing::get};
+//! use tower_response_cache::{Cache, CacheConfig, CacheLayer, CacheOptions, Purge};
+//!
+//! async fn show(Path(id): Path<u64>) -> (Extension<CacheOptions>, Json<u64>) {
+//!     let options = CacheOptions::new().max_age(60).tag(format!("product:{id}"));
+//!     (Extension(options), Json(id))
+//! }
+//!
+//! async fn update(Extension(cache): Extension<Cache>, Path(id): Path<u64>) -> StatusCode {
+//!     match cache.purge(Purge::tag(format!("product:{id}"))).await {
+//!         Ok(()) => StatusCode::NO_CONTENT,
+//!         Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+//!     }
+//! }
+//!
+//! # fn app() -> Result<Router, tower_response_cache::ConfigError> {
+//! // `CACHE_URL` names the Valkey; without it, responses are kept in this process.
+//! let cache = Cache::new(CacheConfig::from_env()?);
+//! let app = Router::new()
+//!     .route("/products/{id}", get(show).put(update))
+//!     .layer(CacheLayer::new(cache));
+//! # Ok(app)
+//! # }
+//! # drop(app());
+//! ```
+//!
+//! # What it does by default
+//!
+//! - It stores answers to GET that say for how long they are good, and nothing that says
+//!   `no-store` or `private`, sets a cookie, or answers a request with `Authorization` or `Cookie`
+//!   without permitting to share it. [`Refusal`] lists all reasons.
+//! - It answers GET, HEAD, conditional and single-range requests from what it stored.
+//! - One request at a time fetches what many want; the others wait for it, or go on their own if it
+//!   turns out not to be theirs to share.
+//! - Bodies stream to the client while they are recorded, and are stored only when they have come
+//!   to a clean end.
+//! - Every response carries `Cache-Status` (RFC 9211), which says why it was no hit.
+//! - Trouble with Valkey makes misses, never errors: at most the operation timeout (50 ms) a
+//!   request, and nothing at all once the breaker is open.
+//!
+//! # Where the layer goes
+//!
+//! Whatever changes responses by who asks (authentication, sessions) belongs *outside* the layer,
+//! so that a hit passes it as well. Limits, timeouts and compression belong *inside*: a hit needs
+//! none of them, and compressed variants are then stored.
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `axum` | yes | keys by the original URI under `Router::nest`: needed for safety there |
+//! | `serde` | no | settings by serde, serde types as the application's own values |
+//! | `tls` | no | `valkeys://` and `rediss://`, by rustls |
+//! | `test-util` | no | [`TestClock`](https://docs.rs/tower-response-cache/latest/tower_response_cache/struct.TestClock.html) |
 #![cfg_attr(
     test,
     allow(
@@ -71,3 +127,8 @@ pub use store::{
     StoreState, StoreUrl, Trimmed, UrlError, ValkeySettings, ValkeyStore,
 };
 pub use values::ValueOptions;
+
+/// Keeps the README's program compiling.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -402,4 +402,6 @@ const COMPRESSED: u8 = 4;
 const LEVEL: i32 = 1;
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;

@@ -11,6 +11,8 @@
 mod faults;
 mod layer;
 mod purge;
+mod server;
+mod sharing;
 mod short_faults;
 mod support;
 mod topologies;

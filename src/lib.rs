@@ -89,12 +89,15 @@ mod future;
 mod invalidate;
 mod key;
 mod layer;
+#[cfg(feature = "serde")]
+mod namespace;
 mod policy;
 mod position;
 mod purge;
 mod readiness;
 mod recording;
 mod service;
+mod statistics;
 mod status;
 mod store;
 mod task;
@@ -113,10 +116,13 @@ pub use extract::NoCacheLayer;
 pub use future::ResponseFuture;
 pub use key::{KeyRules, QueryRule, Scheme};
 pub use layer::CacheLayer;
+#[cfg(feature = "serde")]
+pub use namespace::{Namespace, NamespaceError};
 pub use policy::{CacheOptions, CookieRule, Refusal, Rules, SetCookieRule};
 pub use purge::Purge;
 pub use readiness::{Readiness, ReadinessService, ReadinessState};
 pub use service::CacheService;
+pub use statistics::Statistics;
 pub use status::Forwarded;
 #[cfg(feature = "test-util")]
 pub use store::ChaosStore;

@@ -108,7 +108,11 @@ impl Cache {
     ///
     /// A fault of the store is a miss.
     pub async fn get(&self, name: &str) -> Option<Bytes> {
-        let key = Key::of_value(VALUES, name);
+        self.get_in(VALUES, name).await
+    }
+
+    pub(crate) async fn get_in(&self, namespace: &str, name: &str) -> Option<Bytes> {
+        let key = Key::of_value(namespace, name);
         match self.find_value(&key).await {
             Found::Fresh(bytes) => Some(bytes),
             Found::Stale(_) | Found::Nothing => None,
@@ -131,14 +135,23 @@ impl Cache {
         bytes: impl Into<Bytes>,
         options: impl Into<ValueOptions>,
     ) -> Result<(), PurgeError> {
-        let key = Key::of_value(VALUES, name);
+        self.set_in(VALUES, name, bytes.into(), options.into())
+            .await
+    }
+
+    pub(crate) async fn set_in(
+        &self,
+        namespace: &str,
+        name: &str,
+        bytes: Bytes,
+        options: ValueOptions,
+    ) -> Result<(), PurgeError> {
+        let key = Key::of_value(namespace, name);
         let deadline = self.deadline();
         self.follow_log();
         let purge = Purge::of(Selector::value(&key));
         let position = self.log().append_and_read(&purge, deadline).await?;
-        let value = options
-            .into()
-            .value(key, bytes.into(), position, self.now());
+        let value = options.value(key, bytes, position, self.now());
         let stored = self.tiers().store_value(value, self.now(), deadline).await;
         stored.map_err(PurgeError::not_appended)
     }
@@ -149,7 +162,11 @@ impl Cache {
     ///
     /// [`PurgeError`] if the shared store could not be told within the operation timeout.
     pub async fn remove(&self, name: &str) -> Result<(), PurgeError> {
-        let key = Key::of_value(VALUES, name);
+        self.remove_in(VALUES, name).await
+    }
+
+    pub(crate) async fn remove_in(&self, namespace: &str, name: &str) -> Result<(), PurgeError> {
+        let key = Key::of_value(namespace, name);
         let deadline = self.deadline();
         self.follow_log();
         let purge = Purge::of(Selector::value(&key));
@@ -182,7 +199,20 @@ impl Cache {
     where
         V: Into<Bytes>,
     {
-        let key = Key::of_value(VALUES, name);
+        self.get_or_set_in(VALUES, name, options.into(), make).await
+    }
+
+    pub(crate) async fn get_or_set_in<V, E>(
+        &self,
+        namespace: &str,
+        name: &str,
+        options: ValueOptions,
+        make: impl AsyncFnOnce() -> Result<V, E>,
+    ) -> Result<Bytes, E>
+    where
+        V: Into<Bytes>,
+    {
+        let key = Key::of_value(namespace, name);
         self.follow_log();
         let (stale, leader) = match self.wait_for_value(&key).await {
             Turn::Found(bytes) => return Ok(bytes),
@@ -195,7 +225,7 @@ impl Cache {
             (Err(error), None) => return Err(error),
         };
         let now = self.now();
-        let value = options.into().value(key, bytes.clone(), position, now);
+        let value = options.value(key, bytes.clone(), position, now);
         self.tiers().store_value_behind(value, now);
         if let Some(leader) = leader {
             leader.release();

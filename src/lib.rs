@@ -51,7 +51,9 @@ pub use error::{ConfigError, ErrorCode, PurgeError, StoreError};
 pub use future::ResponseFuture;
 pub use key::{KeyRules, QueryRule, Scheme};
 pub use layer::CacheLayer;
-pub use policy::{CacheOptions, CookieRule, Refusal, Rules, SetCookieRule};
+pub use policy::{
+    CacheOptions, CookieRule, LanguageRule, PartialRule, Refusal, Rules, SetCookieRule,
+};
 pub use purge::Purge;
 pub use service::CacheService;
 pub use status::Forwarded;

@@ -8,6 +8,9 @@
     reason = "a panic is how a test fails, in its helpers too"
 )]
 
+mod conformance;
+mod fidelity;
 mod layer;
+mod safety;
 mod support;
 mod valkey;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, SET_COOKIE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, response};
 use http_body::Body;
 use tower::util::Oneshot;
 use tower_service::Service;
@@ -19,13 +19,14 @@ use crate::fill::{Gathered, Landing, Plan, gather};
 use crate::flight::{Leader, Offer, Uncacheable};
 use crate::flow::{Call, Flow, Stale};
 use crate::future::passed;
+use crate::key::Key;
 use crate::layer::Settings;
 use crate::policy::{
-    self, Admitted, CacheOptions, Exchange, Freshened, HeadOutcome, MethodClass, Refusal,
-    RequestFacts,
+    self, Admitted, CacheOptions, Exchange, Freshened, HeadOutcome, LanguageRule, MethodClass,
+    Refusal, RequestFacts,
 };
 use crate::position::LogPosition;
-use crate::status::Outcome;
+use crate::status::{Forwarded, Outcome};
 use crate::store::{Lookup, Stored};
 use crate::task;
 
@@ -117,6 +118,67 @@ impl Fetch {
                 Ok(visit.server_error(response).await)
             }
             Ok(response) => Ok(visit.answered(response).await),
+        }
+    }
+}
+
+/// The exchange of a `POST` whose response may be stored for `GET`.
+pub(crate) struct Posted {
+    pub(crate) settings: Arc<Settings>,
+    /// The request's.
+    pub(crate) headers: HeaderMap,
+    pub(crate) target: Key,
+    /// Keeps others from overlooking this exchange, under a key that nobody waits for.
+    pub(crate) leader: Leader,
+    /// How far the purge log had been read before the handler was called.
+    pub(crate) position: LogPosition,
+    pub(crate) request_time: Timestamp,
+}
+
+impl Posted {
+    /// Stores the response if it says that it is what `GET` of `uri` would get.
+    pub(crate) async fn keep<R>(self, uri: &Uri, response: Response<R>) -> Response<ResponseBody<R>>
+    where
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError> + Send,
+    {
+        let Self {
+            settings,
+            headers,
+            target,
+            leader,
+            position,
+            request_time,
+        } = self;
+        let response_time = settings.cache.now();
+        let visit = Visit {
+            facts: RequestFacts {
+                // The request's content is answered, not stored under.
+                body: false,
+                ..RequestFacts::read(&Method::GET, &headers)
+            },
+            settings,
+            headers,
+            lookup: Lookup {
+                base: target,
+                marker: None,
+                variant: None,
+                entry: None,
+            },
+            stale: Stale::Nothing(Forwarded::Method, "method"),
+            leader: Some(leader),
+            position,
+            request_time,
+            response_time,
+        };
+        let (head, body) = response.into_parts();
+        let rules = &visit.settings.policy.rules;
+        match policy::admit_posted(&visit.exchange(&head), uri, rules) {
+            Ok(admitted) => visit.record(head, body, admitted).await,
+            Err(_refusal) => {
+                let response = Response::from_parts(head, body);
+                passed(response, visit.stale.outcome(), visit.cache())
+            }
         }
     }
 }
@@ -296,6 +358,16 @@ impl Visit {
             }
         };
         let offer = self.offer(head.status, admitted, &[]);
+        if self.settings.policy.rules.language == LanguageRule::PreferredLanguage {
+            let tiers = self.cache().tiers();
+            tiers.note_language(
+                &self.lookup.base,
+                &offer.fields,
+                &self.headers,
+                &head.headers,
+                &offer.head.key,
+            );
+        }
         self.release_unless_reusable(&offer);
         match gather(body).await {
             Gathered::Whole(bytes)

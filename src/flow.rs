@@ -51,6 +51,10 @@ pub(crate) enum Verdict {
 impl Settings {
     /// Judges a stored response by the purges, its lifetimes and the request.
     pub(crate) fn judge(&self, head: &Head, facts: &RequestFacts, now: Timestamp) -> Verdict {
+        // A stored part answers its range only, and HEAD has none.
+        if head.status == StatusCode::PARTIAL_CONTENT && !facts.range {
+            return Verdict::Useless("partial");
+        }
         let soft = match self.cache.validity(head, now) {
             Validity::Valid => false,
             Validity::Soft => true,

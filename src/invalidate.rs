@@ -3,21 +3,26 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::CONTENT_LOCATION;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, Uri};
+use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body::Body;
+use tokio::time::Instant;
 use tower::util::Oneshot;
 use tower_service::Service;
 
 use crate::body::ResponseBody;
 use crate::cache::Cache;
+use crate::fetch::Posted;
 use crate::future::passed;
-use crate::key::Key;
+use crate::key::{Key, KeyRules};
 use crate::layer::Settings;
 use crate::policy::{self, CacheOptions};
 use crate::purge::Purge;
 use crate::status::{Forwarded, Outcome};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Calls the handler, and then invalidates what it may have changed (RFC 9111 4.4).
 pub(crate) async fn run<S, B, R>(
@@ -28,21 +33,39 @@ pub(crate) async fn run<S, B, R>(
 ) -> Result<Response<ResponseBody<R>>, S::Error>
 where
     S: Service<Request<B>, Response = Response<R>>,
-    R: Body<Data = Bytes>,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError> + Send,
 {
     let cache = &settings.cache;
-    parts.extensions.insert(cache.clone());
     let method = parts.method.clone();
-    let target = Key::of_request(&parts, &settings.policy.key).ok();
+    let target = target(&parts, &settings.policy.key);
+    let posted = (method == Method::POST)
+        .then(|| posted(&settings, target.as_ref()?, &parts.headers))
+        .flatten();
+    parts.extensions.insert(cache.clone());
     let response = Oneshot::new(inner, Request::from_parts(parts, body)).await?;
+    let mut announced = Announced::Nothing;
     if succeeded(&response) {
         if let Some(target) = &target {
             let uris = outdated(target, &method, &response);
-            invalidate(cache, target, &uris).await;
+            let gate = Gate {
+                cache,
+                target,
+                rules: &settings.policy.key,
+                counts_posts: posted.is_none(),
+            };
+            announced = invalidate(&gate, &uris).await;
         }
         if let Some(purge) = named(target.as_ref(), &response) {
-            announce(cache, &purge, cache.deadline()).await;
+            announced = announce(cache, &purge, cache.deadline()).await;
         }
+    }
+    // What this very response purges is not stored from it: others have to let go of it first,
+    // and a purge kills whatever was asked for before it. The next GET is stored.
+    if let (Announced::Nothing, Some(posted)) = (announced, posted)
+        && let Some(uri) = absolute(&posted.target)
+    {
+        return Ok(posted.keep(&uri, response).await);
     }
     let outcome = Outcome::forward(Forwarded::Method, Some("method"));
     Ok(passed(response, outcome, cache))
@@ -68,6 +91,39 @@ fn named<R>(target: Option<&Key>, response: &Response<R>) -> Option<Purge> {
     tags.chain(groups).map(Purge::tag).reduce(Purge::and)
 }
 
+/// The key under which a GET of the same target is stored.
+fn target(parts: &Parts, rules: &KeyRules) -> Option<Key> {
+    let mut named = parts.clone();
+    rules.strip_request(&mut named);
+    for name in METHOD_OVERRIDES {
+        named.headers.remove(name);
+    }
+    Key::of_request(&named, rules).ok()
+}
+
+/// What is needed to store the response to a POST. `None` while another one is under way.
+fn posted(settings: &Arc<Settings>, target: &Key, headers: &HeaderMap) -> Option<Posted> {
+    let cache = &settings.cache;
+    cache.follow_log();
+    let view = cache.log().view();
+    let leader = cache
+        .flights()
+        .lead_if_idle(&post_of(target), view.version())?;
+    Some(Posted {
+        settings: Arc::clone(settings),
+        headers: headers.clone(),
+        target: target.clone(),
+        leader,
+        position: view.tail(),
+        request_time: cache.now(),
+    })
+}
+
+/// A key that stands for a POST to `target` under way. Nothing is stored under it.
+fn post_of(target: &Key) -> Key {
+    target.variant(&[CONTENT_LOCATION], &HeaderMap::new())
+}
+
 fn outdated<R>(target: &Key, method: &Method, response: &Response<R>) -> Vec<Uri> {
     let uri = absolute(target);
     uri.map_or_else(Vec::new, |uri| {
@@ -77,36 +133,69 @@ fn outdated<R>(target: &Key, method: &Method, response: &Response<R>) -> Vec<Uri
 
 /// A fault of the store is no fault of the request: what could not be invalidated elsewhere
 /// is trusted there no longer than the purge bound, since the log is out of sight as well.
-async fn invalidate(cache: &Cache, target: &Key, uris: &[Uri]) {
+async fn invalidate(gate: &Gate<'_>, uris: &[Uri]) -> Announced {
     if uris.is_empty() {
-        return;
+        return Announced::Nothing;
     }
+    let cache = gate.cache;
     let deadline = cache.deadline();
     let others = uris.len() > 1;
-    if !others && !may_be_stored(cache, target, deadline).await {
-        return;
+    if !others && !gate.may_be_stored(deadline).await {
+        return Announced::Nothing;
     }
     let selectors = uris.iter().filter_map(|uri| Purge::uri(uri).ok());
     let purge = selectors.reduce(Purge::and);
-    if let Some(purge) = purge {
-        announce(cache, &purge, deadline).await;
+    match purge {
+        Some(purge) => announce(cache, &purge, deadline).await,
+        None => Announced::Nothing,
     }
 }
 
-async fn announce(cache: &Cache, purge: &Purge, deadline: tokio::time::Instant) {
+async fn announce(cache: &Cache, purge: &Purge, deadline: Instant) -> Announced {
     cache.follow_log();
     if let Err(error) = cache.log().append(purge, deadline).await {
         tracing::debug!(%error, "a change was not announced to other instances");
     }
+    Announced::Purge
 }
 
-/// Whether the resource may be stored anywhere, so that a write-heavy API does not flood the log.
-/// The base key is removed on the way, which is what tells whether it was there.
-async fn may_be_stored(cache: &Cache, target: &Key, deadline: tokio::time::Instant) -> bool {
-    let known_here = cache.tiers().memory().contains(target.hash()) || cache.flights().has(target);
-    match cache.tiers().remove(target, deadline).await {
-        Ok(existed) => existed || known_here,
-        Err(_store_trouble) => true,
+/// Whether a purge was appended to the log, or may have been.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Announced {
+    Nothing,
+    Purge,
+}
+
+/// Whether a change is worth a record of the purge log, so that a write-heavy API does not
+/// flood it.
+struct Gate<'a> {
+    cache: &'a Cache,
+    target: &'a Key,
+    rules: &'a KeyRules,
+    /// Whether a POST under way may be about to store: not where it is this very one.
+    counts_posts: bool,
+}
+
+impl Gate<'_> {
+    /// Whether the resource may be stored anywhere. The base key is removed on the way, which is
+    /// what tells whether it was there.
+    async fn may_be_stored(&self, deadline: Instant) -> bool {
+        let Self {
+            cache,
+            target,
+            rules,
+            counts_posts,
+        } = self;
+        // Then the resource is stored under more keys than this request's.
+        let many_keys = !(rules.headers.is_empty() && rules.cookies.is_empty());
+        let known_here = many_keys
+            || cache.tiers().memory().contains(target.hash())
+            || cache.flights().has(target)
+            || (*counts_posts && cache.flights().has(&post_of(target)));
+        match cache.tiers().remove(target, deadline).await {
+            Ok(existed) => existed || known_here,
+            Err(_store_trouble) => true,
+        }
     }
 }
 
@@ -129,3 +218,11 @@ fn absolute(key: &Key) -> Option<Uri> {
         .build()
         .ok()
 }
+
+/// Fields by which a POST says that it is another method. A GET has none, so they are no part
+/// of the key that an unsafe request invalidates.
+const METHOD_OVERRIDES: [&str; 3] = [
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+];

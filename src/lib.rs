@@ -118,7 +118,9 @@ pub use key::{KeyRules, QueryRule, Scheme};
 pub use layer::CacheLayer;
 #[cfg(feature = "serde")]
 pub use namespace::{Namespace, NamespaceError};
-pub use policy::{CacheOptions, CookieRule, Refusal, Rules, SetCookieRule};
+pub use policy::{
+    CacheOptions, CookieRule, LanguageRule, PartialRule, Refusal, Rules, SetCookieRule,
+};
 pub use purge::Purge;
 pub use readiness::{Readiness, ReadinessService, ReadinessState};
 pub use service::CacheService;

@@ -25,7 +25,9 @@ use clap::Parser;
 use http::uri::{Authority, Scheme, Uri};
 use tokio::net::TcpListener;
 use tower::Layer;
-use tower_response_cache::{Cache, CacheConfig, CacheLayer, ConfigError, Policy};
+use tower_response_cache::{
+    Cache, CacheConfig, CacheLayer, ConfigError, LanguageRule, PartialRule, Policy, SetCookieRule,
+};
 
 mod admin;
 mod fields;
@@ -88,9 +90,41 @@ struct CacheArgs {
     /// (RFC 9111 4.2.2); 0 stores explicit freshness only.
     #[arg(long, default_value_t = 10)]
     heuristic_percent: u8,
+    /// For how long after its lifetime a response is served when the origin fails (no answer,
+    /// 500, 502, 503 or 504), unless the response forbids it; 0 passes the origin's failure on.
+    #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
+    stale_if_error: Duration,
+    /// What happens to responses with `Set-Cookie`.
+    #[arg(long, value_enum, default_value_t = SetCookie::Refuse)]
+    set_cookie: SetCookie,
+    /// What happens to responses to requests for a range.
+    #[arg(long, value_enum, default_value_t = Partial::Refuse)]
+    partial: Partial,
+    /// Serve a response in the language that a client prefers, whatever else it accepts: right
+    /// where the origin chooses by language alone.
+    #[arg(long)]
+    preferred_language: bool,
     /// Let one instance at a time fetch a missing response.
     #[arg(long)]
     lease: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum SetCookie {
+    /// They are not stored.
+    Refuse,
+    /// They are stored without their cookies.
+    Strip,
+    /// They are stored with their cookies: everybody gets the cookie that was made for one.
+    Store,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Partial {
+    /// They are not stored.
+    Refuse,
+    /// They are stored for requests for the same range.
+    Replay,
 }
 
 #[tokio::main]
@@ -141,6 +175,21 @@ impl CacheArgs {
         Policy::builder()
             .client_directives(self.client_directives)
             .heuristic_percent(self.heuristic_percent)
+            .stale_if_error(self.stale_if_error)
+            .set_cookie(match self.set_cookie {
+                SetCookie::Refuse => SetCookieRule::Refuse,
+                SetCookie::Strip => SetCookieRule::StoreAndStrip,
+                SetCookie::Store => SetCookieRule::StoreForEveryone,
+            })
+            .language(if self.preferred_language {
+                LanguageRule::PreferredLanguage
+            } else {
+                LanguageRule::SameField
+            })
+            .partial(match self.partial {
+                Partial::Refuse => PartialRule::Refuse,
+                Partial::Replay => PartialRule::ReplaySameRange,
+            })
             .build()
     }
 }

@@ -6,7 +6,7 @@ use http::HeaderName;
 
 use crate::error::ConfigError;
 use crate::key::{KeyRules, QueryRule, Scheme};
-use crate::policy::{CookieRule, Rules, SetCookieRule, is_tag};
+use crate::policy::{CookieRule, LanguageRule, PartialRule, Rules, SetCookieRule, is_tag};
 
 /// What holds for the routes of one [`CacheLayer`](crate::CacheLayer), beyond what responses say
 /// of themselves. The default is RFC 9111 for a shared cache, with explicit freshness only.
@@ -95,6 +95,19 @@ impl PolicyBuilder {
     /// What happens to responses with `Set-Cookie`. Default: they are not stored.
     pub fn set_cookie(mut self, rule: SetCookieRule) -> Self {
         self.policy.rules.set_cookie = rule;
+        self
+    }
+
+    /// What happens to a 206, the answer to a request for a range. Default: it is not stored.
+    pub fn partial(mut self, rule: PartialRule) -> Self {
+        self.policy.rules.partial = rule;
+        self
+    }
+
+    /// Which of the variants that differ by `Accept-Language` a request may get. Default: that of
+    /// requests with the same `Accept-Language`.
+    pub fn language(mut self, rule: LanguageRule) -> Self {
+        self.policy.rules.language = rule;
         self
     }
 

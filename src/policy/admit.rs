@@ -1,14 +1,16 @@
 //! Whether a response may be stored (RFC 9111, section 3).
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 
 use super::directives::{Delta, Qualified, ResponseDirectives};
 use super::facts::{MethodClass, RequestFacts};
 use super::fields::{Exclusions, is_coding, is_hop_by_hop, is_set_cookie};
-use super::freshness::{Lifetimes, lifetimes, sent_date};
+use super::freshness::{Flags, Lifetimes, lifetimes, sent_date};
+use super::invalidation::describes_target;
 use super::options::CacheOptions;
+use super::range::{is_one_part, wants_one_part};
 use super::refusal::Refusal;
-use super::rules::{CookieRule, Rules, SetCookieRule};
+use super::rules::{CookieRule, PartialRule, Rules, SetCookieRule};
 use super::tags::{Membership, is_tag_field, membership};
 use super::targeted;
 use super::vary::{MAX_NAMES, Vary, insert, parse_vary};
@@ -50,8 +52,31 @@ pub(crate) fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<Admitted, 
     if exchange.facts.method != MethodClass::Get {
         return Err(Refusal::Method);
     }
-    check_status(exchange.status)?;
+    check_status(exchange, rules)?;
     assess(exchange, rules)
+}
+
+/// Judges the response to a `POST` for `target`, to be stored for `GET`; `exchange` is told as
+/// if it had been one.
+///
+/// RFC 9110, section 9.3.3: "Responses to POST requests are only cacheable when they include
+/// explicit freshness information … and a Content-Location header field that has the same value
+/// as the POST's target URI". Then, says section 8.7, the content is that of a `GET` of it.
+pub(crate) fn admit_posted(
+    exchange: &Exchange<'_>,
+    target: &Uri,
+    rules: &Rules,
+) -> Result<Admitted, Refusal> {
+    if exchange.status != StatusCode::OK || !describes_target(exchange.headers, target) {
+        return Err(Refusal::Method);
+    }
+    let admitted = assess(exchange, rules)?;
+    let lifetimes = &admitted.lifetimes;
+    let fresh = lifetimes.fresh_until > lifetimes.stored;
+    if !fresh || lifetimes.flags.contains(Flags::ASSIGNED) {
+        return Err(Refusal::NoFreshness);
+    }
+    Ok(admitted)
 }
 
 /// As [`admit`], of a response that is the stored one with fields updated.
@@ -112,16 +137,26 @@ fn check_request(facts: &RequestFacts) -> Result<(), Refusal> {
 /// RFC 6585: responses with 428, 429, 431 and 511 "MUST NOT be stored by a cache". 407, 412,
 /// 416, 417, 421 and 426 answer something in the request that no key covers: the connection,
 /// a precondition, a range or an expectation.
-fn check_status(status: StatusCode) -> Result<(), Refusal> {
-    match status.as_u16() {
-        // Partial responses are not combined, so not stored (section 3.3). A
-        // `Content-Range` in any other response "has no meaning" (RFC 9110, section 14.4).
-        206 => Err(Refusal::Partial),
+fn check_status(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), Refusal> {
+    match exchange.status.as_u16() {
+        // A `Content-Range` in any other response "has no meaning" (RFC 9110, section 14.4).
+        206 => check_partial(exchange, rules),
         ..=199 | 304 | 407 | 412 | 416 | 417 | 421 | 426 | 428 | 429 | 431 | 511 => {
             Err(Refusal::Status)
         }
         _ => Ok(()),
     }
+}
+
+/// RFC 9111, section 3: a cache must not store a 206 unless "the cache understands" it. A part
+/// is understood as the answer to its very `Range`, and never as more: parts are not combined
+/// (section 3.4), nor is another range cut from one.
+fn check_partial(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), Refusal> {
+    let kept = rules.partial == PartialRule::ReplaySameRange
+        && exchange.facts.range
+        && wants_one_part(exchange.request_headers)
+        && is_one_part(exchange.headers);
+    if kept { Ok(()) } else { Err(Refusal::Partial) }
 }
 
 fn check_prohibitions(
@@ -195,6 +230,10 @@ fn vary(exchange: &Exchange<'_>) -> Result<Vec<HeaderName>, Refusal> {
         Vary::Any => return Err(Refusal::VaryAny),
         Vary::Invalid => return Err(Refusal::VaryInvalid),
     };
+    if exchange.status == StatusCode::PARTIAL_CONTENT {
+        insert(&mut names, header::RANGE);
+        insert(&mut names, header::IF_RANGE);
+    }
     for name in exchange.options.iter().flat_map(|options| &options.vary) {
         if names.len() > MAX_NAMES {
             break;
@@ -237,6 +276,7 @@ fn stored_headers(
             match rules.set_cookie {
                 SetCookieRule::Refuse => return Err(Refusal::SetCookie),
                 SetCookieRule::StoreAndStrip => continue,
+                SetCookieRule::StoreForEveryone => {}
             }
         }
         stored.append(name.clone(), value.clone());

@@ -76,6 +76,8 @@ pub(crate) enum Delta {
 }
 
 impl RequestDirectives {
+    /// What [`RequestFacts`](super::RequestFacts) reads on its way through all fields.
+    #[cfg(test)]
     pub(crate) fn read(headers: &HeaderMap) -> Self {
         let mut found = Self::default();
         let mut present = false;

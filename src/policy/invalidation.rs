@@ -37,6 +37,11 @@ pub(crate) fn invalidated(
     uris
 }
 
+/// Whether the response's one `Content-Location` is the target URI itself.
+pub(crate) fn describes_target(headers: &HeaderMap, target: &Uri) -> bool {
+    reference(headers, header::CONTENT_LOCATION, target).is_some_and(|uri| uri == *target)
+}
+
 /// The URI that a field refers to, if it is of the target's origin.
 fn reference(headers: &HeaderMap, name: HeaderName, target: &Uri) -> Option<Uri> {
     let text = std::str::from_utf8(trim_ows(single(headers, name)?.as_bytes())).ok()?;

@@ -30,19 +30,19 @@ pub(crate) mod targeted;
 pub(crate) mod validate;
 pub(crate) mod vary;
 
-pub(crate) use admit::{Admitted, Exchange, admit};
-pub(crate) use conditional::{Precondition, evaluate, if_range_passes, not_modified_headers};
+pub(crate) use admit::{Admitted, Exchange, admit, admit_posted};
+pub(crate) use conditional::{Precondition, evaluate, not_modified_headers};
 pub(crate) use facts::{MethodClass, RequestFacts};
 pub(crate) use freshness::{Flags, Lifetimes};
 pub(crate) use invalidation::invalidated;
 pub use options::CacheOptions;
 pub(crate) use range::{RangeAnswer, content_range, resolve, unsatisfied_range};
 pub use refusal::Refusal;
-pub(crate) use reuse::{Reuse, Staleness, may_serve_on_error, reuse};
-pub use rules::{CookieRule, Rules, SetCookieRule};
+pub(crate) use reuse::{Reuse, may_serve_on_error, reuse};
+pub use rules::{CookieRule, LanguageRule, PartialRule, Rules, SetCookieRule};
 pub(crate) use tags::{group_tag, invalidated_groups, is_tag, strip_tags};
 pub(crate) use validate::{Freshened, HeadOutcome, freshen, head_updates, make_conditional};
-pub(crate) use vary::{Vary, normalize_accept_encoding, parse_vary, variant_value};
+pub(crate) use vary::{Vary, content_language, parse_vary, preferred_language, variant_value};
 
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,42 @@ pub enum SetCookieRule {
     Refuse,
     /// It is stored without its `Set-Cookie` lines; the client of the miss still gets them.
     StoreAndStrip,
+    /// It is stored and replayed with its `Set-Cookie` lines.
+    ///
+    /// Danger: whoever is served from the cache gets the cookie that was made for someone else.
+    /// If it names a session, they are that someone from then on. RFC 9111, section 7.3, permits
+    /// it; it is right only where no cookie of these routes means a person, such as a cookie
+    /// that remembers a language.
+    StoreForEveryone,
+}
+
+/// What happens to a 206 (Partial Content), the answer to a request for a range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PartialRule {
+    /// It is not stored. Ranges are served from complete stored responses.
+    #[default]
+    Refuse,
+    /// It is stored as a response of its own, for requests with the very same `Range` and
+    /// `If-Range`. Parts are neither combined nor cut.
+    ///
+    /// Danger: the client chooses the range, and so how many parts there are: each takes a
+    /// place among the variants of its resource, whose number is bounded.
+    ReplaySameRange,
+}
+
+/// Which of the variants that differ by `Accept-Language` a request may get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LanguageRule {
+    /// That of a request with the same `Accept-Language`, as RFC 9111, section 4.1, asks.
+    #[default]
+    SameField,
+    /// Also one in the language that the request prefers to all others, by `Content-Language`.
+    ///
+    /// Right where the application picks a response by its language alone; beyond RFC 9111,
+    /// which cannot know that. Only what is in memory is found so.
+    PreferredLanguage,
 }
 
 /// The part of a `Policy` that the pure functions consult. Plain data.
@@ -51,6 +87,10 @@ pub struct Rules {
     pub cookies: CookieRule,
     /// Responses with `Set-Cookie`.
     pub set_cookie: SetCookieRule,
+    /// Responses to requests for a range.
+    pub partial: PartialRule,
+    /// Responses in several languages.
+    pub language: LanguageRule,
     /// Whether a client's `no-cache`, `max-age`, `min-fresh`, `max-stale` and `Pragma` are obeyed.
     /// Default: no, since they let any client flood the handler.
     pub client_directives: bool,
@@ -74,6 +114,8 @@ impl Default for Rules {
             keep: Duration::from_secs(600),
             cookies: CookieRule::default(),
             set_cookie: SetCookieRule::default(),
+            partial: PartialRule::default(),
+            language: LanguageRule::default(),
             client_directives: false,
             tags: Vec::new(),
             strip_tags: false,

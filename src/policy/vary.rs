@@ -204,7 +204,7 @@ fn coding(member: &[u8]) -> Option<(Vec<u8>, bool)> {
         return None;
     }
     let accepted = match parts.next() {
-        Some(weight) => is_positive_weight(weight)?,
+        Some(text) => weight(text)? > 0,
         None => true,
     };
     if parts.next().is_some() {
@@ -221,7 +221,8 @@ fn coding(member: &[u8]) -> Option<(Vec<u8>, bool)> {
 }
 
 /// RFC 9110, section 12.4.2: `q=` and a number from 0 to 1 with at most three decimals.
-fn is_positive_weight(weight: &[u8]) -> Option<bool> {
+/// In thousandths.
+fn weight(weight: &[u8]) -> Option<u16> {
     let number = match weight {
         [b'q' | b'Q', b'=', number @ ..] => number,
         _ => return None,
@@ -234,10 +235,11 @@ fn is_positive_weight(weight: &[u8]) -> Option<bool> {
     if decimals.len() > 3 || !decimals.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let decimals_positive = decimals.iter().any(|&digit| digit != b'0');
-    match whole {
-        b'0' => Some(decimals_positive),
-        b'1' if !decimals_positive => Some(true),
+    let digits = decimals.iter().map(|digit| u16::from(digit - b'0'));
+    let thousandths = digits.zip([100, 10, 1]).map(|(digit, worth)| digit * worth);
+    match (whole, thousandths.sum()) {
+        (b'0', thousandths) => Some(thousandths),
+        (b'1', 0) => Some(1000),
         _ => None,
     }
 }
@@ -266,6 +268,52 @@ fn normalize_accept_language(value: &[u8]) -> Vec<u8> {
         .collect();
     ranges.sort_unstable();
     ranges.join(&b',')
+}
+
+/// The language that `Accept-Language` prefers to all others, in lower case. `None` if there is
+/// no such one, as in `en, de`, or if the field cannot be parsed.
+pub(crate) fn preferred_language(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let value = joined(headers.get_all(header::ACCEPT_LANGUAGE));
+    let value = without_space_around(&value, b",;").to_ascii_lowercase();
+    let mut best: Option<(u16, &[u8])> = None;
+    let mut tied = false;
+    for member in value
+        .split(|&byte| byte == b',')
+        .filter(|it| !it.is_empty())
+    {
+        let (tag, weight) = match member.iter().position(|&byte| byte == b';') {
+            Some(semicolon) => {
+                let (tag, parameter) = member.split_at_checked(semicolon)?;
+                (tag, weight(parameter.get(1..)?)?)
+            }
+            None => (member, 1000),
+        };
+        let beats = best.is_none_or(|(most, _)| weight > most);
+        tied = !beats && (tied || best.is_some_and(|(most, _)| weight == most));
+        if beats {
+            best = Some((weight, tag));
+        }
+    }
+    let (weight, tag) = best.filter(|_| !tied)?;
+    (weight > 0 && is_language(tag)).then(|| tag.to_vec())
+}
+
+/// The one language that a response is in, in lower case.
+pub(crate) fn content_language(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let mut lines = headers.get_all(header::CONTENT_LANGUAGE).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return None;
+    };
+    let tag = trim_ows(line.as_bytes()).to_ascii_lowercase();
+    is_language(&tag).then_some(tag)
+}
+
+/// The shape of a language tag (RFC 5646): letters, digits and hyphens.
+fn is_language(tag: &[u8]) -> bool {
+    !tag.is_empty()
+        && tag
+            .iter()
+            .all(|&byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// `value` without optional white space around `delimiters`, quoted strings left alone.

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use http::header::{ACCEPT_LANGUAGE, CONTENT_LANGUAGE};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use super::refusal::{Counters, Treatment};
@@ -15,6 +16,7 @@ use crate::clock::Timestamp;
 use crate::entry::codec;
 use crate::entry::{Entry, Marker, Record, Value};
 use crate::key::Key;
+use crate::policy;
 
 /// Both tiers. Reads go down, writes go to memory at once and to the store behind the response.
 #[derive(Debug)]
@@ -22,6 +24,9 @@ pub(crate) struct Tiers {
     memory: Memory,
     shared: Option<Shared>,
     max_variants: usize,
+    /// Where policies let a preferred language stand for `Accept-Language`: by the hash of
+    /// [`in_language`], the key of a variant in that language.
+    languages: quick_cache::sync::Cache<u128, Key>,
     counters: Arc<Counters>,
 }
 
@@ -57,6 +62,7 @@ impl Tiers {
             memory: Memory::new(memory_bytes),
             shared,
             max_variants,
+            languages: quick_cache::sync::Cache::new(MAX_LANGUAGES),
             counters: Arc::default(),
         }
     }
@@ -87,7 +93,10 @@ impl Tiers {
             Some(Record::Response(entry)) => lookup.entry = Some(entry),
             Some(Record::Marker(marker)) => {
                 let variant = lookup.base.variant(&marker.fields, headers);
-                if let Some(Record::Response(entry)) = self.memory.get(&variant, now) {
+                let found = self.memory.get(&variant, now);
+                let found = found
+                    .or_else(|| self.look_by_language(&lookup.base, &marker.fields, headers, now));
+                if let Some(Record::Response(entry)) = found {
                     lookup.entry = Some(entry);
                 }
                 lookup.variant = Some(variant);
@@ -186,6 +195,39 @@ impl Tiers {
         }
     }
 
+    /// Notes the language that a response to `request` is in, so that requests which prefer it
+    /// may get that response.
+    pub(crate) fn note_language(
+        &self,
+        base: &Key,
+        fields: &[HeaderName],
+        request: &HeaderMap,
+        response: &HeaderMap,
+        variant: &Key,
+    ) {
+        if fields.contains(&ACCEPT_LANGUAGE)
+            && let Some(language) = policy::content_language(response)
+            && let Some(key) = in_language(base, fields, request, &language)
+        {
+            self.languages.insert(key.hash(), variant.clone());
+        }
+    }
+
+    fn look_by_language(
+        &self,
+        base: &Key,
+        fields: &[HeaderName],
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Option<Record> {
+        if self.languages.is_empty() || !fields.contains(&ACCEPT_LANGUAGE) {
+            return None;
+        }
+        let language = policy::preferred_language(headers)?;
+        let key = in_language(base, fields, headers, &language)?;
+        self.memory.get(&self.languages.get(&key.hash())?, now)
+    }
+
     /// Removes what stands under `key` from both tiers; whether either had it.
     pub(crate) async fn remove(&self, key: &Key, deadline: Instant) -> Result<bool, StoreError> {
         let in_memory = self.memory.remove(key);
@@ -280,6 +322,21 @@ impl Tiers {
     }
 }
 
+/// What a request's variants have in common if only the language of `Accept-Language` counts.
+fn in_language(
+    base: &Key,
+    fields: &[HeaderName],
+    headers: &HeaderMap,
+    language: &[u8],
+) -> Option<Key> {
+    let others = fields.iter().filter(|name| **name != ACCEPT_LANGUAGE);
+    let others: Vec<HeaderName> = others.cloned().collect();
+    let language = HeaderValue::from_bytes(language).ok()?;
+    let language = HeaderMap::from_iter([(CONTENT_LANGUAGE, language)]);
+    let base = base.variant(&others, headers);
+    Some(base.variant(&[CONTENT_LANGUAGE], &language))
+}
+
 /// Expiry by the record's own metadata, whatever became of the key's TTL; and nothing from
 /// an instance whose clock is further ahead than clocks may be.
 fn is_timely(record: &Record, now: Timestamp) -> bool {
@@ -293,6 +350,9 @@ fn is_timely(record: &Record, now: Timestamp) -> bool {
 
 /// How far the clocks of two instances may be apart.
 const MAX_SKEW: Duration = Duration::from_secs(60);
+
+/// Of how many variants the language is remembered.
+const MAX_LANGUAGES: usize = 1024;
 
 /// Markers outlive the variants they lead to, so that they need not be written with each.
 const MARKER_SLACK: Duration = Duration::from_secs(300);

@@ -8,9 +8,12 @@
     reason = "a panic is how a test fails, in its helpers too"
 )]
 
+mod conformance;
 mod faults;
+mod fidelity;
 mod layer;
 mod purge;
+mod safety;
 mod server;
 mod sharing;
 mod short_faults;

@@ -10,6 +10,9 @@ mod syntax;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use super::conditional::if_range_passes;
+use super::reuse::Staleness;
+use super::vary::normalize_accept_encoding;
 use super::*;
 use crate::clock::Timestamp;
 

@@ -1,0 +1,878 @@
+//! RFC 9110, 9111, 5861, 8246, 9211 and 9213 from outside: a handler behind the layer, and a
+//! clock that stands.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use http::header::CONTENT_LOCATION;
+use http::{HeaderValue, Method, Response, StatusCode};
+use tower_response_cache::{
+    CookieRule, LanguageRule, PartialRule, Policy, Purge, QueryRule, SetCookieRule,
+};
+
+use crate::support::app::{App, Lines, feed, headers, request, response};
+use crate::support::eventually;
+
+#[tokio::test]
+async fn a_response_lives_as_long_as_it_says_and_tells_its_age() {
+    let app = App::sending(&[("cache-control", "max-age=60")]);
+    assert!(app.get("/", &[]).await.is_stored());
+    for (wait, age, ttl) in [(0, "0", "60"), (10, "10", "50"), (49, "59", "1")] {
+        app.wait(wait);
+        let hit = app.get("/", &[]).await;
+        assert_eq!(hit.field("age"), age);
+        assert!(hit.cache().ends_with(&format!("; hit; ttl={ttl}")));
+    }
+    app.wait(1);
+    assert_eq!(app.get("/", &[]).await.text(), "1");
+}
+
+#[tokio::test]
+async fn an_age_of_the_origin_counts() {
+    let app = App::sending(&[("cache-control", "max-age=60"), ("age", "50")]);
+    app.get("/", &[]).await;
+    app.wait(5);
+    assert_eq!(app.get("/", &[]).await.field("age"), "55");
+    app.wait(5);
+    assert!(!app.get("/", &[]).await.is_hit());
+}
+
+/// RFC 9111 4.3.4 and 4.2.3.
+#[tokio::test]
+async fn a_304_renews_the_fields_and_the_age() {
+    let app = App::new(
+        |request, number| match request.headers.get("if-none-match") {
+            Some(tag) if tag == "\"a\"" => response(
+                304,
+                &[
+                    ("etag", "\"a\""),
+                    ("cache-control", "max-age=20"),
+                    ("x-new", "1"),
+                ],
+                "",
+            ),
+            _ => response(
+                200,
+                &[
+                    ("etag", "\"a\""),
+                    ("cache-control", "max-age=10"),
+                    ("age", "5"),
+                    ("x-old", "1"),
+                ],
+                number.to_string(),
+            ),
+        },
+    );
+    app.get("/", &[]).await;
+    app.wait(7);
+    let renewed = app.get("/", &[]).await;
+    assert_eq!((renewed.status, renewed.text()), (StatusCode::OK, "0"));
+    assert_eq!(
+        [
+            renewed.field("age"),
+            renewed.field("x-new"),
+            renewed.field("x-old")
+        ],
+        ["0", "1", "1"]
+    );
+    assert!(
+        renewed
+            .cache()
+            .contains("fwd=stale; fwd-status=304; stored")
+    );
+    app.wait(19);
+    let hit = app.get("/", &[]).await;
+    assert_eq!((hit.field("age"), hit.is_hit()), ("19", true));
+    assert_eq!(app.calls(), 2);
+}
+
+/// The cache asks for itself: the client's own question is answered from what it then has.
+#[tokio::test]
+async fn a_revalidation_is_not_the_clients_own() {
+    let app = App::new(|_, number| {
+        let lines = [("cache-control", "max-age=1"), ("etag", "\"new\"")];
+        let lines: Lines<'_> = if number == 0 {
+            &[("cache-control", "max-age=1"), ("etag", "\"old\"")]
+        } else {
+            &lines
+        };
+        response(200, lines, "0123456789")
+    });
+    app.get("/", &[]).await;
+    app.wait(5);
+    let part = app
+        .get("/", &[("range", "bytes=2-3"), ("if-none-match", "\"x\"")])
+        .await;
+    assert_eq!((part.status.as_u16(), part.text()), (206, "23"));
+    let asked = app.last_call();
+    assert_eq!(asked["if-none-match"], "\"old\"");
+    assert!(!asked.contains_key("range"));
+    app.wait(5);
+    let unchanged = app.get("/", &[("if-none-match", "\"new\"")]).await;
+    assert_eq!((unchanged.status.as_u16(), unchanged.text()), (304, ""));
+}
+
+/// RFC 9111 4.3.2; the client's validators against what is stored.
+#[tokio::test]
+async fn conditional_requests_are_answered_from_the_store() {
+    const MODIFIED: &str = "Tue, 15 Nov 1994 12:45:26 GMT";
+    let app = App::sending(&[
+        ("cache-control", "max-age=60"),
+        ("etag", "\"a\""),
+        ("last-modified", MODIFIED),
+        ("content-type", "text/plain"),
+    ]);
+    app.get("/", &[]).await;
+    let table: [(Lines<'_>, u16); 8] = [
+        (&[("if-none-match", "\"a\"")], 304),
+        (&[("if-none-match", "W/\"a\"")], 304),
+        (&[("if-none-match", "\"b\", \"a\"")], 304),
+        (&[("if-none-match", "*")], 304),
+        (&[("if-none-match", "\"b\"")], 200),
+        (&[("if-modified-since", MODIFIED)], 304),
+        (
+            &[("if-modified-since", "Tue, 15 Nov 1994 12:45:25 GMT")],
+            200,
+        ),
+        (
+            &[("if-none-match", "\"b\""), ("if-modified-since", MODIFIED)],
+            200,
+        ),
+    ];
+    for (lines, status) in table {
+        for method in [Method::GET, Method::HEAD] {
+            let answer = app.send(method.clone(), "/", lines).await;
+            assert_eq!(answer.status.as_u16(), status, "{method} {lines:?}");
+            assert_eq!(answer.field("etag"), "\"a\"");
+            assert!(answer.is_hit());
+            if status == 304 {
+                assert!(answer.body.is_empty() && answer.field("content-type").is_empty());
+            }
+        }
+    }
+    assert_eq!(app.calls(), 1);
+    for name in ["if-match", "if-unmodified-since"] {
+        let answer = app.get("/", &[(name, "\"a\"")]).await;
+        assert!(answer.cache().contains("fwd=bypass"), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn every_small_range_is_what_a_model_says() {
+    const BODY: &str = "abcde";
+    let app = App::new(|_, _| response(200, &[("cache-control", "max-age=60")], BODY));
+    app.get("/", &[]).await;
+    let len = BODY.len();
+    let mut specs: Vec<(String, Option<(usize, usize)>)> = Vec::new();
+    for first in 0..8 {
+        let to_end = (first < len).then_some((first, len));
+        specs.push((format!("{first}-"), to_end));
+        let last = len.saturating_sub(first);
+        specs.push((format!("-{first}"), (first > 0).then_some((last, len))));
+        for last in first..8 {
+            let part = (first < len).then_some((first, (last + 1).min(len)));
+            specs.push((format!("{first}-{last}"), part));
+        }
+    }
+    for (spec, expected) in specs {
+        let answer = app.get("/", &[("range", &format!("bytes={spec}"))]).await;
+        let range = answer.field("content-range");
+        match expected {
+            Some((start, end)) => {
+                assert_eq!(
+                    (answer.status.as_u16(), answer.text()),
+                    (206, &BODY[start..end]),
+                    "{spec}"
+                );
+                assert_eq!(range, format!("bytes {start}-{}/{len}", end - 1));
+                assert_eq!(answer.field("content-length"), (end - start).to_string());
+            }
+            None => {
+                assert_eq!(
+                    (answer.status.as_u16(), range),
+                    (416, "bytes */5"),
+                    "{spec}"
+                );
+                assert!(answer.body.is_empty());
+            }
+        }
+    }
+    for ignored in [
+        "bytes=0-1,3-4",
+        "bytes=3-1",
+        "bytes=a-b",
+        "lines=0-1",
+        "bytes=",
+        "bytes 0-1",
+    ] {
+        let answer = app.get("/", &[("range", ignored)]).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.text()),
+            (200, BODY),
+            "{ignored}"
+        );
+    }
+    // RFC 9110 14.2: "A server MUST ignore a Range header field received with a request method
+    // that is unrecognized or for which range handling is not defined", and HEAD has none.
+    let head = app.send(Method::HEAD, "/", &[("range", "bytes=0-1")]).await;
+    assert_eq!(
+        (head.status.as_u16(), head.field("content-length")),
+        (200, "5")
+    );
+    assert_eq!(app.calls(), 1);
+}
+
+#[tokio::test]
+async fn if_range_wants_the_very_representation() {
+    let app = App::new(|_, _| {
+        let lines = [("cache-control", "max-age=60"), ("etag", "\"a\"")];
+        response(200, &lines, "0123456789")
+    });
+    app.get("/", &[]).await;
+    for (tag, status) in [
+        ("\"a\"", 206),
+        ("W/\"a\"", 200),
+        ("\"b\"", 200),
+        ("nonsense", 200),
+    ] {
+        let lines = [("range", "bytes=0-0"), ("if-range", tag)];
+        assert_eq!(app.get("/", &lines).await.status.as_u16(), status, "{tag}");
+    }
+}
+
+#[tokio::test]
+async fn head_and_get_mix() {
+    let app = App::new(|request, number| {
+        let body = if request.method == Method::HEAD {
+            String::new()
+        } else {
+            format!("get {number}")
+        };
+        let lines = [
+            ("cache-control", "max-age=60"),
+            ("etag", "\"a\""),
+            ("x-n", "1"),
+        ];
+        response(200, &lines, body)
+    });
+    // A HEAD response is never stored as GET's.
+    let head = app.send(Method::HEAD, "/", &[]).await;
+    assert!(!head.is_stored() && head.body.is_empty());
+    let get = app.get("/", &[]).await;
+    assert_eq!((get.text(), get.is_hit()), ("get 1", false));
+    let head = app.send(Method::HEAD, "/", &[]).await;
+    assert!(head.is_hit() && head.body.is_empty());
+    assert_eq!(head.field("content-length"), "5");
+    assert_eq!(app.get("/", &[]).await.text(), "get 1");
+}
+
+/// RFC 9111 4.3.5.
+#[tokio::test]
+async fn a_head_response_renews_or_outdates_what_is_stored() {
+    let tables: [(Lines<'_>, bool); 4] = [
+        (&[("etag", "\"a\""), ("cache-control", "max-age=60")], true),
+        (&[("etag", "\"b\""), ("cache-control", "max-age=60")], false),
+        (
+            &[
+                ("etag", "\"a\""),
+                ("cache-control", "max-age=60"),
+                ("content-length", "9"),
+            ],
+            false,
+        ),
+        (&[("etag", "\"a\""), ("cache-control", "no-store")], false),
+    ];
+    for (lines, kept) in tables {
+        let second = headers(lines);
+        let app = App::new(move |request, number| match number {
+            0 => response(
+                200,
+                &[("etag", "\"a\""), ("cache-control", "max-age=10")],
+                "0",
+            ),
+            1 => {
+                assert_eq!(request.method, Method::HEAD);
+                let mut head = Response::new(Body::empty());
+                *head.headers_mut() = second.clone();
+                head
+            }
+            _ => response(200, &[("etag", "\"c\"")], "later"),
+        });
+        app.get("/", &[]).await;
+        app.wait(11);
+        app.send(Method::HEAD, "/", &[]).await;
+        let get = app.get("/", &[]).await;
+        assert_eq!(get.is_hit(), kept, "{lines:?}: {}", get.cache());
+    }
+}
+
+/// RFC 9111 4.1.
+#[tokio::test]
+async fn vary_selects_among_variants() {
+    let app = App::new(|request, _| {
+        let value = request.headers.get("accept-language");
+        let body = value
+            .map_or("none", |value| value.to_str().unwrap())
+            .to_owned();
+        let lines = [("cache-control", "max-age=60"), ("vary", "Accept-Language")];
+        response(200, &lines, body)
+    });
+    let variants: [Lines<'_>; 3] = [
+        &[],
+        &[("accept-language", "de")],
+        &[("accept-language", "en")],
+    ];
+    for expected in [false, true] {
+        for lines in variants {
+            assert_eq!(app.get("/", lines).await.is_hit(), expected, "{lines:?}");
+        }
+    }
+    assert!(app.get("/", &[("accept-language", " DE ")]).await.is_hit());
+    let other = app.get("/", &[("accept-language", "fr")]).await;
+    assert!(other.cache().contains("fwd=vary-miss"));
+    assert_eq!(
+        app.get("/", &[("accept-language", "en")]).await.text(),
+        "en"
+    );
+}
+
+#[tokio::test]
+async fn repeated_lines_of_vary_and_of_what_it_names_all_count() {
+    let app = App::new(|_, number| {
+        let lines = [
+            ("cache-control", "max-age=60"),
+            ("vary", "a"),
+            ("vary", "b"),
+        ];
+        response(200, &lines, number.to_string())
+    });
+    app.get("/", &[("a", "1"), ("b", "1")]).await;
+    for lines in [
+        &[("a", "1"), ("b", "2")][..],
+        &[("a", "2"), ("b", "1")],
+        &[("a", "1")],
+        &[("a", "1"), ("b", "1"), ("b", "2")],
+        &[("a", "1"), ("b", "")],
+    ] {
+        assert!(!app.get("/", lines).await.is_hit(), "{lines:?}");
+    }
+    let combined = [("b", "1"), ("b", "2"), ("a", "1")];
+    assert!(app.get("/", &combined).await.is_hit());
+    assert!(app.get("/", &[("a", "1"), ("b", "1,2")]).await.is_hit());
+}
+
+/// RFC 9111 4.4, by method, status and what the response names.
+#[tokio::test]
+async fn unsafe_methods_outdate_their_target_and_what_they_name_of_the_same_origin() {
+    let outdating = [
+        "POST", "PUT", "DELETE", "PATCH", "MKCOL", "M-SEARCH", "post",
+    ];
+    let harmless = ["OPTIONS", "TRACE", "PROPFIND", "QUERY", "REPORT", "SEARCH"];
+    for (methods, success) in [(&outdating[..], true), (&harmless[..], false)] {
+        for method in methods {
+            for status in [200, 201, 204, 303, 307, 400, 404, 412, 500] {
+                let app = App::new(move |request, number| {
+                    if request.method == Method::GET {
+                        let lines = [("cache-control", "max-age=60")];
+                        return response(200, &lines, number.to_string());
+                    }
+                    let lines = [
+                        ("location", "/named?by=location"),
+                        ("content-location", "http://example.org/named"),
+                    ];
+                    response(status, &lines, "")
+                });
+                let paths = ["/target", "/named", "/named?by=location", "/other"];
+                for path in paths {
+                    app.get(path, &[]).await;
+                }
+                let method = Method::from_bytes(method.as_bytes()).unwrap();
+                app.send(method.clone(), "/target", &[]).await;
+                let outdated = success && (200..400).contains(&status);
+                for (path, named) in paths.into_iter().zip([true, true, true, false]) {
+                    let hit = app.get(path, &[]).await.is_hit();
+                    assert_eq!(hit, !(outdated && named), "{method} {status} {path}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_origin_outdates_what_is_stored_of_another() {
+    let app = App::new(|request, number| {
+        if request.method == Method::GET {
+            return response(200, &[("cache-control", "max-age=60")], number.to_string());
+        }
+        let named = [
+            ("location", "http://victim.example/"),
+            ("content-location", "//victim.example/"),
+        ];
+        response(201, &named, "")
+    });
+    let victim = [("host", "victim.example")];
+    app.get("/", &victim).await;
+    app.get("/", &[]).await;
+    for attacker in ["attacker.example", "victim.example:81", "xvictim.example"] {
+        app.send(Method::POST, "/x", &[("host", attacker)]).await;
+        assert!(app.get("/", &victim).await.is_hit(), "{attacker}");
+    }
+}
+
+#[tokio::test]
+async fn an_unsafe_request_outdates_what_is_stored_under_the_key_of_get() {
+    let policy = || Policy::builder();
+    let cookies = policy()
+        .key_cookies(["currency"])
+        .cookies(CookieRule::Ignore);
+    let query = policy().query(QueryRule::Except(vec!["utm_*".into()]));
+    let header = policy().key_headers([http::HeaderName::from_static("x-tenant")]);
+    let table: [(_, &str, Lines<'_>, &str, Lines<'_>); 4] = [
+        (
+            policy(),
+            "/",
+            &[],
+            "/",
+            &[("x-http-method-override", "DELETE")],
+        ),
+        (cookies, "/", &[("cookie", "currency=EUR")], "/", &[]),
+        (query, "/?a&utm_x=1", &[], "/?a&utm_y=2", &[]),
+        (header, "/", &[("x-tenant", "a")], "/", &[]),
+    ];
+    for (policy, path, lines, changed, by) in table {
+        let app = App::sending_with(policy.build().unwrap(), &[("cache-control", "max-age=60")]);
+        app.get(path, lines).await;
+        assert!(app.get(path, lines).await.is_hit());
+        app.send(Method::POST, changed, by).await;
+        assert!(!app.get(path, lines).await.is_hit(), "{by:?}");
+    }
+}
+
+/// RFC 9110 9.3.3: a POST that says that it answers what GET would.
+#[tokio::test]
+async fn a_post_is_stored_for_get_only_if_it_says_so() {
+    let same = ("content-location", "http://example.org/a");
+    let fresh = ("cache-control", "max-age=60");
+    let table: [(u16, Lines<'_>, Lines<'_>, bool); 14] = [
+        (200, &[], &[same, fresh], true),
+        (200, &[], &[("content-location", "/a"), fresh], true),
+        (200, &[], &[("content-location", "a"), fresh], true),
+        (200, &[], &[same], false),
+        (
+            200,
+            &[],
+            &[same, ("last-modified", "Tue, 15 Nov 1994 12:45:26 GMT")],
+            false,
+        ),
+        (200, &[], &[fresh], false),
+        (200, &[], &[("content-location", "/b"), fresh], false),
+        (
+            200,
+            &[],
+            &[("content-location", "http://other.example/a"), fresh],
+            false,
+        ),
+        (
+            200,
+            &[],
+            &[same, same, ("content-location", "/b"), fresh],
+            false,
+        ),
+        (201, &[], &[same, fresh], false),
+        (200, &[], &[same, fresh, ("set-cookie", "a=b")], false),
+        (
+            200,
+            &[],
+            &[same, ("cache-control", "private, max-age=60")],
+            false,
+        ),
+        (200, &[("authorization", "x")], &[same, fresh], false),
+        (200, &[("cache-control", "no-store")], &[same, fresh], false),
+    ];
+    for (status, asked, sent, stored) in table {
+        let post = headers(sent);
+        let app = App::new(move |request, _| {
+            if request.method != Method::POST {
+                return response(200, &[], "get");
+            }
+            let mut made = response(status, &[], "posted");
+            *made.headers_mut() = post.clone();
+            made
+        });
+        let mut lines = vec![("content-length", "4"), ("content-type", "text/plain")];
+        lines.extend_from_slice(asked);
+        let posted = app.send(Method::POST, "/a", &lines).await;
+        assert_eq!(
+            (posted.text(), posted.is_stored()),
+            ("posted", stored),
+            "{sent:?}"
+        );
+        let get = app.get("/a", &[]).await;
+        assert_eq!(get.is_hit(), stored, "{sent:?}");
+        assert_eq!(get.text(), if stored { "posted" } else { "get" });
+    }
+}
+
+#[tokio::test]
+async fn a_post_that_outdates_what_is_stored_is_not_stored_itself() {
+    let app = App::new(|_, number| {
+        let lines = [("cache-control", "max-age=60"), ("content-location", "/")];
+        response(200, &lines, number.to_string())
+    });
+    for expected in ["0", "2"] {
+        assert_eq!(app.get("/", &[]).await.text(), expected);
+        let posted = app.send(Method::POST, "/", &[]).await;
+        assert!(!posted.is_stored());
+    }
+    assert!(!app.get("/", &[]).await.is_hit());
+}
+
+#[tokio::test]
+async fn a_change_while_a_post_is_being_stored_wins() {
+    let (sender, body) = feed();
+    let body = std::sync::Mutex::new(Some(body));
+    let app = App::new(move |request, number| {
+        let lines = [("cache-control", "max-age=60"), ("content-location", "/")];
+        match request.method {
+            Method::POST => response(200, &lines, body.lock().unwrap().take().unwrap()),
+            Method::PUT => response(204, &[], ""),
+            _ => response(200, &[], format!("get {number}")),
+        }
+    });
+    let posted = app.open(request(Method::POST, "/", &[])).await;
+    app.send(Method::PUT, "/", &[]).await;
+    sender
+        .send(Ok(http_body::Frame::data("old".into())))
+        .unwrap();
+    drop(sender);
+    let body = http_body_util::BodyExt::collect(posted.into_body())
+        .await
+        .unwrap();
+    assert_eq!(body.to_bytes(), "old");
+    assert_eq!(app.get("/", &[]).await.text(), "get 2");
+}
+
+#[tokio::test]
+async fn a_part_is_stored_only_for_its_own_range_and_only_if_asked_for() {
+    let sending = |rule| {
+        let policy = Policy::builder().partial(rule).build().unwrap();
+        App::with(policy, |request, number| {
+            if request.headers.get("range").is_none() {
+                return response(200, &[("cache-control", "max-age=60")], "0123456789");
+            }
+            let lines = [
+                ("cache-control", "max-age=60"),
+                ("content-range", "bytes 2-4/10"),
+                ("etag", "\"a\""),
+            ];
+            response(206, &lines, format!("part {number}"))
+        })
+    };
+    let range = [("range", "bytes=2-4")];
+    let app = sending(PartialRule::Refuse);
+    assert!(
+        app.get("/", &range)
+            .await
+            .cache()
+            .contains("detail=partial")
+    );
+    assert!(!app.get("/", &range).await.is_hit());
+
+    let app = sending(PartialRule::ReplaySameRange);
+    assert!(app.get("/", &range).await.is_stored());
+    let part = app.get("/", &range).await;
+    assert_eq!(
+        (part.status.as_u16(), part.text(), part.is_hit()),
+        (206, "part 0", true)
+    );
+    let others: [Lines<'_>; 3] = [
+        &[("range", "bytes=3-4")],
+        &[("range", "bytes=2-4"), ("if-range", "\"a\"")],
+        &[("range", "bytes=2-4,6-7")],
+    ];
+    for lines in others {
+        assert!(!app.get("/", lines).await.is_hit(), "{lines:?}");
+    }
+    assert!(!app.send(Method::HEAD, "/", &range).await.is_hit());
+    let same = [("range", "bytes=2-4"), ("if-none-match", "\"a\"")];
+    assert_eq!(app.get("/", &same).await.status.as_u16(), 304);
+    // The whole takes the place of its parts.
+    assert_eq!(app.get("/", &[]).await.text(), "0123456789");
+    let part = app.get("/", &range).await;
+    assert_eq!((part.text(), part.is_hit()), ("234", true));
+}
+
+#[tokio::test]
+async fn a_206_that_is_not_one_valid_part_is_never_stored() {
+    let range = ("range", "bytes=0-1");
+    let table: [(Lines<'_>, Lines<'_>); 10] = [
+        (&[range], &[]),
+        (&[range], &[("content-range", "bytes 4-3/10")]),
+        (&[range], &[("content-range", "bytes 0-9/9")]),
+        (&[range], &[("content-range", "bytes */9")]),
+        (&[range], &[("content-range", "lines 0-1/9")]),
+        (&[range], &[("content-range", "bytes 0-1")]),
+        (
+            &[range],
+            &[
+                ("content-range", "bytes 0-1/9"),
+                ("content-range", "bytes 0-1/9"),
+            ],
+        ),
+        (&[], &[("content-range", "bytes 0-1/9")]),
+        (
+            &[("range", "bytes=0-1,2-3")],
+            &[("content-range", "bytes 0-1/9")],
+        ),
+        (
+            &[("range", "lines=0-1")],
+            &[("content-range", "bytes 0-1/9")],
+        ),
+    ];
+    for (asked, sent) in table {
+        let rule = PartialRule::ReplaySameRange;
+        let policy = Policy::builder().partial(rule).build().unwrap();
+        let mut fields = headers(sent);
+        fields.insert("cache-control", HeaderValue::from_static("max-age=60"));
+        let app = App::with(policy, move |_, _| {
+            let mut part = response(206, &[], "01");
+            *part.headers_mut() = fields.clone();
+            part
+        });
+        assert!(!app.get("/", asked).await.is_stored(), "{asked:?} {sent:?}");
+        assert!(!app.get("/", asked).await.is_hit(), "{asked:?} {sent:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_preferred_language_selects_only_where_the_policy_says_so() {
+    let sending = |rule| {
+        let policy = Policy::builder().language(rule).build().unwrap();
+        App::with(policy, |request, number| {
+            let other = request.headers.get("x").map_or("", |x| x.to_str().unwrap());
+            let lines = [
+                ("cache-control", "max-age=60"),
+                ("vary", "accept-language, x"),
+                ("content-language", "de"),
+            ];
+            response(200, &lines, format!("{other}{number}"))
+        })
+    };
+    let first = [("accept-language", "en, de")];
+    let preferring = [("accept-language", "fr;q=0.5, DE;q=1.0")];
+    let app = sending(LanguageRule::SameField);
+    app.get("/", &first).await;
+    assert!(!app.get("/", &preferring).await.is_hit());
+
+    let app = sending(LanguageRule::PreferredLanguage);
+    app.get("/", &first).await;
+    assert!(app.get("/", &preferring).await.is_hit());
+    let others: [Lines<'_>; 7] = [
+        &[("accept-language", "fr, de")],
+        &[("accept-language", "fr, de;q=0.9")],
+        &[("accept-language", "de;q=0")],
+        &[("accept-language", "de;q=x")],
+        &[("accept-language", "*")],
+        &[],
+        &[("accept-language", "de"), ("x", "1")],
+    ];
+    for lines in others {
+        assert!(!app.get("/", lines).await.is_hit(), "{lines:?}");
+    }
+    app.cache.purge(Purge::everything()).await.unwrap();
+    assert!(!app.get("/", &preferring).await.is_hit());
+}
+
+#[tokio::test]
+async fn set_cookie_by_rule_and_directive_on_200_and_304() {
+    let rules = [
+        SetCookieRule::Refuse,
+        SetCookieRule::StoreAndStrip,
+        SetCookieRule::StoreForEveryone,
+    ];
+    let directives = [
+        "",
+        "public, ",
+        "s-maxage=10, ",
+        "must-revalidate, ",
+        "immutable, ",
+    ];
+    let names = ["set-cookie", "set-cookie2"];
+    for rule in rules {
+        for directive in directives {
+            for name in names {
+                let policy = Policy::builder().set_cookie(rule).build().unwrap();
+                let control = format!("{directive}max-age=10");
+                let app = App::with(policy, move |request, _| {
+                    let revalidated = request.headers.contains_key("if-none-match");
+                    let mine = request.headers["x-user"].to_str().unwrap();
+                    let lines = [
+                        ("cache-control", &*control),
+                        ("etag", "\"a\""),
+                        (name, mine),
+                    ];
+                    response(if revalidated { 304 } else { 200 }, &lines, "")
+                });
+                let miss = app.get("/", &[("x-user", "a")]).await;
+                assert_eq!(miss.field(name), "a");
+                let second = app.get("/", &[("x-user", "b")]).await;
+                let (hit, cookie) = match rule {
+                    SetCookieRule::Refuse => (false, "b"),
+                    SetCookieRule::StoreAndStrip => (true, ""),
+                    _ => (true, "a"),
+                };
+                assert_eq!((second.is_hit(), second.field(name)), (hit, cookie));
+                if rule == SetCookieRule::StoreAndStrip && name == "set-cookie" {
+                    app.wait(11);
+                    // A 304 may set the cookie of the client it answers, and of nobody else.
+                    assert_eq!(app.get("/", &[("x-user", "c")]).await.field(name), "c");
+                    assert_eq!(app.get("/", &[("x-user", "d")]).await.field(name), "");
+                }
+            }
+        }
+    }
+}
+
+/// RFC 5861 3.
+#[tokio::test]
+async fn stale_while_revalidate_serves_at_once_and_refreshes_behind() {
+    let app = App::sending(&[("cache-control", "max-age=10, stale-while-revalidate=10")]);
+    app.get("/", &[]).await;
+    app.wait(15);
+    let stale = app.get("/", &[]).await;
+    assert_eq!((stale.text(), stale.field("age")), ("0", "15"));
+    assert!(
+        stale
+            .cache()
+            .contains("hit; ttl=-5; detail=stale-while-revalidate")
+    );
+    let patience = Duration::from_secs(5);
+    eventually("the refresh is stored", patience, || async {
+        app.get("/", &[]).await.text() == "1"
+    })
+    .await;
+    app.wait(20);
+    assert_eq!(app.get("/", &[]).await.text(), "2");
+}
+
+/// RFC 5861 4, and what forbids it (RFC 9111 4.2.4).
+#[tokio::test]
+async fn stale_if_error_stands_in_for_a_failure_within_its_window() {
+    for (more, wait, stands_in) in [
+        ("", 15, true),
+        ("", 25, false),
+        (", must-revalidate", 15, false),
+        (", proxy-revalidate", 15, false),
+        (", no-cache", 0, false),
+        (", s-maxage=10", 15, false),
+    ] {
+        for status in [500, 502, 503, 504, 404] {
+            let control = format!("max-age=10, stale-if-error=10{more}");
+            let app = App::new(move |_, number| match number {
+                0 => response(
+                    200,
+                    &[("cache-control", &control), ("etag", "\"a\"")],
+                    "good",
+                ),
+                _ => response(status, &[], "bad"),
+            });
+            app.get("/", &[]).await;
+            app.wait(wait);
+            let answer = app.get("/", &[]).await;
+            let good = stands_in && status >= 500;
+            let expected = if good { "good" } else { "bad" };
+            assert_eq!(answer.text(), expected, "{more} {wait} {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_if_cached_never_asks_the_handler() {
+    let app = App::sending(&[("cache-control", "max-age=60")]);
+    let only = [("cache-control", "only-if-cached")];
+    assert_eq!(app.get("/", &only).await.status.as_u16(), 504);
+    assert_eq!(app.calls(), 0);
+    app.get("/", &[]).await;
+    assert!(app.get("/", &only).await.is_hit());
+}
+
+/// RFC 8246 2, where clients have a say at all.
+#[tokio::test]
+async fn immutable_outlives_a_reload_but_not_no_cache() {
+    let policy = Policy::builder().client_directives(true).build().unwrap();
+    let app = App::sending_with(policy, &[("cache-control", "max-age=60, immutable")]);
+    app.get("/", &[]).await;
+    assert!(
+        app.get("/", &[("cache-control", "max-age=0")])
+            .await
+            .is_hit()
+    );
+    assert!(
+        !app.get("/", &[("cache-control", "no-cache")])
+            .await
+            .is_hit()
+    );
+}
+
+#[tokio::test]
+async fn clients_have_no_say_by_default() {
+    let app = App::sending(&[("cache-control", "max-age=60")]);
+    app.get("/", &[]).await;
+    for control in ["no-cache", "max-age=0", "min-fresh=600"] {
+        assert!(app.get("/", &[("cache-control", control)]).await.is_hit());
+    }
+    assert!(app.get("/", &[("pragma", "no-cache")]).await.is_hit());
+    app.wait(61);
+    assert!(
+        !app.get("/", &[("cache-control", "max-stale")])
+            .await
+            .is_hit()
+    );
+}
+
+/// RFC 9213.
+#[tokio::test]
+async fn a_targeted_field_is_obeyed_and_passed_on() {
+    let lines = [
+        ("cache-control", "no-cache"),
+        ("cdn-cache-control", "max-age=60"),
+    ];
+    let app = App::sending(&lines);
+    app.get("/", &[]).await;
+    let hit = app.get("/", &[]).await;
+    assert!(hit.is_hit());
+    assert_eq!(
+        [hit.field("cache-control"), hit.field("cdn-cache-control")],
+        ["no-cache", "max-age=60"]
+    );
+}
+
+/// RFC 9211 2: the member of this cache comes after those of caches nearer the origin.
+#[tokio::test]
+async fn cache_status_is_appended() {
+    let lines = [
+        ("cache-control", "max-age=60"),
+        ("cache-status", "inner; hit"),
+    ];
+    let app = App::sending(&lines);
+    for _ in 0..2 {
+        let answer = app.get("/", &[]).await;
+        let members: Vec<_> = answer.headers.get_all("cache-status").iter().collect();
+        assert_eq!(members.len(), 2);
+        assert_eq!(members[0], "inner; hit");
+    }
+}
+
+#[tokio::test]
+async fn content_location_alone_stores_nothing_under_another_key() {
+    let app = App::new(|_, number| {
+        let lines = [
+            ("cache-control", "max-age=60"),
+            ("content-location", "/other"),
+        ];
+        response(200, &lines, number.to_string())
+    });
+    let first = app.get("/", &[]).await;
+    assert_eq!(first.headers[CONTENT_LOCATION], "/other");
+    assert!(!app.get("/other", &[]).await.is_hit());
+}

@@ -20,6 +20,7 @@ mod answer;
 mod body;
 mod cache;
 mod clock;
+mod coalesce;
 mod config;
 mod entry;
 mod error;
@@ -31,6 +32,9 @@ mod future;
 mod invalidate;
 mod key;
 mod layer;
+mod lease;
+#[cfg(all(test, shuttle))]
+mod model;
 mod policy;
 mod position;
 mod purge;
@@ -38,6 +42,7 @@ mod recording;
 mod service;
 mod status;
 mod store;
+mod sync;
 mod task;
 mod waiters;
 
@@ -56,6 +61,6 @@ pub use purge::Purge;
 pub use service::CacheService;
 pub use status::Forwarded;
 pub use store::{
-    BoxFuture, BreakerState, Health, LogBounds, LogPosition, SharedStore, StoreState, StoreUrl,
-    Trimmed, UrlError, ValkeySettings, ValkeyStore,
+    BoxFuture, BreakerState, Health, Leased, LogBounds, LogPosition, SharedStore, StoreState,
+    StoreUrl, Trimmed, UrlError, ValkeySettings, ValkeyStore,
 };

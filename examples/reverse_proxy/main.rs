@@ -88,7 +88,7 @@ struct CacheArgs {
     /// (RFC 9111 4.2.2); 0 stores explicit freshness only.
     #[arg(long, default_value_t = 10)]
     heuristic_percent: u8,
-    /// Let one instance at a time fetch a missing response.
+    /// Let one instance at a time fetch a missing response. [CACHE_LEASE]
     #[arg(long)]
     lease: bool,
 }
@@ -131,7 +131,11 @@ impl CacheArgs {
                 "CACHE_DEFAULT_TTL" => &self.default_ttl,
                 _ => &None,
             };
-            flag.clone().or_else(|| std::env::var(name).ok())
+            let flag = match name {
+                "CACHE_LEASE" if self.lease => Some("true".to_owned()),
+                _ => flag.clone(),
+            };
+            flag.or_else(|| std::env::var(name).ok())
         })?;
         Ok(Cache::new(config))
     }

@@ -62,9 +62,17 @@ pub(crate) enum Stored {
     Yes,
     /// The resource has as many variants as it may.
     TooManyVariants,
+    /// It was purged before it was complete.
+    Purged,
 }
 
 impl Lookup {
+    /// What the entry found varies on.
+    pub(crate) fn fields(&self) -> &[HeaderName] {
+        let marker = self.marker.as_ref();
+        marker.map_or(&[], |marker| marker.fields.as_slice())
+    }
+
     /// The most specific key known: what work for this request is coordinated on.
     pub(crate) fn key(&self) -> &Key {
         self.variant.as_ref().unwrap_or(&self.base)
@@ -163,23 +171,25 @@ impl Tiers {
     }
 
     /// Stores a response that varies on `fields`: in memory at once, in the shared store
-    /// behind the caller's back.
+    /// behind the caller's back. `until_written` is dropped when the store has it, or it is
+    /// certain that it will not.
     pub(crate) fn store_response(
         &self,
         base: &Key,
         fields: &[HeaderName],
         entry: Arc<Entry>,
         now: Timestamp,
+        until_written: impl Send + 'static,
     ) -> Stored {
         if !fields.is_empty() {
             let Some(marker) = self.marker_for(base, fields, &entry, now) else {
                 return Stored::TooManyVariants;
             };
             if let Some(marker) = marker {
-                self.write_both(Record::Marker(marker), now);
+                self.write_both(Record::Marker(marker), now, ());
             }
         }
-        self.write_both(Record::Response(entry), now);
+        self.write_both(Record::Response(entry), now, until_written);
         Stored::Yes
     }
 
@@ -248,10 +258,10 @@ impl Tiers {
         })))
     }
 
-    fn write_both(&self, record: Record, now: Timestamp) {
+    fn write_both(&self, record: Record, now: Timestamp, until_written: impl Send + 'static) {
         self.memory.insert(record.clone());
         if let Some(shared) = &self.shared {
-            shared.write_behind(record, now, &self.counters);
+            shared.write_behind(record, now, &self.counters, until_written);
         }
     }
 
@@ -296,7 +306,13 @@ impl Shared {
     }
 
     /// Writes without anyone waiting; dropped and counted when the queue is full.
-    fn write_behind(&self, record: Record, now: Timestamp, counters: &Arc<Counters>) {
+    fn write_behind(
+        &self,
+        record: Record,
+        now: Timestamp,
+        counters: &Arc<Counters>,
+        until_written: impl Send + 'static,
+    ) {
         let kib = u32::try_from(record.weight() / 1024 + 1).unwrap_or(u32::MAX);
         let Ok(permit) = Arc::clone(&self.queue).try_acquire_many_owned(kib) else {
             counters.dropped_writes.fetch_add(1, Ordering::Relaxed);
@@ -317,7 +333,7 @@ impl Shared {
             {
                 counters.failed_writes.fetch_add(1, Ordering::Relaxed);
             }
-            drop(permit);
+            drop((permit, until_written));
         });
     }
 }

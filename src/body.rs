@@ -63,6 +63,15 @@ impl<R> ResponseBody<R> {
     }
 }
 
+impl<R> ResponseBody<R> {
+    /// Nobody reads it: if it is being recorded, that goes on until then.
+    pub(crate) fn leave(self, until: tokio::time::Instant) {
+        if let Kind::Led { led } = self.kind {
+            led.leave(until);
+        }
+    }
+}
+
 impl<R> Body for ResponseBody<R>
 where
     R: Body<Data = Bytes> + Send + 'static,
@@ -141,14 +150,26 @@ impl Followed {
         &mut self,
         context: &Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(self.recording.poll_frame(&mut self.reader, context));
-        Poll::Ready(frame.map(|frame| match frame {
-            Ok(data) => {
+        // All that was declared is read: how the recording ends is of no more interest.
+        if self.remaining == 0 {
+            return Poll::Ready(None);
+        }
+        match ready!(self.recording.poll_frame(&mut self.reader, context)) {
+            Some(Ok(data)) => {
                 self.remaining = self.remaining.saturating_sub(data.len() as u64);
-                Ok(Frame::data(data))
+                Poll::Ready(Some(Ok(Frame::data(data))))
             }
-            Err(Incomplete) => Err(BodyError::incomplete()),
-        }))
+            Some(Err(Incomplete)) | None => {
+                self.remaining = 0;
+                Poll::Ready(Some(Err(BodyError::incomplete())))
+            }
+        }
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.recording.leave(&mut self.reader);
     }
 }
 

@@ -103,6 +103,7 @@ impl Cache {
             followers: config.max_followers,
             marks: 10_000,
             mark_ttl: config.uncacheable_ttl,
+            deadline: config.fill_deadline,
         };
         let inner = Inner {
             tiers: Tiers::new(config.memory_bytes, shared, config.max_variants),
@@ -112,7 +113,7 @@ impl Cache {
                 config.purge_bound,
                 config.purge_log_length,
             ),
-            flights: Arc::new(Flights::new(limits)),
+            flights: Arc::new(Flights::new(limits, Arc::clone(&clock))),
             fills: Arc::new(Semaphore::new(kib(config.fill_bytes))),
             clock,
             valkey,

@@ -1,12 +1,15 @@
 //! Asking the handler: the call, and what its answer does to the cache.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, response};
 use http_body::Body;
+use tokio::time::timeout;
 use tower::util::Oneshot;
 use tower_service::Service;
 
@@ -16,14 +19,14 @@ use crate::cache::Cache;
 use crate::clock::Timestamp;
 use crate::entry::{Entry, Head, StoredHeaders, Verified};
 use crate::fill::{Gathered, Landing, Plan, gather};
-use crate::flight::{Leader, Offer, Uncacheable};
+use crate::flight::{Leader, Offer, Requester, Uncacheable};
 use crate::flow::{Call, Flow, Stale};
 use crate::future::passed;
 use crate::key::Key;
 use crate::layer::Settings;
 use crate::policy::{
-    self, Admitted, CacheOptions, Exchange, Freshened, HeadOutcome, LanguageRule, MethodClass,
-    Refusal, RequestFacts,
+    self, Admitted, CacheOptions, Exchange, Freshened, HeadOutcome, LanguageRule, Lifetimes,
+    MethodClass, Refusal, RequestFacts,
 };
 use crate::position::LogPosition;
 use crate::status::{Forwarded, Outcome};
@@ -110,15 +113,19 @@ impl Fetch {
         let Call { inner, body } = call;
         parts.extensions.insert(visit.cache().clone());
         let request = Request::from_parts(parts, body);
-        let response = Oneshot::new(inner, request).await;
-        visit.response_time = visit.cache().now();
-        match response {
-            Err(error) => visit.failed().ok_or(error),
-            Ok(response) if response.status().is_server_error() => {
-                Ok(visit.server_error(response).await)
+        let mut call = pin!(Oneshot::new(inner, request));
+        if let Some(patience) = visit.patience() {
+            let in_time = timeout(patience, call.as_mut()).await;
+            match in_time {
+                Ok(response) => return visit.ended(response).await,
+                Err(_elapsed) => {
+                    if let Some(stale) = visit.timed_out() {
+                        return Ok(stale);
+                    }
+                }
             }
-            Ok(response) => Ok(visit.answered(response).await),
         }
+        visit.ended(call.await).await
     }
 }
 
@@ -184,6 +191,25 @@ impl Posted {
 }
 
 impl Visit {
+    /// The call of the handler has come to its end.
+    async fn ended<R, E>(
+        mut self,
+        response: Result<Response<R>, E>,
+    ) -> Result<Response<ResponseBody<R>>, E>
+    where
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError> + Send,
+    {
+        self.response_time = self.cache().now();
+        match response {
+            Err(error) => self.failed().ok_or(error),
+            Ok(response) if response.status().is_server_error() => {
+                Ok(self.server_error(response).await)
+            }
+            Ok(response) => Ok(self.answered(response).await),
+        }
+    }
+
     /// The handler answered, whatever it was.
     async fn answered<R>(mut self, response: Response<R>) -> Response<ResponseBody<R>>
     where
@@ -206,7 +232,11 @@ impl Visit {
         match admission {
             Ok(admitted) => self.record(head, body, admitted).await,
             Err(refusal) => {
-                self.release(refusal);
+                match head.status.is_server_error() {
+                    // A failure says nothing of what the next response will be like.
+                    true => self.release_once(),
+                    false => self.release(refusal),
+                }
                 let outcome = self.stale.outcome().because(refusal.as_str());
                 passed(Response::from_parts(head, body), outcome, self.cache())
             }
@@ -226,6 +256,23 @@ impl Visit {
         }
     }
 
+    /// How long the handler may take where a stale response may be served in its stead.
+    fn patience(&self) -> Option<Duration> {
+        let entry = self.stale.entry()?;
+        let replaceable = self.may_stand_in(&entry.head, self.request_time);
+        replaceable.then_some(self.cache().config().fill_deadline)
+    }
+
+    fn timed_out<R>(&mut self) -> Option<Response<ResponseBody<R>>> {
+        self.response_time = self.cache().now();
+        self.stand_in()
+    }
+
+    fn may_stand_in(&self, head: &Head, now: Timestamp) -> bool {
+        let rules = &self.settings.policy.rules;
+        policy::may_serve_on_error(&self.facts, &head.lifetimes, rules, now)
+    }
+
     /// The inner service failed.
     fn failed<R>(mut self) -> Option<Response<ResponseBody<R>>> {
         self.stand_in()
@@ -236,13 +283,16 @@ impl Visit {
     fn stand_in<R>(&mut self) -> Option<Response<ResponseBody<R>>> {
         let entry = self.stale.entry().cloned()?;
         let now = self.response_time;
-        let rules = &self.settings.policy.rules;
         self.cache().flights().rest(self.lookup.key(), now);
-        if !policy::may_serve_on_error(&self.facts, &entry.head.lifetimes, rules, now) {
+        if !self.may_stand_in(&entry.head, now) {
             return None;
         }
         if let Some(leader) = self.leader.take() {
-            leader.land(offer(&entry.head), entry.body.clone());
+            let offer = Offer {
+                head: Arc::clone(&entry.head),
+                fields: self.lookup.fields().to_vec(),
+            };
+            leader.land(Arc::new(offer), entry.body.clone());
         }
         let outcome = Outcome::stale(entry.head.lifetimes.remaining(now), "stale-if-error");
         Some(self.asked().answer(&entry.head, &entry.body, outcome))
@@ -349,8 +399,8 @@ impl Visit {
         R::Error: Into<BoxError> + Send,
     {
         let outcome = self.stale.outcome().with_status(head.status);
-        let (declared, budget) = match self.room(&head, &body) {
-            Ok(room) => room,
+        let declared = match self.room(&head, &body) {
+            Ok(declared) => declared,
             Err(reason) => {
                 self.release_and_mark(Uncacheable::ForAll);
                 let response = Response::from_parts(head, body);
@@ -369,9 +419,11 @@ impl Visit {
             );
         }
         self.release_unless_reusable(&offer);
+        let max_body = self.cache().config().max_body;
         match gather(body).await {
             Gathered::Whole(bytes)
-                if declared.is_none_or(|length| length == bytes.len() as u64) =>
+                if declared.is_none_or(|length| length == bytes.len() as u64)
+                    && bytes.len() as u64 <= max_body =>
             {
                 let (entry, stored) = self.landing(offer).commit(bytes);
                 let outcome = self.kept(outcome, stored);
@@ -380,24 +432,27 @@ impl Visit {
                 }
                 self.first(head, ResponseBody::stored(entry.body.clone()), outcome)
             }
-            // Not what was declared: whatever the client makes of it, it is not stored.
+            // Whatever the client makes of it, it is not stored.
             Gathered::Whole(bytes) => {
-                let outcome = outcome.because("length-mismatch");
+                self.release_and_mark(Uncacheable::ForAll);
+                let reason = match declared {
+                    Some(length) if length != bytes.len() as u64 => "length-mismatch",
+                    _ => "too-large",
+                };
+                let outcome = outcome.because(reason);
                 self.first(head, ResponseBody::stored(bytes), outcome)
             }
-            Gathered::Begun(body, first) => {
+            Gathered::Begun(body, frames) => {
                 let plan = Plan {
                     landing: self.landing(offer),
                     declared,
-                    max_body: self.cache().config().max_body,
+                    max_body,
                     deadline: self.cache().config().fill_deadline,
-                    budget,
                 };
-                match plan.start(body, first) {
+                match plan.start(body, frames) {
                     Ok(led) => self.first(head, ResponseBody::led(led), outcome.and_stored()),
-                    Err(led) => {
-                        let outcome = outcome.because("no-runtime");
-                        self.first(head, ResponseBody::led(led), outcome)
+                    Err((led, reason)) => {
+                        self.first(head, ResponseBody::led(led), outcome.because(reason))
                     }
                 }
             }
@@ -416,8 +471,8 @@ impl Visit {
         response
     }
 
-    /// The length that the response declares, and memory to record it in; or why there is no room.
-    fn room<R: Body>(&self, head: &response::Parts, body: &R) -> Result<Room, &'static str> {
+    /// The length that the response declares; or why it is not recorded.
+    fn room<R: Body>(&self, head: &response::Parts, body: &R) -> Result<Option<u64>, &'static str> {
         let most = self.cache().config().max_body;
         let exact = body.size_hint().exact();
         let declared = match declared_length(&head.headers)? {
@@ -430,9 +485,7 @@ impl Visit {
         if declared.unwrap_or(body.size_hint().lower()) > most {
             return Err("too-large");
         }
-        let budget = self.cache().fill_budget(declared.unwrap_or(most));
-        let budget = budget.ok_or("fill-budget")?;
-        Ok((declared, budget))
+        Ok(declared)
     }
 
     /// What does not answer anybody else, though it may be stored to be validated.
@@ -449,15 +502,18 @@ impl Visit {
     fn release(&mut self, refusal: Refusal) {
         match refusal {
             // The status may be another's next time, and so may the method.
-            Refusal::Status | Refusal::Partial | Refusal::Method => {
-                if let Some(leader) = self.leader.take() {
-                    leader.release();
-                }
-            }
+            Refusal::Status | Refusal::Partial | Refusal::Method => self.release_once(),
             _ if refusal.is_about_requester() => {
                 self.release_and_mark(Uncacheable::ForCredentialed);
             }
             _ => self.release_and_mark(Uncacheable::ForAll),
+        }
+    }
+
+    /// Lets the followers go, this time.
+    fn release_once(&mut self) {
+        if let Some(leader) = self.leader.take() {
+            leader.release();
         }
     }
 
@@ -482,7 +538,7 @@ impl Visit {
 
     fn offer(&self, status: StatusCode, admitted: Admitted, tags: &[Box<str>]) -> Arc<Offer> {
         let Admitted {
-            lifetimes,
+            mut lifetimes,
             headers,
             vary,
             tags: own,
@@ -494,6 +550,13 @@ impl Visit {
         } else {
             base.variant(&vary, &self.headers)
         };
+        if lifetimes.flags.contains(policy::Flags::ASSIGNED) {
+            jitter(&mut lifetimes);
+        }
+        if self.settings.policy.early_refresh.is_some() {
+            let cost = self.response_time.since(self.request_time);
+            self.cache().flights().note_cost(&key, cost);
+        }
         let target = base.target();
         let groups = groups.iter().filter_map(|group| {
             let target = target.as_ref()?;
@@ -536,6 +599,10 @@ impl Visit {
         Landing {
             cache: self.cache().clone(),
             base: self.lookup.base.clone(),
+            requester: match self.facts.authorization || self.facts.cookie {
+                true => Requester::Credentialed,
+                false => Requester::Anonymous,
+            },
             offer,
             leader: self.leader.take(),
         }
@@ -545,6 +612,7 @@ impl Visit {
         match stored {
             Stored::Yes => outcome.and_stored(),
             Stored::TooManyVariants => outcome.because("too-many-variants"),
+            Stored::Purged => outcome.because("purged"),
         }
     }
 
@@ -583,16 +651,21 @@ impl Visit {
 /// The declared length and the memory to record in.
 type Room = (Option<u64>, tokio::sync::OwnedSemaphorePermit);
 
-/// Offers a stored response to those who wait, each of whom checks that it is of its variant.
-fn offer(head: &Arc<Head>) -> Arc<Offer> {
-    let fields = match policy::parse_vary(head.headers.ready()) {
-        policy::Vary::Fields(fields) => fields,
-        policy::Vary::None | policy::Vary::Any | policy::Vary::Invalid => Vec::new(),
-    };
-    Arc::new(Offer {
-        head: Arc::clone(head),
-        fields,
-    })
+/// Up to a tenth shorter, so that what was stored together does not expire together. A lifetime
+/// that the response names is not touched.
+fn jitter(lifetimes: &mut Lifetimes) {
+    let left = lifetimes.fresh_until.since(lifetimes.stored);
+    let cut = left.mul_f32(fastrand::f32() / 10.0);
+    let Lifetimes {
+        fresh_until,
+        swr_until,
+        sie_until,
+        kept_until,
+        ..
+    } = lifetimes;
+    for end in [fresh_until, swr_until, sie_until, kept_until] {
+        *end = end.saturating_sub(cut);
+    }
 }
 
 /// `Content-Length`, if there is one and it is one number.

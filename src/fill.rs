@@ -1,12 +1,12 @@
 //! One response being recorded while it is served; committed or discarded.
 //!
-//! A body that is complete in its first frame is stored at once. Any other is read by a task
+//! A body that is complete in its first frames is stored at once. Any other is read by a task
 //! of its own, as fast as the handler gives it, into a [`Recording`] from which its client
 //! and the followers read each at their own pace: neither a slow client nor one that goes
 //! away holds anybody up. An entry is committed only after a clean end of the declared
 //! length; anything else, `Drop` included, means "not stored".
 
-use std::convert::Infallible;
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -16,13 +16,16 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::body::BodyError;
 use crate::cache::Cache;
 use crate::entry::Entry;
-use crate::flight::{Leader, Offer, Uncacheable};
+use crate::flight::{Leader, Offer, Requester, Uncacheable};
 use crate::key::Key;
-use crate::recording::{End, Reader, Recording};
+use crate::purge::Validity;
+use crate::recording::{End, Reader, Recording, concatenate};
 use crate::store::Stored;
 use crate::task;
 
@@ -33,28 +36,45 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) struct Landing {
     pub(crate) cache: Cache,
     pub(crate) base: Key,
+    pub(crate) requester: Requester,
     pub(crate) offer: Arc<Offer>,
     /// `None` when nobody could wait for this response.
     pub(crate) leader: Option<Leader>,
 }
 
 impl Landing {
-    /// Stores the entry, then ends the flight: no request falls between the two.
+    /// Stores the entry, then ends the flight: no request falls between the two. Without memory
+    /// the flight stands for the entry until the shared store has it.
     pub(crate) fn commit(self, body: Bytes) -> (Arc<Entry>, Stored) {
         let Self {
             cache,
             base,
+            requester,
             offer,
-            leader,
+            mut leader,
         } = self;
         let entry = Arc::new(Entry {
             head: Arc::clone(&offer.head),
             body,
         });
         let now = cache.now();
-        let stored = cache
-            .tiers()
-            .store_response(&base, &offer.fields, Arc::clone(&entry), now);
+        // Purged while it was fetched: it would only stand in the way of a newer one.
+        if cache.validity(&offer.head, now) == Validity::Purged {
+            return (entry, Stored::Purged);
+        }
+        cache.flights().unmark(&base, requester);
+        cache.flights().unmark(&offer.head.key, requester);
+        let tiers = cache.tiers();
+        let lease = leader.as_mut().and_then(Leader::take_lease);
+        let mut until_written = (lease, None);
+        if tiers.memory().is_off()
+            && let Some(leader) = leader.take()
+        {
+            leader.land(Arc::clone(&offer), entry.body.clone());
+            until_written.1 = Some(leader);
+        }
+        let stored =
+            tiers.store_response(&base, &offer.fields, Arc::clone(&entry), now, until_written);
         if let Some(leader) = leader {
             leader.land(offer, entry.body.clone());
         }
@@ -68,6 +88,13 @@ impl Landing {
             leader.release_and_mark(Uncacheable::ForAll, now);
         }
     }
+
+    /// Gives up for lack of memory, which says nothing of the next time.
+    fn give_way(self) {
+        if let Some(leader) = self.leader {
+            leader.release();
+        }
+    }
 }
 
 /// What the first look at a body found.
@@ -75,36 +102,54 @@ pub(crate) enum Gathered<R: Body> {
     /// All of it.
     Whole(Bytes),
     /// The beginning, or an error, or nothing yet.
-    Begun(Pin<Box<R>>, Option<Result<Frame<Bytes>, R::Error>>),
+    Begun(Pin<Box<R>>, VecDeque<Result<Frame<Bytes>, R::Error>>),
 }
 
-/// Looks at a body once, without waiting.
+/// Looks at a body without waiting: most are complete, or nearly, once their head is there.
 pub(crate) async fn gather<R: Body<Data = Bytes>>(body: R) -> Gathered<R> {
     if body.is_end_stream() {
         return Gathered::Whole(Bytes::new());
     }
     let mut body = Box::pin(body);
-    let first = std::future::poll_fn(|context| {
-        Poll::Ready(match body.as_mut().poll_frame(context) {
-            Poll::Ready(Some(frame)) => First::Frame(frame),
-            Poll::Ready(None) => First::End,
-            Poll::Pending => First::Nothing,
-        })
-    });
-    match first.await {
-        First::End => Gathered::Whole(Bytes::new()),
-        First::Nothing => Gathered::Begun(body, None),
-        First::Frame(Ok(frame)) if frame.is_data() && body.is_end_stream() => {
-            Gathered::Whole(frame.into_data().unwrap_or_default())
+    let mut frames = VecDeque::new();
+    let seen = std::future::poll_fn(|context| Poll::Ready(look(&mut body, &mut frames, context)));
+    match seen.await {
+        Seen::All => {
+            let data = frames.into_iter().filter_map(Result::ok);
+            let data: Vec<Bytes> = data.filter_map(|frame| frame.into_data().ok()).collect();
+            Gathered::Whole(concatenate(&data))
         }
-        First::Frame(frame) => Gathered::Begun(body, Some(frame)),
+        Seen::Some => Gathered::Begun(body, frames),
     }
 }
 
-enum First<E> {
-    Frame(Result<Frame<Bytes>, E>),
-    End,
-    Nothing,
+enum Seen {
+    All,
+    Some,
+}
+
+fn look<R: Body<Data = Bytes>>(
+    body: &mut Pin<Box<R>>,
+    frames: &mut VecDeque<Result<Frame<Bytes>, R::Error>>,
+    context: &mut Context<'_>,
+) -> Seen {
+    for _ in 0..FRAMES_GATHERED {
+        match body.as_mut().poll_frame(context) {
+            Poll::Pending => return Seen::Some,
+            Poll::Ready(None) => return Seen::All,
+            Poll::Ready(Some(frame)) => {
+                let is_data = frame.as_ref().is_ok_and(Frame::is_data);
+                frames.push_back(frame);
+                if !is_data {
+                    return Seen::Some;
+                }
+            }
+        }
+        if body.is_end_stream() {
+            return Seen::All;
+        }
+    }
+    Seen::Some
 }
 
 /// A fill that is about to begin.
@@ -115,50 +160,59 @@ pub(crate) struct Plan {
     pub(crate) max_body: u64,
     /// How long the fill goes on when its own client has gone.
     pub(crate) deadline: Duration,
-    /// This fill's part of the memory that all fills share.
-    pub(crate) budget: OwnedSemaphorePermit,
 }
 
 impl Plan {
     /// Starts to record `body`; what its own client is to read. Without a runtime to record in,
-    /// the error is the body to pass on unrecorded.
+    /// or the memory, the error is the body to pass on unrecorded, and why.
     pub(crate) fn start<R>(
         self,
         body: Pin<Box<R>>,
-        first: Option<Result<Frame<Bytes>, R::Error>>,
-    ) -> Result<Led<R>, Led<R>>
+        frames: VecDeque<Result<Frame<Bytes>, R::Error>>,
+    ) -> Result<Led<R>, (Led<R>, &'static str)>
     where
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError> + Send,
     {
         if !task::is_possible() {
-            return Err(Led::unrecorded(body, first));
+            return Err((Led::unrecorded(body, frames), "no-runtime"));
         }
-        let recording = Arc::new(Recording::new(self.declared));
+        // Followers of a declared length may read at once, so there must be room for all of it.
+        let reserved = self.declared.unwrap_or(0);
+        let memory = match reserved {
+            0 => None,
+            bytes => match self.landing.cache.fill_budget(bytes) {
+                Some(memory) => Some(memory),
+                None => {
+                    self.landing.give_way();
+                    return Err((Led::unrecorded(body, frames), "fill-budget"));
+                }
+            },
+        };
+        let recording = Arc::new(Recording::new(self.declared, memory));
         if let Some(leader) = &self.landing.leader {
             leader.share(Arc::clone(&self.landing.offer), Arc::clone(&recording));
         }
         let (here, gone) = oneshot::channel();
-        let hint = body.size_hint();
-        let carried = first.as_ref().and_then(|frame| frame.as_ref().ok());
-        let carried = carried
-            .and_then(Frame::data_ref)
-            .map_or(0, |data| data.len() as u64);
+        let left = Left::of(&body, &frames);
         let recorder = Recorder {
             recording: Arc::clone(&recording),
             declared: self.declared,
             max_body: self.max_body,
+            reserved,
             landing: Some(self.landing),
-            _budget: self.budget,
         };
-        let first = first.map(|frame| frame.map_err(Into::into));
-        let pump = task::spawn_joinable(pump(body, first, recorder, gone, self.deadline));
+        let frames = frames.into_iter().map(|frame| frame.map_err(Into::into));
+        let pump = pump(body, frames.collect(), recorder, gone, self.deadline);
+        let pump = task::spawn_joinable(pump.in_current_span());
         Ok(Led {
             recording,
             reader: Reader::default(),
-            lower: hint.lower().saturating_add(carried),
-            upper: hint.upper().map(|upper| upper.saturating_add(carried)),
-            state: LedState::Recording { pump, _here: here },
+            left,
+            state: LedState::Recording {
+                pump,
+                here: Some(here),
+            },
         })
     }
 }
@@ -168,19 +222,37 @@ struct Recorder {
     recording: Arc<Recording>,
     declared: Option<u64>,
     max_body: u64,
+    /// Bytes for which there is memory.
+    reserved: u64,
     landing: Option<Landing>,
-    _budget: OwnedSemaphorePermit,
 }
 
 impl Recorder {
-    /// Records a frame, unless that makes too much of it: the cap, or more than was declared.
+    /// Records a frame, unless that makes too much of it: the cap, more than was declared, or than
+    /// there is memory for.
     fn push(&mut self, data: &Bytes) -> Room {
-        let length = self.recording.length() + data.len() as u64;
+        let length = self.recording.length().saturating_add(data.len() as u64);
         if length > self.max_body || self.declared.is_some_and(|declared| length > declared) {
-            return Room::None;
+            return Room::TooLong;
         }
-        self.recording.push(data.clone());
+        let Ok(memory) = self.reserve(length) else {
+            return Room::NoMemory;
+        };
+        self.recording.push(data.clone(), memory);
         Room::Left
+    }
+
+    /// Memory for the body up to `length`, in steps, so that a short one does not take the cap's.
+    fn reserve(&mut self, length: u64) -> Result<Option<OwnedSemaphorePermit>, NoMemory> {
+        if length <= self.reserved {
+            return Ok(None);
+        }
+        let step = (length - self.reserved).max(MEMORY_STEP);
+        let step = step.min(self.max_body - self.reserved);
+        let cache = self.landing.as_ref().map(|landing| &landing.cache);
+        let memory = cache.and_then(|cache| cache.fill_budget(step));
+        self.reserved += step;
+        memory.map(Some).ok_or(NoMemory)
     }
 
     /// The body ended cleanly; it is whole if it has the declared length.
@@ -190,36 +262,63 @@ impl Recorder {
         if let Some(landing) = self.landing.take()
             && whole
         {
-            landing.commit(self.recording.joined());
+            landing.commit(self.recording.join());
             self.recording.finish(End::Complete);
         }
     }
 
     /// Followers that read already must see a broken transfer; the others go on their own.
-    fn give_up(mut self) {
-        if let Some(landing) = self.landing.take() {
+    fn give_up(mut self, room: &Room) {
+        let Some(landing) = self.landing.take() else {
+            return;
+        };
+        match room {
+            Room::NoMemory => landing.give_way(),
+            Room::Left | Room::TooLong => landing.give_up(),
+        }
+    }
+
+    /// Trailers follow, which are not stored. Those who read the content already have all of it
+    /// that was declared.
+    fn stop_at_trailers(mut self) {
+        let landing = self.landing.take();
+        if self.declared == Some(self.recording.length()) {
+            self.recording.finish(End::BeforeTrailers);
+        }
+        if let Some(landing) = landing {
             landing.give_up();
         }
     }
 }
 
 impl Drop for Recorder {
+    /// First the flight, then the recording: who sees the recording fail can see why.
     fn drop(&mut self) {
+        drop(self.landing.take());
         self.recording.finish(End::Failed);
     }
 }
 
+/// Whether a frame could be recorded.
 enum Room {
     Left,
-    None,
+    TooLong,
+    NoMemory,
 }
+
+struct NoMemory;
 
 /// How the recording of a body ended, for its own client to go on from.
 enum Ending<R> {
     /// Everything is in the recording.
     Recorded,
-    /// The rest does not belong in it: this frame, then what the body still has.
-    Rest(Frame<Bytes>, Pin<Box<R>>),
+    /// The rest does not belong in it: this frame, those already taken from the body, then what
+    /// the body still has.
+    Rest(
+        Frame<Bytes>,
+        VecDeque<Result<Frame<Bytes>, BoxError>>,
+        Pin<Box<R>>,
+    ),
     /// The body failed.
     Failed(BoxError),
     /// Nobody was left to wait for it.
@@ -229,9 +328,9 @@ enum Ending<R> {
 /// Reads a body into its recording, as fast as the handler gives it.
 async fn pump<R>(
     mut body: Pin<Box<R>>,
-    mut first: Option<Result<Frame<Bytes>, BoxError>>,
+    mut frames: VecDeque<Result<Frame<Bytes>, BoxError>>,
     mut recorder: Recorder,
-    gone: oneshot::Receiver<Infallible>,
+    gone: oneshot::Receiver<Instant>,
     deadline: Duration,
 ) -> Ending<R>
 where
@@ -239,13 +338,16 @@ where
     R::Error: Into<BoxError>,
 {
     let abandoned = async {
-        let _closed = gone.await;
-        tokio::time::sleep(deadline).await;
+        let until = gone
+            .await
+            .unwrap_or_else(|_just_now| Instant::now() + deadline);
+        tokio::time::sleep_until(until).await;
     };
     tokio::pin!(abandoned);
     loop {
         let next = async {
-            match first.take() {
+            tokio::task::coop::consume_budget().await;
+            match frames.pop_front() {
                 Some(frame) => Some(frame),
                 None => std::future::poll_fn(|context| body.as_mut().poll_frame(context))
                     .await
@@ -254,8 +356,8 @@ where
         };
         let frame = tokio::select! {
             biased;
-            frame = next => frame,
             () = &mut abandoned => return Ending::Abandoned,
+            frame = next => frame,
         };
         let frame = match frame {
             None => {
@@ -265,12 +367,16 @@ where
             Some(Err(error)) => return Ending::Failed(error),
             Some(Ok(frame)) => frame,
         };
-        match frame.data_ref().map(|data| recorder.push(data)) {
-            Some(Room::Left) => {}
-            // Over the cap, or trailers, which are not stored: the client gets them all the same.
-            Some(Room::None) | None => {
-                recorder.give_up();
-                return Ending::Rest(frame, body);
+        let Some(data) = frame.data_ref() else {
+            recorder.stop_at_trailers();
+            return Ending::Rest(frame, frames, body);
+        };
+        match recorder.push(data) {
+            Room::Left => {}
+            // The client gets it all the same.
+            room => {
+                recorder.give_up(&room);
+                return Ending::Rest(frame, frames, body);
             }
         }
     }
@@ -280,20 +386,74 @@ where
 pub(crate) struct Led<R> {
     recording: Arc<Recording>,
     reader: Reader,
-    lower: u64,
-    upper: Option<u64>,
+    left: Left,
     state: LedState<R>,
 }
 
 enum LedState<R> {
     Recording {
         pump: JoinHandle<Ending<R>>,
-        /// Dropped with this body: the pump then has a deadline.
-        _here: oneshot::Sender<Infallible>,
+        /// Dropped with this body: the pump then has a deadline. Or told which.
+        here: Option<oneshot::Sender<Instant>>,
     },
-    /// The recording ended early: the frames it had are read, then the rest from the body itself.
-    Passing(Option<Result<Frame<Bytes>, BodyError>>, Pin<Box<R>>),
+    /// The recording ended early: the frames it had are read, then these, then the rest from the
+    /// body itself.
+    Passing(VecDeque<Result<Frame<Bytes>, BodyError>>, Pin<Box<R>>),
     Ended,
+}
+
+/// How much is still to come, as far as the body itself can tell.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    lower: u64,
+    upper: Option<u64>,
+}
+
+impl Left {
+    /// What `body` says, and the frames that were taken from it already.
+    fn of<R: Body<Data = Bytes>>(
+        body: &Pin<Box<R>>,
+        frames: &VecDeque<Result<Frame<Bytes>, R::Error>>,
+    ) -> Self {
+        let data = frames.iter().flatten().filter_map(Frame::data_ref);
+        let taken: u64 = data.map(|data| data.len() as u64).sum();
+        let hint = body.size_hint();
+        Self {
+            lower: hint.lower().saturating_add(taken),
+            upper: hint.upper().map(|upper| upper.saturating_add(taken)),
+        }
+    }
+
+    fn count(&mut self, length: u64) {
+        self.lower = self.lower.saturating_sub(length);
+        self.upper = self.upper.map(|upper| upper.saturating_sub(length));
+    }
+
+    fn hint(self) -> SizeHint {
+        let mut hint = SizeHint::new();
+        hint.set_lower(self.lower.min(self.upper.unwrap_or(u64::MAX)));
+        if let Some(upper) = self.upper {
+            hint.set_upper(upper);
+        }
+        hint
+    }
+}
+
+impl<R> Led<R> {
+    /// Its client is gone, and the fill has until then to finish.
+    pub(crate) fn leave(mut self, until: Instant) {
+        if let LedState::Recording { here, .. } = &mut self.state
+            && let Some(here) = here.take()
+        {
+            let _ended_already = here.send(until);
+        }
+    }
+}
+
+impl<R> Drop for Led<R> {
+    fn drop(&mut self) {
+        self.recording.leave_own(&mut self.reader);
+    }
 }
 
 impl<R> Led<R>
@@ -301,17 +461,16 @@ where
     R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
-    fn unrecorded(body: Pin<Box<R>>, first: Option<Result<Frame<Bytes>, R::Error>>) -> Self {
-        let hint = body.size_hint();
+    fn unrecorded(body: Pin<Box<R>>, frames: VecDeque<Result<Frame<Bytes>, R::Error>>) -> Self {
+        let left = Left::of(&body, &frames);
+        let frames = frames
+            .into_iter()
+            .map(|frame| frame.map_err(BodyError::from_handler));
         Self {
             recording: Arc::default(),
             reader: Reader::default(),
-            lower: hint.lower(),
-            upper: None,
-            state: LedState::Passing(
-                first.map(|frame| frame.map_err(BodyError::from_handler)),
-                body,
-            ),
+            left,
+            state: LedState::Passing(frames.collect(), body),
         }
     }
 
@@ -320,31 +479,29 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(self.poll_any(context));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            let length = data.len() as u64;
-            self.lower = self.lower.saturating_sub(length);
-            self.upper = self.upper.map(|upper| upper.saturating_sub(length));
+        match &frame {
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.left.count(length);
+            }
+            Some(Err(_)) | None => self.state = LedState::Ended,
         }
         Poll::Ready(frame)
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
         match &self.state {
-            LedState::Recording { .. } => false,
-            LedState::Passing(next, body) => next.is_none() && body.is_end_stream(),
+            LedState::Recording { .. } => self.recording.is_read(&self.reader),
+            LedState::Passing(frames, body) => frames.is_empty() && body.is_end_stream(),
             LedState::Ended => true,
         }
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
-        let mut hint = SizeHint::new();
-        hint.set_lower(self.lower.min(self.upper.unwrap_or(u64::MAX)));
-        if let Some(upper) = self.upper {
-            hint.set_upper(upper);
+        match &self.state {
+            LedState::Ended => SizeHint::with_exact(0),
+            LedState::Recording { .. } | LedState::Passing(..) => self.left.hint(),
         }
-        hint
     }
 
     fn poll_any(
@@ -354,8 +511,8 @@ where
         loop {
             match &mut self.state {
                 LedState::Ended => return Poll::Ready(None),
-                LedState::Passing(next, body) => {
-                    if let Some(frame) = next.take() {
+                LedState::Passing(frames, body) => {
+                    if let Some(frame) = frames.pop_front() {
                         return Poll::Ready(Some(frame));
                     }
                     let frame = ready!(body.as_mut().poll_frame(context));
@@ -363,28 +520,23 @@ where
                 }
                 LedState::Recording { pump, .. } => {
                     // Frames first: the pump's own end comes after the last of them.
-                    match self.recording.poll_own(&mut self.reader, context) {
-                        Poll::Pending => return Poll::Pending,
-                        Poll::Ready(Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
-                        Poll::Ready(None) => {}
+                    if let Some(data) = ready!(self.recording.poll_own(&mut self.reader, context)) {
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
                     }
-                    let ending = match ready!(Pin::new(pump).poll(context)) {
-                        Ok(ending) => ending,
+                    let ending = ready!(Pin::new(pump).poll(context));
+                    self.state = LedState::Ended;
+                    match ending {
+                        Ok(Ending::Recorded) => return Poll::Ready(None),
+                        Ok(Ending::Rest(frame, frames, body)) => {
+                            self.state = rest(frame, frames, body);
+                        }
+                        Ok(Ending::Failed(error)) => {
+                            return Poll::Ready(Some(Err(BodyError::from_handler(error))));
+                        }
                         Err(error) if error.is_panic() => {
                             std::panic::resume_unwind(error.into_panic())
                         }
-                        Err(_cancelled) => Ending::Abandoned,
-                    };
-                    self.state = LedState::Ended;
-                    match ending {
-                        Ending::Recorded => return Poll::Ready(None),
-                        Ending::Rest(frame, body) => {
-                            self.state = LedState::Passing(Some(Ok(frame)), body);
-                        }
-                        Ending::Failed(error) => {
-                            return Poll::Ready(Some(Err(BodyError::from_handler(error))));
-                        }
-                        Ending::Abandoned => {
+                        Ok(Ending::Abandoned) | Err(_) => {
                             return Poll::Ready(Some(Err(BodyError::incomplete())));
                         }
                     }
@@ -393,3 +545,21 @@ where
         }
     }
 }
+
+/// What the recording did not take goes to its client as it is.
+fn rest<R>(
+    frame: Frame<Bytes>,
+    frames: VecDeque<Result<Frame<Bytes>, BoxError>>,
+    body: Pin<Box<R>>,
+) -> LedState<R> {
+    let frames = frames
+        .into_iter()
+        .map(|frame| frame.map_err(BodyError::from_handler));
+    LedState::Passing(std::iter::once(Ok(frame)).chain(frames).collect(), body)
+}
+
+/// How many frames are looked at before a body is recorded by a task of its own.
+const FRAMES_GATHERED: usize = 4;
+
+/// Memory for a body of unknown length is taken in such steps, in bytes.
+const MEMORY_STEP: u64 = 64 * 1024;

@@ -18,17 +18,17 @@ use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
 use crate::answer::Asked;
-use crate::body::{Followed, ResponseBody};
+use crate::body::ResponseBody;
 use crate::cache::Cache;
 use crate::clock::Timestamp;
+use crate::coalesce::Turn;
 use crate::entry::{Entry, Head};
 use crate::fetch::Fetch;
-use crate::flight::{Boarding, Follower, Leader, Offer, Requester, Stage};
+use crate::flight::{Leader, Role};
 use crate::future::Awaited;
 use crate::layer::Settings;
 use crate::policy::{self, Flags, MethodClass, RequestFacts, Reuse};
 use crate::purge::Validity;
-use crate::recording::Recording;
 use crate::status::{Forwarded, Outcome};
 use crate::store::Lookup;
 use crate::task;
@@ -78,6 +78,25 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Whether a fresh response is refreshed early (XFetch): at the earlier a moment, the longer
+    /// its handler took, and by chance, so that instances do not do it all at once.
+    pub(crate) fn freshness(&self, head: &Head, now: Timestamp) -> Freshness {
+        let Some(eagerness) = self.policy.early_refresh else {
+            return Freshness::Enough;
+        };
+        let Some(cost) = self.cache.flights().cost(&head.key) else {
+            return Freshness::Enough;
+        };
+        let lead = cost.as_secs_f32() * eagerness * -(1.0 - fastrand::f32()).ln();
+        if head.lifetimes.fresh_until.since(now).as_secs_f32() <= lead {
+            Freshness::RunningOut
+        } else {
+            Freshness::Enough
+        }
+    }
+}
+
 /// A soft purge makes stale: what may be served stale is, and what may not is validated.
 fn soft_purged(head: &Head) -> Verdict {
     if head.lifetimes.flags.contains(Flags::MUST_REVALIDATE) {
@@ -100,7 +119,16 @@ pub(crate) struct Flow {
     pub(crate) facts: RequestFacts,
     pub(crate) now: Timestamp,
     pub(crate) lookup: Lookup,
+    pub(crate) freshness: Freshness,
     pub(crate) awaited: Awaited,
+}
+
+/// Whether what memory has, and is fresh, is to be refreshed nevertheless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    Enough,
+    /// The policy has entries refreshed early, and it is this one's turn.
+    RunningOut,
 }
 
 impl Flow {
@@ -146,8 +174,12 @@ impl Flow {
     async fn find(&mut self) -> (Option<Arc<Entry>>, Verdict) {
         if let Some(entry) = self.lookup.entry.clone() {
             let verdict = self.judge(&entry.head);
-            if matches!(verdict, Verdict::Serve(_) | Verdict::ServeAndRefresh(_)) {
-                return (Some(entry), verdict);
+            match verdict {
+                Verdict::Serve(outcome) if self.freshness == Freshness::RunningOut => {
+                    return (Some(entry), Verdict::ServeAndRefresh(outcome));
+                }
+                Verdict::Serve(_) | Verdict::ServeAndRefresh(_) => return (Some(entry), verdict),
+                Verdict::Revalidate(..) | Verdict::Useless(_) => {}
             }
         }
         let cache = self.settings.cache.clone();
@@ -168,122 +200,6 @@ impl Flow {
         }
     }
 
-    /// Finds out whether to fetch, and for whom; or gets the response from one who does.
-    async fn coordinate<R>(&self, stale: &Stale) -> Turn<R> {
-        if !self.can_fly(stale) {
-            return Turn::Fetch(None);
-        }
-        let cache = self.cache();
-        let give_up = Instant::now() + cache.config().follower_wait;
-        for _ in 0..MAX_FLIGHTS_JOINED {
-            let version = cache.log().view().version();
-            let key = self.lookup.key();
-            match cache
-                .flights()
-                .board(key, self.requester(), version, cache.now())
-            {
-                Boarding::Alone => break,
-                Boarding::Lead(leader) => {
-                    self.awaited.set();
-                    return Turn::Fetch(Some(leader));
-                }
-                Boarding::Follow(follower) => match self.follow(&follower, stale, give_up).await {
-                    Wait::Answered(response) => return Turn::Answered(response),
-                    Wait::OnOwn => break,
-                    Wait::Again => {}
-                },
-            }
-        }
-        Turn::Fetch(None)
-    }
-
-    /// Whether the response to this request may be anybody else's too. A part, or a 304 to the
-    /// client's own validator, is not; with a stored response those are asked for by the cache.
-    fn can_fly(&self, stale: &Stale) -> bool {
-        let specific = self.facts.range || self.facts.conditional;
-        self.facts.method == MethodClass::Get
-            && !self.facts.directives.no_store
-            && (!specific || stale.validated().is_some())
-    }
-
-    async fn follow<R>(&self, follower: &Follower, stale: &Stale, give_up: Instant) -> Wait<R> {
-        let Ok(stage) = timeout_at(give_up, follower.wait()).await else {
-            return Wait::OnOwn;
-        };
-        let answered = match stage {
-            Stage::Waiting | Stage::Failed => return Wait::Again,
-            Stage::Released => None,
-            Stage::Landed(offer, body) => self.answer_offer(&offer, &body, stale),
-            Stage::Shared(offer, recording) => {
-                self.answer_fill(&offer, recording, stale, give_up).await
-            }
-        };
-        answered.map_or(Wait::OnOwn, Wait::Answered)
-    }
-
-    /// The answer from another's complete response, if it is this request's to have.
-    fn answer_offer<R>(
-        &self,
-        offer: &Offer,
-        body: &Bytes,
-        stale: &Stale,
-    ) -> Option<Response<ResponseBody<R>>> {
-        let outcome = self.collapsed(offer, stale)?;
-        Some(self.asked().answer(&offer.head, body, outcome))
-    }
-
-    /// As [`Flow::answer_offer`], of a response whose body is still coming.
-    async fn answer_fill<R>(
-        &self,
-        offer: &Offer,
-        recording: Arc<Recording>,
-        stale: &Stale,
-        give_up: Instant,
-    ) -> Option<Response<ResponseBody<R>>> {
-        let outcome = self.collapsed(offer, stale)?;
-        let asked = self.asked();
-        if asked.is_not_modified(&offer.head) {
-            return Some(asked.not_modified(&offer.head, outcome));
-        }
-        match recording.declared() {
-            Some(length) if !self.facts.range => {
-                let body = Followed::new(recording, length);
-                Some(asked.answer_growing(&offer.head, body, outcome))
-            }
-            _ => {
-                let whole = timeout_at(give_up, recording.whole()).await.ok()?;
-                Some(asked.answer(&offer.head, &whole.ok()?, outcome))
-            }
-        }
-    }
-
-    /// Whether another's response may answer this request: of the same variant, not purged since,
-    /// and fresh; or stale, where that stands in for a failure.
-    fn collapsed(&self, offer: &Offer, stale: &Stale) -> Option<Outcome> {
-        let same = if offer.fields.is_empty() {
-            offer.head.key == self.lookup.base
-        } else {
-            let mine = self.lookup.base.variant(&offer.fields, &self.parts.headers);
-            offer.head.key == mine
-        };
-        if !same {
-            return None;
-        }
-        let now = self.cache().now();
-        match self.settings.judge(&offer.head, &self.facts, now) {
-            Verdict::Serve(_) => Some(stale.outcome().collapsed()),
-            Verdict::Useless(_) => None,
-            Verdict::ServeAndRefresh(_) | Verdict::Revalidate(..) => self
-                .may_stand_in(&offer.head, now)
-                .then(|| Outcome::stale(offer.head.lifetimes.remaining(now), "stale-if-error")),
-        }
-    }
-
-    fn may_stand_in(&self, head: &Head, now: Timestamp) -> bool {
-        let rules = &self.settings.policy.rules;
-        policy::may_serve_on_error(&self.facts, &head.lifetimes, rules, now)
-    }
-
     /// The stale entry to serve while its handler, which failed a moment ago, is let rest.
     fn resting<'a>(&self, stale: &'a Stale) -> Option<&'a Arc<Entry>> {
         let entry = stale.entry()?;
@@ -292,7 +208,7 @@ impl Flow {
     }
 
     /// Fetches anew in the background, unless someone does or it failed a moment ago.
-    fn refresh<S, B, R>(self, call: Call<S, B>, entry: Arc<Entry>)
+    fn refresh<S, B, R>(mut self, call: Call<S, B>, entry: Arc<Entry>)
     where
         S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
         S::Future: Send,
@@ -301,34 +217,60 @@ impl Flow {
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError> + Send,
     {
-        let cache = self.cache().clone();
-        if self.facts.method != MethodClass::Get
-            || cache.flights().rests(self.lookup.key(), self.now)
-        {
+        if self.facts.method != MethodClass::Get || self.facts.directives.no_store {
             return;
         }
-        let version = cache.log().view().version();
-        let Some(leader) = cache.flights().lead_if_idle(self.lookup.key(), version) else {
+        let cache = self.cache().clone();
+        let arrival = self.arrival(Role::Any);
+        let Some(mut leader) = cache.flights().lead_if_idle(self.lookup.key(), &arrival) else {
             return;
         };
-        let deadline = cache.config().fill_deadline;
+        let until = Instant::now() + cache.config().fill_deadline;
+        let refresh = async move {
+            if self.is_refreshed(&entry, &mut leader).await {
+                return;
+            }
+            let fetch = Fetch::new(self, Stale::Refreshing(entry), Some(leader));
+            if let Ok(response) = fetch.run(call).await {
+                // The response is for the cache alone: its body goes on being recorded.
+                response.into_body().leave(until);
+            }
+        };
         let _dropped_without_a_runtime = task::spawn(async move {
-            let stale = Stale::Refreshing(entry);
-            let fetch = Fetch::new(self, stale, Some(leader)).run(call);
-            // The response is for the cache alone: its body goes on being recorded.
-            let _response = tokio::time::timeout(deadline, fetch).await;
+            let _rests_if_too_late = timeout_at(until, refresh).await;
         });
+    }
+
+    /// Whether another instance has refreshed an entry already, which memory then has as well.
+    async fn is_refreshed(&mut self, entry: &Entry, leader: &mut Leader) -> bool {
+        let give_up = Instant::now() + self.cache().config().follower_wait;
+        let served = entry.head.lifetimes.stored;
+        let newer = |found: &Entry| found.head.lifetimes.stored > served;
+        match self.look_again(&newer).await {
+            Some(_) => {}
+            None if !self.cache().config().lease => return false,
+            None => {
+                let found = self.win_lease(leader, give_up, &newer).await;
+                if found.is_none() {
+                    return false;
+                }
+            }
+        }
+        if let Some(found) = &self.lookup.entry {
+            leader.land(self.offer_of(found), found.body.clone());
+        }
+        true
     }
 
     pub(crate) fn cache(&self) -> &Cache {
         &self.settings.cache
     }
 
-    fn judge(&self, head: &Head) -> Verdict {
+    pub(crate) fn judge(&self, head: &Head) -> Verdict {
         self.settings.judge(head, &self.facts, self.now)
     }
 
-    fn asked(&self) -> Asked<'_> {
+    pub(crate) fn asked(&self) -> Asked<'_> {
         Asked {
             facts: &self.facts,
             headers: &self.parts.headers,
@@ -337,16 +279,8 @@ impl Flow {
         }
     }
 
-    fn answer<R>(&self, entry: &Entry, outcome: Outcome) -> Response<ResponseBody<R>> {
+    pub(crate) fn answer<R>(&self, entry: &Entry, outcome: Outcome) -> Response<ResponseBody<R>> {
         self.asked().answer(&entry.head, &entry.body, outcome)
-    }
-
-    fn requester(&self) -> Requester {
-        if self.facts.authorization || self.facts.cookie {
-            Requester::Credentialed
-        } else {
-            Requester::Anonymous
-        }
     }
 
     /// RFC 9111 5.2.1.7: only-if-cached "SHOULD … respond with a 504 (Gateway Timeout) status code".
@@ -408,21 +342,3 @@ impl Stale {
         }
     }
 }
-
-/// What a request has come to.
-enum Turn<R> {
-    Answered(Response<ResponseBody<R>>),
-    /// It calls the handler, with others waiting or without.
-    Fetch(Option<Leader>),
-}
-
-enum Wait<R> {
-    Answered(Response<ResponseBody<R>>),
-    /// The response was not this one's to have.
-    OnOwn,
-    /// The leader failed: compete for its place.
-    Again,
-}
-
-/// A request whose leaders keep failing calls the handler itself.
-const MAX_FLIGHTS_JOINED: usize = 3;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
+use tokio::time::{Instant, timeout_at};
 use tower::util::Oneshot;
 use tower_service::Service;
 
@@ -24,7 +25,7 @@ pin_project! {
     /// The response to come.
     ///
     /// Dropped while others wait for the same response, the handler is not cancelled: it goes on
-    /// in the background, within the fill deadline. Otherwise dropping it drops the handler.
+    /// in the background, body included, within the fill deadline. Otherwise dropping it drops the handler.
     pub struct ResponseFuture<S, B, R>
     where
         S: Service<Request<B>, Response = Response<R>>,
@@ -205,9 +206,11 @@ impl<R: Send + 'static, E: Send + 'static> Drop for Running<R, E> {
             return;
         }
         if let Some(flow) = self.flow.take() {
-            let deadline = self.deadline;
+            let until = Instant::now() + self.deadline;
             let _dropped_without_a_runtime = task::spawn(async move {
-                let _nobody_waits = tokio::time::timeout(deadline, flow).await;
+                if let Ok(Ok(response)) = timeout_at(until, flow).await {
+                    response.into_body().leave(until);
+                }
             });
         }
     }

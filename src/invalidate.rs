@@ -15,6 +15,7 @@ use tower_service::Service;
 use crate::body::ResponseBody;
 use crate::cache::Cache;
 use crate::fetch::Posted;
+use crate::flight::{Arrival, Requester, Role};
 use crate::future::passed;
 use crate::key::{Key, KeyRules};
 use crate::layer::Settings;
@@ -106,9 +107,13 @@ fn posted(settings: &Arc<Settings>, target: &Key, headers: &HeaderMap) -> Option
     let cache = &settings.cache;
     cache.follow_log();
     let view = cache.log().view();
-    let leader = cache
-        .flights()
-        .lead_if_idle(&post_of(target), view.version())?;
+    let arrival = Arrival {
+        requester: Requester::Anonymous,
+        role: Role::Any,
+        version: view.version(),
+        now: cache.now(),
+    };
+    let leader = cache.flights().lead_if_idle(&post_of(target), &arrival)?;
     Some(Posted {
         settings: Arc::clone(settings),
         headers: headers.clone(),

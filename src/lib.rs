@@ -76,6 +76,7 @@ mod answer;
 mod body;
 mod cache;
 mod clock;
+mod coalesce;
 mod config;
 mod entry;
 mod error;
@@ -89,6 +90,9 @@ mod future;
 mod invalidate;
 mod key;
 mod layer;
+mod lease;
+#[cfg(all(test, shuttle))]
+mod model;
 #[cfg(feature = "serde")]
 mod namespace;
 mod policy;
@@ -100,6 +104,7 @@ mod service;
 mod statistics;
 mod status;
 mod store;
+mod sync;
 mod task;
 mod values;
 mod waiters;
@@ -131,8 +136,8 @@ pub use store::ChaosStore;
 #[cfg(feature = "tls")]
 pub use store::TlsSettings;
 pub use store::{
-    BoxFuture, BreakerState, CredentialsProvider, Health, LogBounds, LogPosition, SharedStore,
-    StoreState, StoreUrl, Trimmed, UrlError, ValkeySettings, ValkeyStore,
+    BoxFuture, BreakerState, CredentialsProvider, Health, Leased, LogBounds, LogPosition,
+    SharedStore, StoreState, StoreUrl, Trimmed, UrlError, ValkeySettings, ValkeyStore,
 };
 pub use values::ValueOptions;
 

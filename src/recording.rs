@@ -1,11 +1,12 @@
 //! A body that is recorded while it is served: written by one, read by many.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::waiters::{Place, Waiters, wake};
+use crate::sync::{Mutex, MutexGuard};
+use crate::waiters::{Place, Waiters};
 
 /// The frames of a body so far, and how it ended. Readers never hold the writer up.
 #[derive(Debug, Default)]
@@ -18,9 +19,18 @@ pub(crate) struct Recording {
 #[derive(Debug, Default)]
 struct State {
     frames: Vec<Bytes>,
+    /// All frames as one, which then stands in their place.
+    joined: Option<Bytes>,
     length: u64,
     end: Option<End>,
-    waiters: Waiters,
+    /// The client whose response is recorded reads no more.
+    own_client_left: bool,
+    /// The memory that the frames take, until an entry accounts for it, or they are gone.
+    memory: Option<OwnedSemaphorePermit>,
+    /// Those who wait for a frame.
+    readers: Waiters,
+    /// Those who wait for the end.
+    whole: Waiters,
 }
 
 /// How a recording ended.
@@ -28,6 +38,8 @@ struct State {
 pub(crate) enum End {
     /// Cleanly, with the length that was declared.
     Complete,
+    /// All the content is here, and trailers follow that are not recorded.
+    BeforeTrailers,
     /// By an error, a panic, the cap, or abandonment: what there is must not pass for the whole.
     Failed,
 }
@@ -35,7 +47,9 @@ pub(crate) enum End {
 /// A reader's place in a recording.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
+    /// The next frame, and the bytes before it: frames may be joined at any time.
     next: usize,
+    read: usize,
     place: Place,
 }
 
@@ -44,10 +58,14 @@ pub(crate) struct Reader {
 pub(crate) struct Incomplete;
 
 impl Recording {
-    pub(crate) fn new(declared: Option<u64>) -> Self {
+    pub(crate) fn new(declared: Option<u64>, memory: Option<OwnedSemaphorePermit>) -> Self {
+        let state = State {
+            memory,
+            ..State::default()
+        };
         Self {
             declared,
-            state: Mutex::default(),
+            state: Mutex::new(state),
         }
     }
 
@@ -60,14 +78,19 @@ impl Recording {
         self.lock().length
     }
 
-    /// Adds a frame.
-    pub(crate) fn push(&self, frame: Bytes) {
+    /// Adds a frame, and the memory that it takes beyond what is reserved already.
+    pub(crate) fn push(&self, frame: Bytes, memory: Option<OwnedSemaphorePermit>) {
         let mut state = self.lock();
         state.length += frame.len() as u64;
         state.frames.push(frame);
-        let wakers = state.waiters.take();
+        match (&mut state.memory, memory) {
+            (Some(held), Some(more)) => held.merge(more),
+            (held @ None, more) => *held = more,
+            (Some(_), None) => {}
+        }
+        let wakers = state.readers.take();
         drop(state);
-        wake(wakers);
+        wakers.wake();
     }
 
     /// Ends the recording. The first end stands.
@@ -77,9 +100,18 @@ impl Recording {
             return;
         }
         state.end = Some(end);
-        let wakers = state.waiters.take();
+        let freed = match end {
+            // The entry accounts for it, and readers share it as they share any entry.
+            End::Complete => (Vec::new(), state.memory.take()),
+            End::BeforeTrailers => (Vec::new(), None),
+            End::Failed => state.free_if_useless(),
+        };
+        let readers = state.readers.take();
+        let whole = state.whole.take();
         drop(state);
-        wake(wakers);
+        drop(freed);
+        readers.wake();
+        whole.wake();
     }
 
     /// The next frame for a follower; `None` after the last. Nothing of a failed recording.
@@ -88,10 +120,14 @@ impl Recording {
         reader: &mut Reader,
         context: &Context<'_>,
     ) -> Poll<Option<Result<Bytes, Incomplete>>> {
-        if self.lock().end == Some(End::Failed) {
+        let mut state = self.lock();
+        if state.end == Some(End::Failed) {
             return Poll::Ready(Some(Err(Incomplete)));
         }
-        self.poll_own(reader, context).map(|frame| frame.map(Ok))
+        if let Some(frame) = state.read(reader) {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        state.wait_for_frame(reader, context).map(|()| None)
     }
 
     /// The next frame for the client whose response is recorded; `None` after the last, however
@@ -102,59 +138,160 @@ impl Recording {
         context: &Context<'_>,
     ) -> Poll<Option<Bytes>> {
         let mut state = self.lock();
-        if let Some(frame) = state.frames.get(reader.next) {
-            reader.next += 1;
-            return Poll::Ready(Some(frame.clone()));
+        if let Some(frame) = state.read(reader) {
+            if state.end == Some(End::Failed) {
+                state.forget_read(reader);
+            }
+            return Poll::Ready(Some(frame));
         }
-        if state.end.is_some() {
+        if state.end == Some(End::Failed) {
+            let freed = state.free();
+            drop(state);
+            drop(freed);
             return Poll::Ready(None);
         }
-        state.waiters.enter(&mut reader.place, context);
-        Poll::Pending
+        state.wait_for_frame(reader, context).map(|()| None)
     }
 
-    /// Waits for the end.
-    pub(crate) fn poll_end(&self, place: &mut Place, context: &Context<'_>) -> Poll<End> {
+    /// Whether there is nothing more to come for this reader.
+    pub(crate) fn is_read(&self, reader: &Reader) -> bool {
+        let state = self.lock();
+        state.end == Some(End::Complete) && reader.read as u64 == state.length
+    }
+
+    /// A follower reads no more.
+    pub(crate) fn leave(&self, reader: &mut Reader) {
+        let left = self.lock().readers.leave(&mut reader.place);
+        drop(left);
+    }
+
+    /// The client whose response is recorded reads no more.
+    pub(crate) fn leave_own(&self, reader: &mut Reader) {
         let mut state = self.lock();
-        if let Some(end) = state.end {
-            return Poll::Ready(end);
-        }
-        state.waiters.enter(place, context);
-        Poll::Pending
+        let left = state.readers.leave(&mut reader.place);
+        state.own_client_left = true;
+        let freed = match state.end {
+            Some(End::Failed) => state.free(),
+            _ => (Vec::new(), None),
+        };
+        drop(state);
+        drop((left, freed));
     }
 
-    /// The whole body once it is complete; copied only if it came in several frames.
+    /// The whole body once it is complete.
     pub(crate) async fn whole(&self) -> Result<Bytes, Incomplete> {
-        let mut place = Place::default();
-        let end = std::future::poll_fn(|context| {
-            let end = ready!(self.poll_end(&mut place, context));
-            Poll::Ready(end)
-        });
-        match end.await {
-            End::Complete => Ok(self.joined()),
+        let mut waiting = WaitingForTheEnd {
+            recording: self,
+            place: Place::default(),
+        };
+        match std::future::poll_fn(|context| waiting.poll(context)).await {
+            End::Complete | End::BeforeTrailers => Ok(self.join()),
             End::Failed => Err(Incomplete),
         }
     }
 
-    /// All frames so far as one. A single frame is not copied, and several are joined once:
-    /// readers in the middle keep their place, since the frames they have read stay counted.
-    pub(crate) fn joined(&self) -> Bytes {
+    /// All frames so far as one, in whose place it then stands. A single frame is not copied,
+    /// and several are once, without anyone waiting for it.
+    pub(crate) fn join(&self) -> Bytes {
         let state = self.lock();
-        match state.frames.as_slice() {
-            [] => Bytes::new(),
-            [only] => only.clone(),
-            frames => {
-                let length = frames.iter().map(Bytes::len).sum();
-                let mut joined = BytesMut::with_capacity(length);
-                frames
-                    .iter()
-                    .for_each(|frame| joined.extend_from_slice(frame));
-                joined.freeze()
-            }
+        if let Some(joined) = &state.joined {
+            return joined.clone();
         }
+        let frames = state.frames.clone();
+        drop(state);
+        let joined = concatenate(&frames);
+        let mut state = self.lock();
+        state.joined = Some(joined.clone());
+        let replaced = std::mem::take(&mut state.frames);
+        drop(state);
+        drop(replaced);
+        joined
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
+    }
+}
+
+impl State {
+    fn read(&self, reader: &mut Reader) -> Option<Bytes> {
+        let frame = match &self.joined {
+            Some(joined) if reader.read < joined.len() => joined.slice(reader.read..),
+            Some(_) => return None,
+            None => self.frames.get(reader.next)?.clone(),
+        };
+        reader.next += 1;
+        reader.read += frame.len();
+        Some(frame)
+    }
+
+    fn wait_for_frame(&mut self, reader: &mut Reader, context: &Context<'_>) -> Poll<()> {
+        if self.end.is_some() {
+            return Poll::Ready(());
+        }
+        self.readers.enter(&mut reader.place, context);
+        Poll::Pending
+    }
+
+    /// Of a failed recording only its own client reads on: what it has read is of no more use.
+    fn forget_read(&mut self, reader: &Reader) {
+        let last = reader.next.checked_sub(1);
+        if let Some(frame) = last.and_then(|last| self.frames.get_mut(last)) {
+            *frame = Bytes::new();
+        }
+    }
+
+    fn free_if_useless(&mut self) -> (Vec<Bytes>, Option<OwnedSemaphorePermit>) {
+        if self.own_client_left {
+            self.free()
+        } else {
+            (Vec::new(), None)
+        }
+    }
+
+    /// What is to be dropped once the lock is released.
+    fn free(&mut self) -> (Vec<Bytes>, Option<OwnedSemaphorePermit>) {
+        self.joined = None;
+        (std::mem::take(&mut self.frames), self.memory.take())
+    }
+}
+
+/// One who waits for the end, and leaves no trace when it stops.
+struct WaitingForTheEnd<'a> {
+    recording: &'a Recording,
+    place: Place,
+}
+
+impl WaitingForTheEnd<'_> {
+    fn poll(&mut self, context: &Context<'_>) -> Poll<End> {
+        let mut state = self.recording.lock();
+        if let Some(end) = state.end {
+            return Poll::Ready(end);
+        }
+        state.whole.enter(&mut self.place, context);
+        Poll::Pending
+    }
+}
+
+impl Drop for WaitingForTheEnd<'_> {
+    fn drop(&mut self) {
+        let left = self.recording.lock().whole.leave(&mut self.place);
+        drop(left);
+    }
+}
+
+/// Frames as one; a single one is not copied.
+pub(crate) fn concatenate(frames: &[Bytes]) -> Bytes {
+    match frames {
+        [] => Bytes::new(),
+        [only] => only.clone(),
+        frames => {
+            let length = frames.iter().map(Bytes::len).sum();
+            let mut joined = BytesMut::with_capacity(length);
+            frames
+                .iter()
+                .for_each(|frame| joined.extend_from_slice(frame));
+            joined.freeze()
+        }
     }
 }

@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use crate::answer::Asked;
 use crate::body::ResponseBody;
-use crate::flow::{Call, Flow, Verdict};
+use crate::flow::{Call, Flow, Freshness, Verdict};
 use crate::future::{Awaited, ResponseFuture, Running};
 use crate::invalidate;
 use crate::key::{Key, Unkeyable};
@@ -118,8 +118,13 @@ impl<S> CacheService<S> {
         let cache = &self.settings.cache;
         let now = cache.now();
         let lookup = cache.tiers().look_in_memory(key, &parts.headers, now);
+        let mut freshness = Freshness::Enough;
         if let Some(entry) = &lookup.entry
             && let Verdict::Serve(outcome) = self.settings.judge(&entry.head, &facts, now)
+            && {
+                freshness = self.settings.freshness(&entry.head, now);
+                freshness == Freshness::Enough
+            }
         {
             let asked = Asked {
                 facts: &facts,
@@ -136,6 +141,7 @@ impl<S> CacheService<S> {
             facts,
             now,
             lookup,
+            freshness,
             awaited: awaited.clone(),
         };
         let call = Call {

@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::clock::Timestamp;
 use crate::entry::{Value, Verified};
 use crate::error::PurgeError;
-use crate::flight::{Boarding, Leader, Requester};
+use crate::flight::{Arrival, Boarding, Leader, Requester, Role};
 use crate::key::Key;
 use crate::position::LogPosition;
 use crate::purge::{Claim, Purge, Selector, Validity};
@@ -242,15 +242,16 @@ impl Cache {
                 Found::Stale(bytes) => stale = Some(bytes),
                 Found::Nothing => {}
             }
-            let version = self.log().view().version();
-            let now = self.now();
-            match self
-                .flights()
-                .board(key, Requester::Anonymous, version, now)
-            {
+            let arrival = Arrival {
+                requester: Requester::Anonymous,
+                role: Role::Any,
+                version: self.log().view().version(),
+                now: self.now(),
+            };
+            match self.flights().board(key, &arrival) {
                 Boarding::Lead(leader) => return Turn::Make(stale, Some(leader)),
                 Boarding::Alone => break,
-                Boarding::Follow(follower) => {
+                Boarding::Follow(mut follower) => {
                     if let Some(stale) = stale {
                         return Turn::Found(stale);
                     }

@@ -5,40 +5,128 @@ use std::task::{Context, Waker};
 /// The wakers of those who wait. Lives inside whatever lock guards the event.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    wakers: Vec<Waker>,
+    wakers: Vec<Option<Waker>>,
+    /// Places that were left.
+    free: Vec<usize>,
     /// Counts the times that all were woken, after which their places are void.
     round: u64,
 }
 
-/// One waiter's place, so that it is not entered twice.
+/// One waiter's place, so that it is not entered twice and can be left.
 #[derive(Debug, Default)]
 pub(crate) struct Place(Option<(u64, usize)>);
 
 impl Waiters {
     /// Enters, or renews, a waiter.
     pub(crate) fn enter(&mut self, place: &mut Place, context: &Context<'_>) {
-        match place.0 {
-            Some((round, index)) if round == self.round => {
-                if let Some(waker) = self.wakers.get_mut(index) {
-                    waker.clone_from(context.waker());
-                }
-            }
-            _ => {
-                place.0 = Some((self.round, self.wakers.len()));
-                self.wakers.push(context.waker().clone());
+        let index = match place.0 {
+            Some((round, index)) if round == self.round => index,
+            _ => self.free.pop().unwrap_or(self.wakers.len()),
+        };
+        place.0 = Some((self.round, index));
+        if index == self.wakers.len() {
+            self.wakers.push(None);
+        }
+        if let Some(slot) = self.wakers.get_mut(index) {
+            match slot {
+                Some(waker) => waker.clone_from(context.waker()),
+                None => *slot = Some(context.waker().clone()),
             }
         }
     }
 
+    /// Gives a place back, so that those who come and go do not pile up. The waker is to be
+    /// dropped once the lock is released: it may be all that is left of its task.
+    #[must_use]
+    pub(crate) fn leave(&mut self, place: &mut Place) -> Option<Waker> {
+        let (round, index) = place.0.take()?;
+        if round != self.round {
+            return None;
+        }
+        let waker = self.wakers.get_mut(index)?.take();
+        self.free.push(index);
+        waker
+    }
+
     /// All who wait, to be woken once the lock is released.
     #[must_use]
-    pub(crate) fn take(&mut self) -> Vec<Waker> {
+    pub(crate) fn take(&mut self) -> Wakers {
         self.round += 1;
-        std::mem::take(&mut self.wakers)
+        self.free.clear();
+        Wakers(std::mem::take(&mut self.wakers))
+    }
+
+    /// How many wait.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.wakers.len() - self.free.len()
     }
 }
 
-/// Wakes them all.
-pub(crate) fn wake(wakers: Vec<Waker>) {
-    wakers.into_iter().for_each(Waker::wake);
+/// Those to wake, once what they wait for can be seen.
+#[derive(Debug)]
+pub(crate) struct Wakers(Vec<Option<Waker>>);
+
+impl Wakers {
+    pub(crate) fn wake(self) {
+        self.0.into_iter().flatten().for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn each_is_woken_once_and_who_left_is_not() {
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let context = Context::from_waker(&waker);
+        let mut waiters = Waiters::default();
+        let (mut stays, mut leaves) = (Place::default(), Place::default());
+        waiters.enter(&mut stays, &context);
+        waiters.enter(&mut stays, &context);
+        waiters.enter(&mut leaves, &context);
+        assert!(waiters.leave(&mut leaves).is_some());
+        assert!(waiters.leave(&mut leaves).is_none());
+        waiters.take().wake();
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn places_are_used_again() {
+        let context = Context::from_waker(Waker::noop());
+        let mut waiters = Waiters::default();
+        for _ in 0..1000 {
+            let mut place = Place::default();
+            waiters.enter(&mut place, &context);
+            let _waker = waiters.leave(&mut place);
+        }
+        assert_eq!((waiters.len(), waiters.wakers.len()), (0, 1));
+    }
+
+    #[test]
+    fn a_place_of_an_earlier_round_is_void() {
+        let context = Context::from_waker(Waker::noop());
+        let mut waiters = Waiters::default();
+        let (mut old, mut new) = (Place::default(), Place::default());
+        waiters.enter(&mut old, &context);
+        waiters.take().wake();
+        waiters.enter(&mut new, &context);
+        assert!(waiters.leave(&mut old).is_none());
+        assert_eq!(waiters.len(), 1);
+    }
 }

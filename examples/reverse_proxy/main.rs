@@ -104,7 +104,7 @@ struct CacheArgs {
     /// where the origin chooses by language alone.
     #[arg(long)]
     preferred_language: bool,
-    /// Let one instance at a time fetch a missing response.
+    /// Let one instance at a time fetch a missing response. [CACHE_LEASE]
     #[arg(long)]
     lease: bool,
 }
@@ -165,7 +165,11 @@ impl CacheArgs {
                 "CACHE_DEFAULT_TTL" => &self.default_ttl,
                 _ => &None,
             };
-            flag.clone().or_else(|| std::env::var(name).ok())
+            let flag = match name {
+                "CACHE_LEASE" if self.lease => Some("true".to_owned()),
+                _ => flag.clone(),
+            };
+            flag.or_else(|| std::env::var(name).ok())
         })?;
         Ok(Cache::new(config))
     }

@@ -26,6 +26,7 @@ impl CacheConfig {
     /// | `CACHE_FILL_DEADLINE` | `30s` | [`fill_deadline`](CacheConfigBuilder::fill_deadline) |
     /// | `CACHE_FOLLOWER_WAIT` | `5s` | [`follower_wait`](CacheConfigBuilder::follower_wait) |
     /// | `CACHE_UNCACHEABLE_TTL` | `10s` | [`uncacheable_ttl`](CacheConfigBuilder::uncacheable_ttl) |
+    /// | `CACHE_LEASE` | `false` | [`lease`](CacheConfigBuilder::lease) |
     /// | `CACHE_PURGE_BOUND` | `5s` | [`purge_bound`](CacheConfigBuilder::purge_bound) |
     /// | `CACHE_STRICT_READINESS` | `true` | [`strict_readiness`](CacheConfigBuilder::strict_readiness) |
     ///
@@ -69,7 +70,7 @@ impl CacheConfig {
 /// Reads one variable into the builder, or says what is allowed.
 type Set = fn(CacheConfigBuilder, &str) -> Result<CacheConfigBuilder, &'static str>;
 
-const VARIABLES: [(&str, Set); 16] = [
+const VARIABLES: [(&str, Set); 17] = [
     ("CACHE_URL", |builder, value| Ok(builder.url(value))),
     ("CACHE_PREFIX", |builder, value| Ok(builder.prefix(value))),
     ("CACHE_STATUS_NAME", |builder, value| {
@@ -107,6 +108,9 @@ const VARIABLES: [(&str, Set); 16] = [
     }),
     ("CACHE_UNCACHEABLE_TTL", |builder, value| {
         Ok(builder.uncacheable_ttl(duration(value)?))
+    }),
+    ("CACHE_LEASE", |builder, value| {
+        Ok(builder.lease(value.parse().map_err(|_bad| "true or false")?))
     }),
     ("CACHE_PURGE_BOUND", |builder, value| {
         Ok(builder.purge_bound(duration(value)?))

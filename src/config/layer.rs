@@ -27,6 +27,7 @@ use crate::policy::{CookieRule, LanguageRule, PartialRule, Rules, SetCookieRule,
 pub struct Policy {
     pub(crate) rules: Rules,
     pub(crate) key: KeyRules,
+    pub(crate) early_refresh: Option<f32>,
 }
 
 impl Policy {
@@ -77,6 +78,16 @@ impl PolicyBuilder {
     /// does not say so itself. Default: zero.
     pub fn stale_if_error(mut self, window: Duration) -> Self {
         self.policy.rules.stale_if_error = (!window.is_zero()).then_some(window);
+        self
+    }
+
+    /// Refreshes popular responses in the background shortly before they expire, so that nobody
+    /// waits: the likelier, the closer the end and the longer the handler took for it (XFetch;
+    /// Vattani, Chierichetti and Lowenstein, "Optimal Probabilistic Cache Stampede Prevention").
+    /// 1 is the eagerness that the paper derives, more is earlier; 0 to 10. Default: 0, off. Only
+    /// what this instance fetched itself is refreshed early.
+    pub fn early_refresh(mut self, eagerness: f32) -> Self {
+        self.policy.early_refresh = (eagerness != 0.0).then_some(eagerness);
         self
     }
 
@@ -213,11 +224,13 @@ impl PolicyBuilder {
         }
         if let Some(tag) = policy.rules.tags.iter().find(|tag| !is_tag(tag)) {
             let expected = "1 to 256 bytes without control characters";
-            return Err(ConfigError::new(
-                "tag",
-                tag.escape_debug().to_string(),
-                expected,
-            ));
+            let tag = tag.escape_debug().to_string();
+            return Err(ConfigError::new("tag", tag, expected));
+        }
+        let eagerness = policy.early_refresh.unwrap_or_default();
+        if !(0.0..=10.0).contains(&eagerness) {
+            let value = eagerness.to_string();
+            return Err(ConfigError::new("early_refresh", value, "0 to 10"));
         }
         check_key(&policy.key)?;
         Ok(policy)

@@ -55,6 +55,7 @@ pub struct CacheConfig {
     pub(crate) max_followers: usize,
     pub(crate) max_flights: usize,
     pub(crate) uncacheable_ttl: Duration,
+    pub(crate) lease: bool,
     pub(crate) purge_bound: Duration,
     pub(crate) purge_log_length: usize,
     pub(crate) strict_readiness: bool,
@@ -83,6 +84,7 @@ impl Default for CacheConfig {
             max_followers: 10_000,
             max_flights: 10_000,
             uncacheable_ttl: Duration::from_secs(10),
+            lease: false,
             purge_bound: Duration::from_secs(5),
             purge_log_length: 100_000,
             strict_readiness: false,
@@ -232,6 +234,18 @@ impl CacheConfigBuilder {
     /// for it do not wait for each other. Default: 10 s; at most 1 h.
     pub fn uncacheable_ttl(mut self, ttl: Duration) -> Self {
         self.config.uncacheable_ttl = ttl;
+        self
+    }
+
+    /// Whether one instance at a time fetches a response that none has: it takes a lease in the
+    /// shared store, and the others wait for what it stores, as long as
+    /// [`follower_wait`](Self::follower_wait) at most; then they call their own handlers.
+    /// Default: no, each instance fetches for itself. It costs every miss two round trips to the
+    /// store and pays where handlers are slow and instances many. Responses that cannot be stored
+    /// are fetched by one instance after the other, once in every
+    /// [`uncacheable_ttl`](Self::uncacheable_ttl). A store that fails is as no lease.
+    pub fn lease(mut self, lease: bool) -> Self {
+        self.config.lease = lease;
         self
     }
 

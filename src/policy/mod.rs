@@ -42,7 +42,7 @@ pub(crate) use reuse::{Reuse, may_serve_on_error, reuse};
 pub use rules::{CookieRule, LanguageRule, PartialRule, Rules, SetCookieRule};
 pub(crate) use tags::{group_tag, invalidated_groups, is_tag, strip_tags};
 pub(crate) use validate::{Freshened, HeadOutcome, freshen, head_updates, make_conditional};
-pub(crate) use vary::{Vary, content_language, parse_vary, preferred_language, variant_value};
+pub(crate) use vary::{content_language, preferred_language, variant_value};
 
 #[cfg(test)]
 mod tests;

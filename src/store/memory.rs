@@ -59,6 +59,11 @@ impl Memory {
         }
     }
 
+    /// Whether it never holds anything.
+    pub(crate) fn is_off(&self) -> bool {
+        self.records.is_none()
+    }
+
     /// How many records there are.
     pub(crate) fn len(&self) -> usize {
         self.records.as_ref().map_or(0, Cache::len)

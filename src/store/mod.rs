@@ -64,6 +64,32 @@ pub trait SharedStore: fmt::Debug + Send + Sync + 'static {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<u64, StoreError>>;
 
+    /// Takes `key` for `token` until `ttl` has passed or it is released, unless another has it.
+    ///
+    /// Leases save work among instances; nothing depends on their being exclusive. A store that
+    /// does not implement them grants each one.
+    fn lease<'a>(
+        &'a self,
+        key: &'a str,
+        token: &'a str,
+        ttl: Duration,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Leased, StoreError>> {
+        let _unused = (key, token, ttl, deadline);
+        Box::pin(std::future::ready(Ok(Leased::Granted)))
+    }
+
+    /// Gives a lease back, if `token` has it still. A store that cannot tell leaves it to expire.
+    fn release<'a>(
+        &'a self,
+        key: &'a str,
+        token: &'a str,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let _unused = (key, token, deadline);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// One round trip to the server, and how long it took.
     fn ping(&self, deadline: Instant) -> BoxFuture<'_, Result<Duration, StoreError>>;
 
@@ -99,6 +125,16 @@ pub trait SharedStore: fmt::Debug + Send + Sync + 'static {
     /// Says that a value read belongs to another key: the connection's replies may have
     /// slipped, so it is replaced and what is under way on it is not trusted.
     fn note_mismatch(&self);
+}
+
+/// What asking for a lease came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Leased {
+    /// It is the caller's.
+    Granted,
+    /// Another has it.
+    Held,
 }
 
 /// What the log holds.

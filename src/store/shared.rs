@@ -84,7 +84,14 @@ impl Shared {
     }
 
     /// Writes without anyone waiting; dropped and counted when the queue is full.
-    pub(super) fn write_behind(&self, record: Record, now: Timestamp, counters: &Arc<Counters>) {
+    /// `until_written` is dropped when the store has it, or it is certain that it will not.
+    pub(super) fn write_behind(
+        &self,
+        record: Record,
+        now: Timestamp,
+        counters: &Arc<Counters>,
+        until_written: impl Send + 'static,
+    ) {
         let kib = u32::try_from(record.weight() / 1024 + 1).unwrap_or(u32::MAX);
         let Ok(queued) = Arc::clone(&self.queue).try_acquire_many_owned(kib) else {
             counters.dropped_writes.fetch_add(1, Ordering::Relaxed);
@@ -106,6 +113,7 @@ impl Shared {
             if let Ok(_sending) = sending.acquire_many_owned(kib.min(SENDING_KIB)).await {
                 write.send().await;
             }
+            drop(until_written);
         });
     }
 

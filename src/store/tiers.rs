@@ -47,9 +47,17 @@ pub(crate) enum Stored {
     Yes,
     /// The resource has as many variants as it may.
     TooManyVariants,
+    /// It was purged before it was complete.
+    Purged,
 }
 
 impl Lookup {
+    /// What the entry found varies on.
+    pub(crate) fn fields(&self) -> &[HeaderName] {
+        let marker = self.marker.as_ref();
+        marker.map_or(&[], |marker| marker.fields.as_slice())
+    }
+
     /// The most specific key known: what work for this request is coordinated on.
     pub(crate) fn key(&self) -> &Key {
         self.variant.as_ref().unwrap_or(&self.base)
@@ -148,29 +156,31 @@ impl Tiers {
     }
 
     /// Stores a response that varies on `fields`: in memory at once, in the shared store
-    /// behind the caller's back.
+    /// behind the caller's back. `until_written` is dropped when the store has it, or it is
+    /// certain that it will not.
     pub(crate) fn store_response(
         &self,
         base: &Key,
         fields: &[HeaderName],
         entry: Arc<Entry>,
         now: Timestamp,
+        until_written: impl Send + 'static,
     ) -> Stored {
         if !fields.is_empty() {
             let Some(marker) = self.marker_for(base, fields, &entry, now) else {
                 return Stored::TooManyVariants;
             };
             if let Some(marker) = marker {
-                self.write_both(Record::Marker(marker), now);
+                self.write_both(Record::Marker(marker), now, ());
             }
         }
-        self.write_both(Record::Response(entry), now);
+        self.write_both(Record::Response(entry), now, until_written);
         Stored::Yes
     }
 
     /// Stores one of the application's own values: in the shared store behind the caller's back.
     pub(crate) fn store_value_behind(&self, value: Value, now: Timestamp) {
-        self.write_both(Record::Value(Arc::new(value)), now);
+        self.write_both(Record::Value(Arc::new(value)), now, ());
     }
 
     /// Stores one of the application's own values, and waits until the shared store has it.
@@ -279,10 +289,10 @@ impl Tiers {
         })))
     }
 
-    fn write_both(&self, record: Record, now: Timestamp) {
+    fn write_both(&self, record: Record, now: Timestamp, until_written: impl Send + 'static) {
         self.memory.insert(record.clone());
         if let Some(shared) = &self.shared {
-            shared.write_behind(record, now, &self.counters);
+            shared.write_behind(record, now, &self.counters, until_written);
         }
     }
 

@@ -7,7 +7,7 @@ use redis::{Cmd, ErrorKind, RedisError, Value};
 
 use super::url::Address;
 use crate::error::{ErrorCode, StoreError};
-use crate::store::{LogBounds, LogPosition, Trimmed};
+use crate::store::{Leased, LogBounds, LogPosition, Trimmed};
 
 pub(super) fn get(key: &str) -> Cmd {
     build(&[b"GET", key.as_bytes()])
@@ -29,6 +29,24 @@ pub(super) fn unlink(keys: &[String]) -> Cmd {
         command.arg(key.as_bytes());
     }
     command
+}
+
+pub(super) fn lease(key: &str, token: &str, ttl: Duration) -> Cmd {
+    let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+    let millis = millis.clamp(1, LONGEST_TTL_MS).to_string();
+    build(&[
+        b"SET",
+        key.as_bytes(),
+        token.as_bytes(),
+        b"NX",
+        b"PX",
+        millis.as_bytes(),
+    ])
+}
+
+/// Valkey 9.0 and later.
+pub(super) fn release(key: &str, token: &str) -> Cmd {
+    build(&[b"DELIFEQ", key.as_bytes(), token.as_bytes()])
 }
 
 /// The server repeats `nonce`, so a reply that belongs to another command is noticed.
@@ -123,6 +141,14 @@ pub(super) fn value(reply: Value) -> Result<Option<Bytes>, StoreError> {
 pub(super) fn okay(reply: &Value) -> Result<(), StoreError> {
     match reply {
         Value::Okay => Ok(()),
+        _ => Err(StoreError::Protocol),
+    }
+}
+
+pub(super) fn leased(reply: &Value) -> Result<Leased, StoreError> {
+    match reply {
+        Value::Okay => Ok(Leased::Granted),
+        Value::Nil => Ok(Leased::Held),
         _ => Err(StoreError::Protocol),
     }
 }

@@ -14,7 +14,7 @@ mod url;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use self::breaker::{Breaker, Change};
 use self::supervisor::Supervisor;
 use self::tail::Tail;
-use super::{BoxFuture, Health, LogBounds, LogPosition, SharedStore};
+use super::{BoxFuture, Health, Leased, LogBounds, LogPosition, SharedStore};
 use crate::error::StoreError;
 
 #[cfg(feature = "tls")]
@@ -46,6 +46,8 @@ pub struct ValkeyStore {
     tail: Tail,
     log: String,
     in_flight: AtomicUsize,
+    /// The server lacks a compare-and-delete: leases are left to expire.
+    leases_expire: AtomicBool,
 }
 
 impl ValkeyStore {
@@ -57,6 +59,7 @@ impl ValkeyStore {
             supervisor: Supervisor::new(settings),
             tail: Tail::new(),
             in_flight: AtomicUsize::new(0),
+            leases_expire: AtomicBool::new(false),
         }
     }
 
@@ -186,6 +189,44 @@ impl SharedStore for ValkeyStore {
             })
             .await
             .inspect(|_removed| self.supervisor.note_writable())
+        })
+    }
+
+    fn lease<'a>(
+        &'a self,
+        key: &'a str,
+        token: &'a str,
+        ttl: Duration,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Leased, StoreError>> {
+        let command = command::lease(key, token, ttl);
+        Box::pin(self.gated(Lane::Write, command, deadline, |reply| {
+            command::leased(&reply)
+        }))
+    }
+
+    /// Past the breaker, like every removal.
+    fn release<'a>(
+        &'a self,
+        key: &'a str,
+        token: &'a str,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            if self.leases_expire.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let command = command::release(key, token);
+            let released = self.ungated(command, deadline, |reply| command::count(&reply));
+            match released.await {
+                Ok(_whether_it_was_there_still) => Ok(()),
+                // The plain code of an unknown command: the arguments cannot be wrong.
+                Err(StoreError::Server(code)) if code.as_str() == "ERR" => {
+                    self.leases_expire.store(true, Ordering::Relaxed);
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
         })
     }
 

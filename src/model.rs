@@ -1,0 +1,361 @@
+//! The concurrent core, model-checked: every test runs under many schedules of its threads.
+//!
+//! `RUSTFLAGS="--cfg shuttle" cargo test --lib model:: --release`
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode};
+use shuttle::future::block_on;
+use shuttle::thread;
+use tokio::sync::Semaphore;
+
+use crate::clock::{SystemClock, Timestamp};
+use crate::entry::{Head, Verified};
+use crate::flight::{
+    Arrival, Boarding, Flights, Follower, Limits, Offer, Requester, Role, Stage, Uncacheable,
+};
+use crate::key::{Key, KeyRules};
+use crate::policy::{Flags, Lifetimes};
+use crate::position::LogPosition;
+use crate::recording::{End, Incomplete, Reader, Recording};
+
+/// How many schedules each test runs, unless `MODEL_SCHEDULES` says otherwise.
+const SCHEDULES: usize = 20_000;
+
+#[test]
+fn followers_see_what_the_leader_landed_and_the_table_is_left_empty() {
+    check(|| {
+        let flights = flights();
+        let landed = Arc::new(AtomicUsize::new(0));
+        let fetches = Arc::new(AtomicUsize::new(0));
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let (flights, landed, fetches) = (flights.clone(), landed.clone(), fetches.clone());
+                thread::spawn(move || {
+                    loop {
+                        match flights.board(&key(), &arrival(0)) {
+                            Boarding::Lead(leader) => {
+                                // What is stored already is not fetched again.
+                                if landed.load(Ordering::SeqCst) == 0 {
+                                    fetches.fetch_add(1, Ordering::SeqCst);
+                                    thread::yield_now();
+                                    landed.store(1, Ordering::SeqCst);
+                                }
+                                leader.land(offer(), body());
+                                return;
+                            }
+                            Boarding::Follow(mut follower) => match block_on(follower.wait()) {
+                                Stage::Landed(_, found) => {
+                                    assert_eq!(found, body());
+                                    return;
+                                }
+                                stage => panic!("{stage:?}"),
+                            },
+                            Boarding::Alone => panic!("alone"),
+                        }
+                    }
+                })
+            })
+            .collect();
+        join(threads);
+        assert_eq!(flights.len(), 0);
+        assert_eq!(fetches.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn a_lost_leader_is_replaced_and_nobody_waits_for_ever() {
+    check(|| {
+        let flights = flights();
+        let lost = Arc::new(AtomicUsize::new(0));
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let (flights, lost) = (flights.clone(), lost.clone());
+                thread::spawn(move || {
+                    loop {
+                        match flights.board(&key(), &arrival(0)) {
+                            Boarding::Lead(leader) if lost.fetch_add(1, Ordering::SeqCst) == 0 => {
+                                drop(leader);
+                            }
+                            Boarding::Lead(leader) => {
+                                leader.land(offer(), body());
+                                return;
+                            }
+                            Boarding::Follow(mut follower) => match block_on(follower.wait()) {
+                                Stage::Failed => {}
+                                Stage::Landed(..) => return,
+                                stage => panic!("{stage:?}"),
+                            },
+                            Boarding::Alone => panic!("alone"),
+                        }
+                    }
+                })
+            })
+            .collect();
+        join(threads);
+        assert_eq!(flights.len(), 0);
+    });
+}
+
+#[test]
+fn a_follower_that_gives_up_leaves_no_trace() {
+    check(|| {
+        let flights = flights();
+        let Boarding::Lead(leader) = flights.board(&key(), &arrival(0)) else {
+            panic!("no flight yet");
+        };
+        let quitter = {
+            let flights = flights.clone();
+            thread::spawn(move || {
+                if let Boarding::Follow(mut follower) = flights.board(&key(), &arrival(0)) {
+                    block_on(poll_once(&mut follower));
+                }
+            })
+        };
+        let waiter = {
+            let flights = flights.clone();
+            thread::spawn(move || follow_or_lead(&flights, 0))
+        };
+        thread::yield_now();
+        leader.release_and_mark(Uncacheable::ForAll, Timestamp::from_millis(1));
+        join([quitter, waiter]);
+        assert_eq!(flights.len(), 0);
+        assert!(matches!(
+            flights.board(&key(), &arrival(0)),
+            Boarding::Alone
+        ));
+    });
+}
+
+#[test]
+fn who_comes_after_a_purge_never_joins_a_flight_from_before() {
+    check(|| {
+        let flights = flights();
+        let version = Arc::new(AtomicUsize::new(0));
+        let Boarding::Lead(old) = flights.board(&key(), &arrival(0)) else {
+            panic!("no flight yet");
+        };
+        let after = {
+            let (flights, version) = (flights.clone(), version.clone());
+            thread::spawn(move || {
+                let seen = version.load(Ordering::SeqCst) as u64;
+                match flights.board(&key(), &arrival(seen)) {
+                    Boarding::Lead(leader) => {
+                        assert_eq!(seen, 1, "there was one before the purge");
+                        leader.land(offer(), Bytes::from_static(b"new"));
+                    }
+                    Boarding::Follow(mut follower) => {
+                        assert_eq!(seen, 0, "it joined a flight from before the purge");
+                        assert!(matches!(block_on(follower.wait()), Stage::Landed(..)));
+                    }
+                    Boarding::Alone => {}
+                }
+            })
+        };
+        let purge = {
+            let version = version.clone();
+            thread::spawn(move || version.store(1, Ordering::SeqCst))
+        };
+        thread::yield_now();
+        old.land(offer(), body());
+        drop(old);
+        join([after, purge]);
+        assert_eq!(flights.len(), 0);
+    });
+}
+
+#[test]
+fn readers_get_the_whole_or_an_error_and_never_a_short_body_that_looks_whole() {
+    for end in [End::Complete, End::Failed] {
+        check(move || {
+            let recording = Arc::new(Recording::new(Some(4), None));
+            let readers: Vec<_> = (0..2)
+                .map(|_| {
+                    let recording = recording.clone();
+                    thread::spawn(move || match block_on(read(&recording)) {
+                        Ok(bytes) => assert_eq!((&bytes[..], end), (&b"abcd"[..], End::Complete)),
+                        Err(Incomplete) => assert_eq!(end, End::Failed),
+                    })
+                })
+                .collect();
+            let whole = {
+                let recording = recording.clone();
+                thread::spawn(move || {
+                    let whole = block_on(recording.whole());
+                    assert_eq!(whole.is_ok(), end == End::Complete);
+                })
+            };
+            recording.push(Bytes::from_static(b"ab"), None);
+            if end == End::Complete {
+                recording.push(Bytes::from_static(b"cd"), None);
+                assert_eq!(&recording.join()[..], b"abcd");
+            }
+            recording.finish(end);
+            join(readers);
+            join([whole]);
+        });
+    }
+}
+
+#[test]
+fn memory_comes_back_however_writer_and_client_part() {
+    for end in [End::Complete, End::Failed] {
+        check(move || {
+            let budget = Arc::new(Semaphore::new(2));
+            let first = budget.clone().try_acquire_owned().ok();
+            let recording = Arc::new(Recording::new(None, first));
+            let client = {
+                let recording = recording.clone();
+                thread::spawn(move || {
+                    let mut reader = Reader::default();
+                    block_on(std::future::poll_fn(|context| {
+                        let _frame = recording.poll_own(&mut reader, context);
+                        std::task::Poll::Ready(())
+                    }));
+                    recording.leave_own(&mut reader);
+                })
+            };
+            let slow_follower = recording.clone();
+            let more = budget.clone().try_acquire_owned().ok();
+            recording.push(Bytes::from_static(b"ab"), more);
+            recording.finish(end);
+            join([client]);
+            assert_eq!(budget.available_permits(), 2);
+            drop(slow_follower);
+        });
+    }
+}
+
+#[test]
+fn a_fill_that_fails_shows_its_followers_why_before_they_see_that_it_did() {
+    check(|| {
+        let flights = flights();
+        let recording = Arc::new(Recording::new(None, None));
+        let Boarding::Lead(leader) = flights.board(&key(), &arrival(0)) else {
+            panic!("no flight yet");
+        };
+        leader.share(offer(), recording.clone());
+        let follower = {
+            let flights = flights.clone();
+            thread::spawn(move || {
+                let Boarding::Follow(mut follower) = flights.board(&key(), &arrival(0)) else {
+                    return;
+                };
+                if let Stage::Shared(_, recording) = block_on(follower.wait()) {
+                    assert!(block_on(recording.whole()).is_err());
+                    assert!(matches!(follower.stage(), Stage::Failed));
+                }
+            })
+        };
+        // As the recorder does it.
+        drop(leader);
+        recording.finish(End::Failed);
+        join([follower]);
+        assert_eq!(flights.len(), 0);
+    });
+}
+
+fn follow_or_lead(flights: &Arc<Flights>, version: u64) {
+    if let Boarding::Follow(mut follower) = flights.board(&key(), &arrival(version)) {
+        assert!(!matches!(block_on(follower.wait()), Stage::Waiting));
+    }
+}
+
+async fn poll_once(follower: &mut Follower) {
+    let mut wait = pin!(follower.wait());
+    std::future::poll_fn(|context| {
+        let _stage = wait.as_mut().poll(context);
+        std::task::Poll::Ready(())
+    })
+    .await;
+}
+
+async fn read(recording: &Recording) -> Result<Vec<u8>, Incomplete> {
+    let mut reader = Reader::default();
+    let mut bytes = Vec::new();
+    while let Some(frame) =
+        std::future::poll_fn(|context| recording.poll_frame(&mut reader, context)).await
+    {
+        bytes.extend_from_slice(&frame?);
+    }
+    Ok(bytes)
+}
+
+fn check(test: impl Fn() + Send + Sync + 'static) {
+    let schedules = std::env::var("MODEL_SCHEDULES").ok();
+    let schedules = schedules.and_then(|count| count.parse().ok());
+    let schedules = schedules.unwrap_or(SCHEDULES);
+    let test = Arc::new(test);
+    let again = test.clone();
+    shuttle::check_random(move || test(), schedules);
+    shuttle::check_pct(move || again(), schedules, 3);
+}
+
+fn join(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
+}
+
+fn flights() -> Arc<Flights> {
+    let limits = Limits {
+        flights: 8,
+        followers: 8,
+        marks: 8,
+        mark_ttl: Duration::from_secs(10),
+        deadline: Duration::from_secs(30),
+    };
+    Arc::new(Flights::new(limits, Arc::new(SystemClock)))
+}
+
+fn arrival(version: u64) -> Arrival {
+    Arrival {
+        requester: Requester::Anonymous,
+        role: Role::Any,
+        version,
+        now: Timestamp::from_millis(1),
+    }
+}
+
+fn key() -> Key {
+    let request = Request::builder()
+        .method(Method::GET)
+        .uri("http://example.com/")
+        .body(())
+        .unwrap();
+    Key::of_request(&request.into_parts().0, &KeyRules::default()).unwrap()
+}
+
+fn body() -> Bytes {
+    Bytes::from_static(b"body")
+}
+
+fn offer() -> Arc<Offer> {
+    let now = Timestamp::from_millis(1);
+    let lifetimes = Lifetimes {
+        born: now,
+        stored: now,
+        fresh_until: now,
+        swr_until: now,
+        sie_until: now,
+        kept_until: now,
+        flags: Flags::default(),
+    };
+    let head = Head {
+        key: key(),
+        status: StatusCode::OK,
+        headers: HeaderMap::new(),
+        lifetimes,
+        position: LogPosition::ZERO,
+        tags: Box::default(),
+        verified: Verified::never(),
+    };
+    Arc::new(Offer {
+        head: Arc::new(head),
+        fields: Vec::new(),
+    })
+}

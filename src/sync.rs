@@ -1,0 +1,24 @@
+//! The lock of the concurrent core: std's, or a model checker's that explores interleavings.
+
+use std::sync::PoisonError;
+
+#[cfg(all(test, shuttle))]
+use shuttle::sync as imp;
+#[cfg(not(all(test, shuttle)))]
+use std::sync as imp;
+
+pub(crate) use imp::MutexGuard;
+
+/// A mutex that a panic does not poison: what it guards is whole whenever it is unlocked.
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(imp::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(imp::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

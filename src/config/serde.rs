@@ -16,7 +16,7 @@ use super::{CacheConfig, environment};
 /// let config: CacheConfig = serde_json::from_str(
 ///     r#"{ "url": "valkey://cache.internal", "operation_timeout": "20ms", "max_body": "2MiB" }"#,
 /// )?;
-/// assert_eq!(config.store(), "valkey://cache.internal:6379");
+/// assert_eq!(config.store(), "valkey://cache.internal:6379/0");
 ///
 /// let error = serde_json::from_str::<CacheConfig>(r#"{ "memory": "1MiB" }"#).unwrap_err();
 /// assert!(error.to_string().contains("unknown field `memory`"));

@@ -1,4 +1,5 @@
 //! The layer around real services, in process and without a shared store.
+#![allow(clippy::disallowed_methods, reason = "tests start tasks of their own")]
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -308,7 +309,8 @@ async fn variants_are_told_apart_by_what_vary_names() {
 
 #[tokio::test]
 async fn what_is_not_stored_says_why_and_calls_the_handler_each_time() {
-    let table: [(&str, &[(&str, &str)], &[(&str, &str)]); 12] = [
+    type Fields = &'static [(&'static str, &'static str)];
+    let table: [(&str, Fields, Fields); 12] = [
         ("no-freshness", &[], &[]),
         ("no-store", &[("cache-control", "no-store")], &[]),
         ("private", &[("cache-control", "private, max-age=60")], &[]),

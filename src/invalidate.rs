@@ -13,7 +13,7 @@ use tower_service::Service;
 use crate::body::ResponseBody;
 use crate::cache::Cache;
 use crate::future::passed;
-use crate::key::Key;
+use crate::key::{Key, KeyRules};
 use crate::layer::Settings;
 use crate::policy;
 use crate::purge::Purge;
@@ -33,7 +33,7 @@ where
     let cache = &settings.cache;
     parts.extensions.insert(cache.clone());
     let method = parts.method.clone();
-    let target = Key::of_request(&parts, &settings.policy.key).ok();
+    let target = target(&parts, &settings.policy.key);
     let response = Oneshot::new(inner, Request::from_parts(parts, body)).await?;
     if let Some(target) = target {
         let uris = outdated(&target, &method, &response);
@@ -41,6 +41,14 @@ where
     }
     let outcome = Outcome::forward(Forwarded::Method, Some("method"));
     Ok(passed(response, outcome, cache))
+}
+
+/// The key that a GET of the target has. The request itself stays as it is: what the key leaves out
+/// may be what an unsafe method acts on.
+fn target(parts: &Parts, rules: &KeyRules) -> Option<Key> {
+    let mut parts = parts.clone();
+    rules.strip_request(&mut parts);
+    Key::of_request(&parts, rules).ok()
 }
 
 fn outdated<R>(target: &Key, method: &Method, response: &Response<R>) -> Vec<Uri> {

@@ -27,7 +27,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
-use tower_response_cache::{Cache, CacheConfig, CacheConfigBuilder, CacheLayer, TestClock};
+use tower_response_cache::{
+    Cache, CacheConfig, CacheConfigBuilder, CacheLayer, Policy, QueryRule, TestClock,
+};
 
 #[tokio::test]
 async fn it_applies_without_adapters() {
@@ -526,6 +528,27 @@ async fn a_successful_unsafe_method_invalidates() {
         let after = bench.get("/p").await;
         assert!(after.says(expected), "{method} {status}: {after:?}");
         assert!(bench.get("/other").await.says("hit"));
+    }
+}
+
+#[tokio::test]
+async fn an_unsafe_method_invalidates_what_the_query_rule_made_of_its_url() {
+    let rules = [
+        (QueryRule::Sorted, "/p?b=1&a=2"),
+        (
+            QueryRule::Except(vec!["utm_*".into()]),
+            "/p?utm_source=x&a=2",
+        ),
+    ];
+    for (rule, url) in rules {
+        let policy = Policy::builder().query(rule.clone()).build().unwrap();
+        let mut bench = Bench::new(|_call, request| fresh(&request.uri().to_string()));
+        bench.layer = bench.layer.policy(policy);
+        bench.get(url).await;
+        assert!(bench.get(url).await.says("hit"), "{rule:?}");
+        // The handler of a change sees all that was sent.
+        assert_eq!(bench.ask(Request::put(url)).await.body, url);
+        assert!(!bench.get(url).await.says("hit"), "{rule:?}");
     }
 }
 

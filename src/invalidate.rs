@@ -13,7 +13,7 @@ use tower_service::Service;
 use crate::body::ResponseBody;
 use crate::cache::Cache;
 use crate::future::passed;
-use crate::key::{Key, KeyRules};
+use crate::key::Key;
 use crate::layer::Settings;
 use crate::policy;
 use crate::purge::Purge;
@@ -41,14 +41,6 @@ where
     }
     let outcome = Outcome::forward(Forwarded::Method, Some("method"));
     Ok(passed(response, outcome, cache))
-}
-
-/// The key that a GET of the target has. The request itself stays as it is: what the key leaves out
-/// may be what an unsafe method acts on.
-fn target(parts: &Parts, rules: &KeyRules) -> Option<Key> {
-    let mut parts = parts.clone();
-    rules.strip_request(&mut parts);
-    Key::of_request(&parts, rules).ok()
 }
 
 fn outdated<R>(target: &Key, method: &Method, response: &Response<R>) -> Vec<Uri> {
@@ -86,6 +78,14 @@ async fn may_be_stored(cache: &Cache, target: &Key, deadline: tokio::time::Insta
         Ok(existed) => existed || known_here,
         Err(_store_trouble) => true,
     }
+}
+
+/// The key that a GET of the target has. The request itself stays as it is: what the key leaves out
+/// may be what an unsafe method acts on.
+fn target(parts: &Parts, rules: &crate::key::KeyRules) -> Option<Key> {
+    let mut parts = parts.clone();
+    rules.strip_request(&mut parts);
+    Key::of_request(&parts, rules).ok()
 }
 
 /// The target URI of a request, as a URI.

@@ -33,7 +33,7 @@ where
     let cache = &settings.cache;
     parts.extensions.insert(cache.clone());
     let method = parts.method.clone();
-    let target = target(&parts, &settings.policy.key);
+    let target = Key::of_request(&parts, &settings.policy.key).ok();
     let response = Oneshot::new(inner, Request::from_parts(parts, body)).await?;
     if let Some(target) = target {
         let uris = outdated(&target, &method, &response);
@@ -78,14 +78,6 @@ async fn may_be_stored(cache: &Cache, target: &Key, deadline: tokio::time::Insta
         Ok(existed) => existed || known_here,
         Err(_store_trouble) => true,
     }
-}
-
-/// The key that a GET of the target has. The request itself stays as it is: what the key leaves out
-/// may be what an unsafe method acts on.
-fn target(parts: &Parts, rules: &crate::key::KeyRules) -> Option<Key> {
-    let mut parts = parts.clone();
-    rules.strip_request(&mut parts);
-    Key::of_request(&parts, rules).ok()
 }
 
 /// The target URI of a request, as a URI.

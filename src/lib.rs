@@ -60,7 +60,8 @@
 //! | `axum` | yes | keys by the original URI under `Router::nest`: needed for safety there |
 //! | `serde` | no | settings by serde, serde types as the application's own values |
 //! | `tls` | no | `valkeys://` and `rediss://`, by rustls |
-//! | `test-util` | no | [`TestClock`](https://docs.rs/tower-response-cache/latest/tower_response_cache/struct.TestClock.html) |
+//! | `zstd` | no | long bodies are compressed in Valkey |
+//! | `test-util` | no | `TestClock`, which stands until it is told to move |
 #![cfg_attr(
     test,
     allow(

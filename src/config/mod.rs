@@ -95,7 +95,6 @@ impl Default for CacheConfig {
 
 impl CacheConfig {
     /// Settings to be filled in, each at its default.
-    #[must_use]
     pub fn builder() -> CacheConfigBuilder {
         CacheConfigBuilder::default()
     }

@@ -1,4 +1,5 @@
 //! The layer around real services, in process and without a shared store.
+#![allow(clippy::disallowed_methods, reason = "tests start tasks of their own")]
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -26,7 +27,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
-use tower_response_cache::{Cache, CacheConfig, CacheConfigBuilder, CacheLayer, TestClock};
+use tower_response_cache::{
+    Cache, CacheConfig, CacheConfigBuilder, CacheLayer, Policy, QueryRule, TestClock,
+};
 
 #[tokio::test]
 async fn it_applies_without_adapters() {
@@ -308,7 +311,8 @@ async fn variants_are_told_apart_by_what_vary_names() {
 
 #[tokio::test]
 async fn what_is_not_stored_says_why_and_calls_the_handler_each_time() {
-    let table: [(&str, &[(&str, &str)], &[(&str, &str)]); 12] = [
+    type Fields = &'static [(&'static str, &'static str)];
+    let table: [(&str, Fields, Fields); 12] = [
         ("no-freshness", &[], &[]),
         ("no-store", &[("cache-control", "no-store")], &[]),
         ("private", &[("cache-control", "private, max-age=60")], &[]),
@@ -524,6 +528,27 @@ async fn a_successful_unsafe_method_invalidates() {
         let after = bench.get("/p").await;
         assert!(after.says(expected), "{method} {status}: {after:?}");
         assert!(bench.get("/other").await.says("hit"));
+    }
+}
+
+#[tokio::test]
+async fn an_unsafe_method_invalidates_what_the_query_rule_made_of_its_url() {
+    let rules = [
+        (QueryRule::Sorted, "/p?b=1&a=2"),
+        (
+            QueryRule::Except(vec!["utm_*".into()]),
+            "/p?utm_source=x&a=2",
+        ),
+    ];
+    for (rule, url) in rules {
+        let policy = Policy::builder().query(rule.clone()).build().unwrap();
+        let mut bench = Bench::new(|_call, request| fresh(&request.uri().to_string()));
+        bench.layer = bench.layer.policy(policy);
+        bench.get(url).await;
+        assert!(bench.get(url).await.says("hit"), "{rule:?}");
+        // The handler of a change sees all that was sent.
+        assert_eq!(bench.ask(Request::put(url)).await.body, url);
+        assert!(!bench.get(url).await.says("hit"), "{rule:?}");
     }
 }
 

@@ -78,7 +78,7 @@ async fn two_processes_share_one_valkey() {
     let first = ask(&one).await;
     assert!(first.cache_status().contains("; stored"), "{first:?}");
     eventually("write-behind", PATIENCE, || {
-        ready(valkey.command(&["KEYS", "trc:*"]) != "")
+        ready(!valkey.command(&["KEYS", "trc:*"]).is_empty())
     })
     .await;
     let second = ask(&other).await;

@@ -648,9 +648,6 @@ impl Visit {
     }
 }
 
-/// The declared length and the memory to record in.
-type Room = (Option<u64>, tokio::sync::OwnedSemaphorePermit);
-
 /// Up to a tenth shorter, so that what was stored together does not expire together. A lifetime
 /// that the response names is not touched.
 fn jitter(lifetimes: &mut Lifetimes) {

@@ -5,6 +5,7 @@ use crate::policy::dates::parse_date;
 use crate::policy::directives::{
     Delta, MaxStale, Qualified, RequestDirectives, ResponseDirectives,
 };
+use crate::policy::vary::{Vary, parse_vary};
 
 fn response(lines: &[&str]) -> ResponseDirectives {
     let lines: Vec<_> = lines.iter().map(|line| ("cache-control", *line)).collect();

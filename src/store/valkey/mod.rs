@@ -51,7 +51,7 @@ pub struct ValkeyStore {
     settings: ValkeySettings,
     tail: Tail,
     log: String,
-    /// When (ms, by the server's clock) the log was last relieved of old records.
+    /// When (ms, by the server's clock) the log was last relieved of old records, or first used.
     trimmed: AtomicU64,
 }
 
@@ -161,9 +161,9 @@ impl ValkeyStore {
     /// an hour. Without anyone waiting: it is an economy, no more.
     fn trim(&self, latest: LogPosition) {
         let last = self.trimmed.load(Ordering::Relaxed);
-        if latest.ms() < last.saturating_add(TRIM_INTERVAL_MS)
-            || self.trimmed.swap(latest.ms(), Ordering::Relaxed) != last
-        {
+        let due = latest.ms() >= last.saturating_add(TRIM_INTERVAL_MS);
+        // Not by the first purge of every instance that starts; nor by two at once.
+        if !due || self.trimmed.swap(latest.ms(), Ordering::Relaxed) != last || last == 0 {
             return;
         }
         let age = u64::try_from(self.settings.log_max_age.as_millis()).unwrap_or(u64::MAX);

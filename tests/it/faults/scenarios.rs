@@ -141,11 +141,14 @@ pub(crate) async fn torn(scale: Scale) -> Vec<Report> {
     writer.ask(question).await;
     assert!(writer.cache.shutdown(PATIENCE).await);
     let mut reports = Vec::new();
-    let modes: [(&str, fn(usize) -> Mode); 2] = [
-        ("torn after each byte (reset)", Mode::ResetAfter),
-        ("torn after each byte (end)", Mode::EndAfter),
-    ];
-    for (name, mode) in modes {
+    for orderly in [false, true] {
+        let (name, mode) = match orderly {
+            false => (
+                "torn after each byte (reset)",
+                Mode::ResetAfter as fn(_) -> _,
+            ),
+            true => ("torn after each byte (end)", Mode::EndAfter as fn(_) -> _),
+        };
         let mut whole = None;
         let mut report = Report::default();
         for length in (0..1200).step_by(scale.of(37, 1)) {
@@ -546,6 +549,7 @@ fn errors() -> Vec<Bytes> {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// All of them, in the order of the long suite.
+#[allow(dead_code, reason = "the short selection has a test for each")]
 pub(crate) async fn all(scale: Scale, mut told: impl FnMut(&Report)) {
     macro_rules! run {
         ($($scenario:ident),*) => {

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 use tower_response_cache::{
     CredentialsProvider, LogPosition, SharedStore, StoreError, StoreState, StoreUrl,
     ValkeySettings, ValkeyStore,
 };
 
+use crate::support::cluster::Nodes;
 use crate::support::eventually;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::sentinel::Sentinel;
@@ -314,6 +316,140 @@ async fn a_primary_that_is_cut_off_from_its_sentinels_is_left_as_well() {
             .is_ok_and(|records| records.first().is_some_and(|(at, _)| *at == position))
     })
     .await;
+}
+
+async fn get(store: &ValkeyStore, key: &str) -> Result<Option<Bytes>, StoreError> {
+    store.get(key, soon()).await
+}
+
+/// Thirty keys, some of each node, stored.
+async fn spread(store: &ValkeyStore) -> Vec<String> {
+    let keys = (0..30).map(|i| format!("k{i}")).collect::<Vec<_>>();
+    for key in &keys {
+        let value = Bytes::from(key.clone());
+        store.set(key, value, MINUTE, soon()).await.unwrap();
+    }
+    keys
+}
+
+#[tokio::test]
+async fn each_key_of_a_cluster_is_found_on_its_node() {
+    let nodes = Nodes::start();
+    let dead = Valkey::reserve();
+    let with_a_dead_seed = nodes
+        .url()
+        .replace("://", &format!("://127.0.0.1:{},", dead.port()));
+    for url in [nodes.url(), with_a_dead_seed] {
+        let store = ValkeyStore::new(settings(&url));
+        let keys = spread(&store).await;
+        for key in &keys {
+            assert_eq!(get(&store, key).await, Ok(Some(key.clone().into())));
+        }
+        for node in &nodes.0 {
+            assert_ne!(node.command(&["DBSIZE"]), "0");
+        }
+        assert!(store.ping(soon()).await.is_ok());
+        assert_eq!(store.health().state, StoreState::Ready);
+        assert_eq!(store.remove(&keys, soon()).await, Ok(30));
+    }
+}
+
+#[tokio::test]
+async fn the_log_of_a_cluster_is_one() {
+    let nodes = Nodes::start();
+    let [writer, reader] = [(); 2].map(|()| ValkeyStore::new(settings(&nodes.url())));
+    let first = writer.log_append(b"a", soon()).await.unwrap();
+    let second = reader.log_append(b"b", soon()).await.unwrap();
+    assert!(first < second);
+    let read = reader.log_read(LogPosition::ZERO, Duration::from_millis(50));
+    let read = read.await.unwrap();
+    assert!(read.iter().map(|(at, _)| *at).eq([first, second]));
+    let bounds = writer.log_bounds(soon()).await.unwrap();
+    assert_eq!(bounds.last_generated(), second);
+}
+
+#[tokio::test]
+async fn a_slot_that_moved_is_followed() {
+    let nodes = Nodes::start();
+    let store = ValkeyStore::new(settings(&nodes.url()));
+    spread(&store).await;
+    let (from, slot) = nodes.owner("moving");
+    let to = (from + 1) % 3;
+    for place in [to, from] {
+        nodes.0[place].command(&["CLUSTER", "SETSLOT", &slot, "NODE", &nodes.id(to)]);
+    }
+    store
+        .set("moving", "v".into(), MINUTE, soon())
+        .await
+        .unwrap();
+    assert_eq!(nodes.0[to].command(&["GET", "moving"]), "v");
+    assert_eq!(get(&store, "moving").await, Ok(Some("v".into())));
+}
+
+#[tokio::test]
+async fn a_slot_that_is_moving_is_asked_for_where_it_goes() {
+    let nodes = Nodes::start();
+    let store = ValkeyStore::new(settings(&nodes.url()));
+    spread(&store).await;
+    let (from, slot) = nodes.owner("moving");
+    let to = (from + 1) % 3;
+    nodes.0[to].command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &nodes.id(from)]);
+    nodes.0[from].command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &nodes.id(to)]);
+    assert_eq!(get(&store, "moving").await, Ok(None));
+    store
+        .set("moving", "v".into(), MINUTE, soon())
+        .await
+        .unwrap();
+    assert_eq!(get(&store, "moving").await, Ok(Some("v".into())));
+    for place in [to, from] {
+        nodes.0[place].command(&["CLUSTER", "SETSLOT", &slot, "NODE", &nodes.id(to)]);
+    }
+    assert_eq!(nodes.0[to].command(&["GET", "moving"]), "v");
+    assert_eq!(get(&store, "moving").await, Ok(Some("v".into())));
+}
+
+#[tokio::test]
+async fn a_dead_node_of_a_cluster_costs_its_own_keys_only() {
+    let mut nodes = Nodes::start();
+    let store = ValkeyStore::new(settings(&nodes.url()));
+    let keys = spread(&store).await;
+    let (of_dead, of_living): (Vec<_>, Vec<_>) =
+        keys.into_iter().partition(|key| nodes.owner(key).0 == 2);
+    nodes.0[2].kill();
+    let budget = || Instant::now() + Duration::from_millis(50);
+    let started = Instant::now();
+    for _ in 0..10 {
+        for key in &of_dead {
+            assert!(!matches!(store.get(key, budget()).await, Ok(Some(_))));
+        }
+    }
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    for key in &of_living {
+        assert_eq!(get(&store, key).await, Ok(Some(key.clone().into())));
+    }
+    nodes.0[2].start_again();
+    nodes.until_whole();
+    eventually("the node", PATIENCE, || async {
+        let key = &of_dead[0];
+        store.set(key, "v".into(), MINUTE, budget()).await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_down_costs_the_budget_once() {
+    let dead = [Valkey::reserve(), Valkey::reserve()];
+    let [one, two] = dead.each_ref().map(Valkey::port);
+    let url = format!("valkey-cluster://127.0.0.1:{one},127.0.0.1:{two}");
+    let store = ValkeyStore::new(settings(&url));
+    let started = Instant::now();
+    for _ in 0..1000 {
+        let deadline = Instant::now() + Duration::from_millis(50);
+        assert!(store.get("k", deadline).await.is_err());
+    }
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
 const MINUTE: Duration = Duration::from_secs(60);

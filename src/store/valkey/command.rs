@@ -69,6 +69,12 @@ pub(super) fn log_append(log: &str, max_records: u64, record: &[u8]) -> Cmd {
     ])
 }
 
+/// Forgets the records before `oldest`, in whole nodes of the stream.
+pub(super) fn log_trim(log: &str, oldest: LogPosition) -> Cmd {
+    let oldest = oldest.to_string();
+    build(&[b"XTRIM", log.as_bytes(), b"MINID", b"~", oldest.as_bytes()])
+}
+
 /// `BLOCK 0` would wait for ever.
 pub(super) fn log_read(log: &str, after: LogPosition, block: Duration) -> Cmd {
     let millis = u64::try_from(block.as_millis()).unwrap_or(u64::MAX);
@@ -120,6 +126,82 @@ pub(super) fn address(reply: &Value) -> Option<Address> {
     };
     let host = text(host)?.to_owned();
     (!host.is_empty() && port != 0).then_some(Address { host, port })
+}
+
+/// Consecutive slots of one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SlotRange {
+    pub(super) first: u16,
+    pub(super) last: u16,
+    pub(super) owner: Address,
+}
+
+/// Which primary has which slots, sorted. A node that does not say its own name is the one
+/// that was `asked`.
+pub(super) fn slot_ranges(reply: &Value, asked: &Address) -> Option<Vec<SlotRange>> {
+    let Value::Array(list) = reply else {
+        return None;
+    };
+    let mut ranges = list
+        .iter()
+        .map(|range| slot_range(range, asked))
+        .collect::<Option<Vec<_>>>()?;
+    ranges.sort_unstable_by_key(|range| range.first);
+    Some(ranges)
+}
+
+/// First slot, last slot, primary, replicas.
+fn slot_range(reply: &Value, asked: &Address) -> Option<SlotRange> {
+    let Value::Array(parts) = reply else {
+        return None;
+    };
+    let [
+        Value::Int(first),
+        Value::Int(last),
+        Value::Array(primary),
+        ..,
+    ] = parts.as_slice()
+    else {
+        return None;
+    };
+    let [host, Value::Int(port), ..] = primary.as_slice() else {
+        return None;
+    };
+    Some(SlotRange {
+        first: u16::try_from(*first).ok()?,
+        last: u16::try_from(*last).ok()?,
+        owner: Address {
+            host: match text(host) {
+                None | Some("" | "?") => asked.host.clone(),
+                Some(host) => host.to_owned(),
+            },
+            port: u16::try_from(*port).ok()?,
+        },
+    })
+}
+
+/// To which other node a cluster's node sends a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Redirect {
+    /// For good.
+    Moved(Address),
+    /// For this once.
+    Ask(Address),
+}
+
+/// `MOVED 3999 127.0.0.1:6381`, of which the first word is the code.
+pub(super) fn redirect(error: &RedisError) -> Option<Redirect> {
+    let kind = match error.code()? {
+        "MOVED" => Redirect::Moved,
+        "ASK" => Redirect::Ask,
+        _ => return None,
+    };
+    let (host, port) = error.detail()?.split_once(' ')?.1.rsplit_once(':')?;
+    let address = Address {
+        host: host.trim_matches(['[', ']']).to_owned(),
+        port: port.trim().parse().ok()?,
+    };
+    (!address.host.is_empty()).then(|| kind(address))
 }
 
 /// Whether the server takes writes, by its own account.
@@ -377,6 +459,45 @@ mod tests {
             Ok(vec![(at, Bytes::new())])
         );
         assert_eq!(read(bulk("5-1")), Err(StoreError::Protocol));
+    }
+
+    #[test]
+    fn redirections_name_a_node() {
+        let redirected = |code: &str, detail: &str| {
+            let detail = Some(detail.to_owned());
+            redirect(&redis::make_extension_error(code.to_owned(), detail))
+        };
+        let node = |host: &str| Address {
+            host: host.to_owned(),
+            port: 6381,
+        };
+        let moved = redirected("MOVED", "3999 127.0.0.1:6381");
+        assert_eq!(moved, Some(Redirect::Moved(node("127.0.0.1"))));
+        let asked = redirected("ASK", "3999 ::1:6381");
+        assert_eq!(asked, Some(Redirect::Ask(node("::1"))));
+        for detail in ["", "3999", "3999 :6381", "3999 h:x", "3999 h"] {
+            assert_eq!(redirected("MOVED", detail), None, "{detail}");
+        }
+        assert_eq!(redirected("ERR", "3999 h:6381"), None);
+    }
+
+    #[test]
+    fn slots_are_read() {
+        let asked = Address {
+            host: "asked".to_owned(),
+            port: 1,
+        };
+        let range = |first, last, host: Value, port| {
+            let node = Value::Array(vec![host, Value::Int(port), bulk("id")]);
+            Value::Array(vec![Value::Int(first), Value::Int(last), node])
+        };
+        let reply = Value::Array(vec![range(9, 10, bulk("h"), 2), range(0, 8, Value::Nil, 3)]);
+        let read = slot_ranges(&reply, &asked).unwrap();
+        let owners = read.iter().map(|range| range.owner.to_string());
+        assert!(owners.eq(["asked:3", "h:2"]));
+        let bad = Value::Array(vec![range(0, 99999, bulk("h"), 2)]);
+        assert_eq!(slot_ranges(&bad, &asked), None);
+        assert_eq!(slot_ranges(&Value::Okay, &asked), None);
     }
 
     #[test]

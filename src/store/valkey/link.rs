@@ -7,6 +7,7 @@ use std::time::Duration;
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{Cmd, PushInfo, PushKind, RedisError, Value};
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
 use super::command;
@@ -117,6 +118,24 @@ impl Link {
     pub(super) async fn send(&self, command: &Cmd, deadline: Instant) -> Reply {
         let mut connection = self.connection.clone();
         let reply = timeout_at(deadline, connection.send_packed_command(command)).await;
+        self.judge(reply)
+    }
+
+    /// As [`Link::send`], after `ASKING`, with nothing in between.
+    pub(super) async fn send_asking(&self, command: &Cmd, deadline: Instant) -> Reply {
+        let mut connection = self.connection.clone();
+        let mut both = redis::pipe();
+        both.add_command(command::asking())
+            .add_command(command.clone());
+        let second = async {
+            let replies = connection.send_packed_commands(&both, 1, 1).await?;
+            Ok(replies.into_iter().next().unwrap_or(Value::Nil))
+        };
+        let reply = timeout_at(deadline, second).await;
+        self.judge(reply)
+    }
+
+    fn judge(&self, reply: Result<Result<Value, RedisError>, Elapsed>) -> Reply {
         match reply.map(|reply| reply.and_then(Value::extract_error)) {
             Err(_late) => Reply::Late,
             Ok(Err(error)) => Reply::Error(error),

@@ -2,9 +2,11 @@
 
 mod attempt;
 mod breaker;
+mod cluster;
 mod command;
 mod dial;
 mod link;
+mod node;
 mod sentinel;
 mod settings;
 mod state;
@@ -14,7 +16,7 @@ mod url;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,18 +24,21 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Value};
 use tokio::time::Instant;
 
-use self::breaker::{Breaker, Change};
-use self::supervisor::Supervisor;
+use self::cluster::Cluster;
+use self::node::{Lane, Manner, Node};
 use self::tail::Tail;
+use self::url::Place;
 use super::{BoxFuture, Health, Leased, LogBounds, LogPosition, SharedStore};
 use crate::error::StoreError;
+use crate::task;
 
 #[cfg(feature = "tls")]
 pub use self::settings::TlsSettings;
 pub use self::settings::{CredentialsProvider, ValkeySettings};
 pub use self::url::{StoreUrl, UrlError};
 
-/// A [`SharedStore`] in Valkey: one multiplexed connection, kept good by a supervisor.
+/// A [`SharedStore`] in Valkey: one multiplexed connection to each server, kept good by a
+/// supervisor.
 ///
 /// Whatever the server does, an operation costs at most its deadline: while there is no
 /// connection it fails at once, and after failures in a row a breaker, one for reads and
@@ -42,108 +47,139 @@ pub use self::url::{StoreUrl, UrlError};
 /// It needs a tokio runtime with I/O and time enabled to work, but none to be created. It
 /// may outlive the runtime that it connected on, and connects anew on the next.
 pub struct ValkeyStore {
-    supervisor: Arc<Supervisor>,
+    topology: Topology,
+    settings: ValkeySettings,
     tail: Tail,
     log: String,
-    in_flight: AtomicUsize,
     /// The server lacks a compare-and-delete: leases are left to expire.
     leases_expire: AtomicBool,
+    /// When (ms, by the server's clock) the log was last relieved of old records, or first used.
+    trimmed: AtomicU64,
+}
+
+enum Topology {
+    /// A server, or the primary that Sentinels name.
+    One(Arc<Node>),
+    Cluster(Cluster),
 }
 
 impl ValkeyStore {
     /// A store that connects when it is first used. Does no I/O.
     #[must_use]
     pub fn new(settings: ValkeySettings) -> Self {
+        let topology = match &settings.url.place {
+            Place::Cluster(transport, seeds) => {
+                let cluster = Cluster::new(settings.clone(), *transport, seeds.clone());
+                Topology::Cluster(cluster)
+            }
+            Place::Server(..) | Place::Unix { .. } | Place::Sentinel { .. } => {
+                Topology::One(Arc::new(Node::new(settings.clone())))
+            }
+        };
         Self {
+            topology,
             log: format!("{}:log", settings.prefix),
-            supervisor: Supervisor::new(settings),
+            settings,
             tail: Tail::new(),
-            in_flight: AtomicUsize::new(0),
             leases_expire: AtomicBool::new(false),
+            trimmed: AtomicU64::new(0),
         }
     }
 
     /// The connection in use, for commands that this crate does not wrap; `None` while there
-    /// is none.
+    /// is none. In a cluster it is the one to the node that keeps the log.
     ///
     /// It is shared with the cache: a blocking command on it holds up everything else. Its
     /// answers are waited for half a second by default, and it is not replaced when the
     /// cache's is, so ask for it again rather than keep it.
     #[must_use]
     pub fn connection(&self) -> Option<MultiplexedConnection> {
-        let mut connection = self.supervisor.current()?.connection();
+        let mut connection = self.log_node()?.supervisor.current()?.connection();
         connection.set_response_timeout(RESPONSE_TIMEOUT);
         Some(connection)
     }
 
-    /// Sends a command, with a breaker that decides whether to, and learns from how it went.
-    async fn gated<T>(
+    /// Runs a command about one key, wherever that key is.
+    async fn run<T>(
         &self,
         lane: Lane,
+        key: &str,
         command: Cmd,
         deadline: Instant,
-        read: impl FnOnce(Value) -> Result<T, StoreError>,
+        read: impl Fn(Value) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let started = Instant::now();
-        let breaker = self.breaker(lane);
-        let permit = breaker.admit(started)?;
-        let result = self.ungated(command, deadline, read).await;
-        let now = Instant::now();
-        let change = match verdict(&result, now - started, self.operation_timeout()) {
-            Verdict::Good => permit.succeed(),
-            Verdict::Bad => permit.fail(now),
-            Verdict::Neither => Change::None,
-        };
-        self.tell(lane, change, &result);
-        result
+        match &self.topology {
+            Topology::One(node) => node
+                .run(lane, Manner::Plain, &command, deadline, read)
+                .await
+                .map_err(|failed| failed.error),
+            // Boxed because it is large, and a round trip costs more.
+            Topology::Cluster(cluster) => {
+                Box::pin(cluster.run(lane, key, &command, deadline, read)).await
+            }
+        }
     }
 
-    /// Sends a command if there is room for one more.
-    async fn ungated<T>(
+    /// A write succeeded, so the server takes writes. A cluster's replicas do not answer at all.
+    fn note_writable(&self) {
+        if let Topology::One(node) = &self.topology {
+            node.supervisor.note_writable();
+        }
+    }
+
+    /// The node that keeps the log, if it is known.
+    fn log_node(&self) -> Option<Arc<Node>> {
+        match &self.topology {
+            Topology::One(node) => Some(Arc::clone(node)),
+            Topology::Cluster(cluster) => cluster.known_node_of(&self.log),
+        }
+    }
+
+    async fn read_log(
         &self,
-        command: Cmd,
-        deadline: Instant,
-        read: impl FnOnce(Value) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        if deadline <= Instant::now() {
-            return Err(StoreError::TimedOut);
-        }
-        let _slot = self.take_slot()?;
-        self.supervisor.execute(&command, deadline, read).await
-    }
-
-    fn take_slot(&self) -> Result<Slot<'_>, StoreError> {
-        let slot = Slot(&self.in_flight);
-        match self.in_flight.fetch_add(1, Ordering::Relaxed) {
-            taken if taken < self.supervisor.settings.max_in_flight => Ok(slot),
-            _ => Err(StoreError::Busy),
-        }
-    }
-
-    fn tell<T>(&self, lane: Lane, change: Change, result: &Result<T, StoreError>) {
-        let store = &self.supervisor.settings.url;
-        let lane = lane.name();
-        match (change, result) {
-            (Change::None, _) => {}
-            (Change::Opened, Err(error)) => {
-                tracing::warn!(%store, lane, %error, "the shared store fails; suspended");
+        after: LogPosition,
+        block: Duration,
+    ) -> Result<Vec<(LogPosition, Bytes)>, StoreError> {
+        let node = match &self.topology {
+            Topology::One(node) => Ok(Arc::clone(node)),
+            Topology::Cluster(cluster) => cluster.node_of(&self.log, Instant::now() + block).await,
+        };
+        let read = match node {
+            Ok(node) => {
+                let supervisor = &node.supervisor;
+                self.tail.read(supervisor, &self.log, after, block).await
             }
-            (Change::Opened, Ok(_)) => {
-                tracing::warn!(%store, lane, "the shared store is too slow; suspended");
+            Err(error) => {
+                tokio::time::sleep(block.min(UNKNOWN_NODE_PAUSE)).await;
+                Err(error)
             }
-            (Change::Closed, _) => tracing::info!(%store, lane, "the shared store is used again"),
+        };
+        if let (Topology::Cluster(cluster), Err(error)) = (&self.topology, &read) {
+            cluster.note(error);
         }
+        read
     }
 
-    fn breaker(&self, lane: Lane) -> &Breaker {
-        match lane {
-            Lane::Read => &self.supervisor.reads,
-            Lane::Write => &self.supervisor.writes,
+    /// Relieves the log of records that are older than anything they could be about, about once
+    /// an hour. Without anyone waiting: it is an economy, no more.
+    fn trim(&self, latest: LogPosition) {
+        let last = self.trimmed.load(Ordering::Relaxed);
+        let due = latest.ms() >= last.saturating_add(TRIM_INTERVAL_MS);
+        // Not by the first purge of every instance that starts; nor by two at once.
+        if !due || self.trimmed.swap(latest.ms(), Ordering::Relaxed) != last || last == 0 {
+            return;
         }
-    }
-
-    fn operation_timeout(&self) -> Duration {
-        self.supervisor.settings.operation_timeout
+        let age = u64::try_from(self.settings.log_max_age.as_millis()).unwrap_or(u64::MAX);
+        let oldest = LogPosition::new(latest.ms().saturating_sub(age), 0);
+        let Some(node) = self.log_node() else { return };
+        let command = command::log_trim(&self.log, oldest);
+        let deadline = Instant::now() + self.settings.connect_timeout;
+        let _next_time_without_a_runtime = task::spawn(async move {
+            let trim = node.run(Lane::Free, Manner::Plain, &command, deadline, |reply| {
+                command::count(&reply)
+            });
+            let _next_time = trim.await;
+        });
     }
 }
 
@@ -153,7 +189,8 @@ impl SharedStore for ValkeyStore {
         key: &'a str,
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
-        Box::pin(self.gated(Lane::Read, command::get(key), deadline, command::value))
+        let command = command::get(key);
+        Box::pin(self.run(Lane::Read, key, command, deadline, command::value))
     }
 
     fn set<'a>(
@@ -165,11 +202,10 @@ impl SharedStore for ValkeyStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let command = command::set(key, &value, ttl);
         Box::pin(async move {
-            self.gated(Lane::Write, command, deadline, |reply| {
-                command::okay(&reply)
-            })
-            .await
-            .inspect(|()| self.supervisor.note_writable())
+            let okay = |reply| command::okay(&reply);
+            self.run(Lane::Write, key, command, deadline, okay)
+                .await
+                .inspect(|()| self.note_writable())
         })
     }
 
@@ -180,15 +216,23 @@ impl SharedStore for ValkeyStore {
         keys: &'a [String],
         deadline: Instant,
     ) -> BoxFuture<'a, Result<u64, StoreError>> {
-        if keys.is_empty() {
-            return Box::pin(std::future::ready(Ok(0)));
-        }
+        // In a cluster each key may be elsewhere.
+        let at_once = match &self.topology {
+            Topology::One(_) => keys.len().max(1),
+            Topology::Cluster(_) => 1,
+        };
         Box::pin(async move {
-            self.ungated(command::unlink(keys), deadline, |reply| {
-                command::count(&reply)
-            })
-            .await
-            .inspect(|_removed| self.supervisor.note_writable())
+            let mut removed = 0;
+            for keys in keys.chunks(at_once) {
+                let Some(first) = keys.first() else { continue };
+                let command = command::unlink(keys);
+                let count = |reply| command::count(&reply);
+                removed += self
+                    .run(Lane::Free, first, command, deadline, count)
+                    .await
+                    .inspect(|_removed| self.note_writable())?;
+            }
+            Ok(removed)
         })
     }
 
@@ -200,9 +244,10 @@ impl SharedStore for ValkeyStore {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Leased, StoreError>> {
         let command = command::lease(key, token, ttl);
-        Box::pin(self.gated(Lane::Write, command, deadline, |reply| {
-            command::leased(&reply)
-        }))
+        Box::pin(async move {
+            let leased = |reply| command::leased(&reply);
+            self.run(Lane::Write, key, command, deadline, leased).await
+        })
     }
 
     /// Past the breaker, like every removal.
@@ -217,7 +262,8 @@ impl SharedStore for ValkeyStore {
                 return Ok(());
             }
             let command = command::release(key, token);
-            let released = self.ungated(command, deadline, |reply| command::count(&reply));
+            let count = |reply| command::count(&reply);
+            let released = self.run(Lane::Free, key, command, deadline, count);
             match released.await {
                 Ok(_whether_it_was_there_still) => Ok(()),
                 // The plain code of an unknown command: the arguments cannot be wrong.
@@ -230,20 +276,24 @@ impl SharedStore for ValkeyStore {
         })
     }
 
+    /// In a cluster, to the node that keeps the log.
     fn ping(&self, deadline: Instant) -> BoxFuture<'_, Result<Duration, StoreError>> {
         Box::pin(async move {
             let started = Instant::now();
             let nonce = fastrand::u64(..);
-            self.ungated(command::ping(nonce), deadline, |reply| {
-                command::pong(&reply, nonce)
-            })
-            .await?;
+            let command = command::ping(nonce);
+            let pong = |reply| command::pong(&reply, nonce);
+            self.run(Lane::Free, &self.log, command, deadline, pong)
+                .await?;
             Ok(started.elapsed())
         })
     }
 
     fn health(&self) -> Health {
-        self.supervisor.health()
+        match &self.topology {
+            Topology::One(node) => node.supervisor.health(),
+            Topology::Cluster(cluster) => cluster.health(&self.log),
+        }
     }
 
     /// Past the breaker: a purge is tried whenever there is a connection.
@@ -252,12 +302,15 @@ impl SharedStore for ValkeyStore {
         record: &'a [u8],
         deadline: Instant,
     ) -> BoxFuture<'a, Result<LogPosition, StoreError>> {
-        let max_records = self.supervisor.settings.log_max_records;
+        let command = command::log_append(&self.log, self.settings.log_max_records, record);
         Box::pin(async move {
-            let command = command::log_append(&self.log, max_records, record);
-            self.ungated(command, deadline, |reply| command::position(&reply))
+            let position = |reply| command::position(&reply);
+            self.run(Lane::Free, &self.log, command, deadline, position)
                 .await
-                .inspect(|_position| self.supervisor.note_writable())
+                .inspect(|position| {
+                    self.note_writable();
+                    self.trim(*position);
+                })
         })
     }
 
@@ -266,14 +319,15 @@ impl SharedStore for ValkeyStore {
         after: LogPosition,
         block: Duration,
     ) -> BoxFuture<'_, Result<Vec<(LogPosition, Bytes)>, StoreError>> {
-        Box::pin(self.tail.read(&self.supervisor, &self.log, after, block))
+        Box::pin(self.read_log(after, block))
     }
 
     fn log_bounds(&self, deadline: Instant) -> BoxFuture<'_, Result<LogBounds, StoreError>> {
         Box::pin(async move {
             let command = command::log_bounds(&self.log);
+            let bounds = |reply| command::bounds(&reply);
             match self
-                .ungated(command, deadline, |reply| command::bounds(&reply))
+                .run(Lane::Free, &self.log, command, deadline, bounds)
                 .await
             {
                 // The plain code of "no such key", the one argument that can be wrong here.
@@ -284,65 +338,31 @@ impl SharedStore for ValkeyStore {
     }
 
     fn note_mismatch(&self) {
-        self.supervisor.note_mismatch();
+        match &self.topology {
+            Topology::One(node) => node.supervisor.note_mismatch(),
+            // Which of them it was is not told.
+            Topology::Cluster(cluster) => {
+                for node in cluster.nodes() {
+                    node.supervisor.note_mismatch();
+                }
+            }
+        }
     }
 }
 
 impl fmt::Debug for ValkeyStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ValkeyStore")
-            .field("url", &self.supervisor.settings.url)
+            .field("url", &self.settings.url)
             .field("health", &self.health())
             .finish_non_exhaustive()
     }
 }
 
-#[derive(Clone, Copy)]
-enum Lane {
-    Read,
-    Write,
-}
-
-impl Lane {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Read => "reads",
-            Self::Write => "writes",
-        }
-    }
-}
-
-/// What an operation's result says about the server.
-enum Verdict {
-    Good,
-    Bad,
-    Neither,
-}
-
-/// Slow is as bad as failed: it costs every request its budget.
-fn verdict<T>(result: &Result<T, StoreError>, took: Duration, limit: Duration) -> Verdict {
-    match result {
-        Ok(_) if took >= limit => Verdict::Bad,
-        Ok(_) => Verdict::Good,
-        // The caller came with less than half of the usual budget.
-        Err(StoreError::TimedOut) if took * 2 < limit => Verdict::Neither,
-        // Nothing was asked of the server. Without a connection the error is immediate, and
-        // once there is one the breaker should not delay its use.
-        Err(StoreError::Unavailable | StoreError::Busy | StoreError::Suspended) => Verdict::Neither,
-        // Something else keeps a value of another type under this one key.
-        Err(StoreError::Server(code)) if code.as_str() == "WRONGTYPE" => Verdict::Neither,
-        Err(_) => Verdict::Bad,
-    }
-}
-
-/// One operation under way.
-struct Slot<'a>(&'a AtomicUsize);
-
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// What the client library waits by default.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How often a reader in a loop asks where the log is.
+const UNKNOWN_NODE_PAUSE: Duration = Duration::from_secs(1);
+
+const TRIM_INTERVAL_MS: u64 = 60 * 60 * 1000;

@@ -61,6 +61,11 @@ pub struct ValkeySettings {
     ///
     /// Too few, and entries older than the oldest record cannot be trusted any more.
     pub log_max_records: u64,
+
+    /// How old records may become: about the longest time that an entry is kept. Older ones are
+    /// removed once an hour. Default two years, since lifetimes are a year at most and may be
+    /// followed by as long a time of staleness.
+    pub log_max_age: Duration,
 }
 
 impl ValkeySettings {
@@ -80,6 +85,7 @@ impl ValkeySettings {
             failures_until_open: 5,
             probe_interval: Duration::from_millis(500),
             log_max_records: 100_000,
+            log_max_age: Duration::from_secs(2 * 365 * 24 * 60 * 60),
         }
     }
 }

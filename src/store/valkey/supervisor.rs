@@ -29,6 +29,7 @@ use super::breaker::Breaker;
 use super::command::{self, Remedy};
 use super::dial;
 use super::link::{Fault, Link, LinkId, Reply, Watcher};
+use super::node::{Failed, Manner};
 use super::sentinel;
 use super::state::{Hope, Look, Phase, State};
 use crate::error::StoreError;
@@ -65,26 +66,33 @@ impl Supervisor {
     /// Sends `command` and reads its reply, by `deadline`.
     pub(super) async fn execute<T>(
         self: &Arc<Self>,
+        manner: Manner,
         command: &Cmd,
         deadline: Instant,
         read: impl FnOnce(Value) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    ) -> Result<T, Failed> {
         let link = self.link(deadline).await?;
         let sent = Instant::now();
-        match link.send(command, deadline).await {
-            Reply::Value(value) => {
-                read(value).inspect_err(|error| self.lose(link.id(), Fault::from(error)))
-            }
-            Reply::Error(error) => {
-                let (error, remedy) = command::classify(&error);
+        let reply = match manner {
+            Manner::Plain => link.send(command, deadline).await,
+            Manner::Asking => Box::pin(link.send_asking(command, deadline)).await,
+        };
+        match reply {
+            Reply::Value(value) => read(value).map_err(|error| {
+                self.lose(link.id(), Fault::from(&error));
+                error.into()
+            }),
+            Reply::Error(reply) => {
+                let (error, remedy) = command::classify(&reply);
                 self.apply(remedy, &error, &link, sent);
-                Err(error)
+                let redirect = command::redirect(&reply);
+                Err(Failed { error, redirect })
             }
             Reply::Late => {
                 self.note_silence(&link, sent);
-                Err(StoreError::TimedOut)
+                Err(StoreError::TimedOut.into())
             }
-            Reply::Distrusted => Err(StoreError::Unavailable),
+            Reply::Distrusted => Err(StoreError::Unavailable.into()),
         }
     }
 

@@ -322,6 +322,7 @@ impl fmt::Display for Report {
 
 impl Report {
     /// What the columns mean.
+    #[allow(dead_code, reason = "for the long suite")]
     pub(crate) fn heading() -> String {
         format!(
             "{:<36} {:>8} {:>5} {:>6} {:>10} {:>10} {:>5} {:>10}",

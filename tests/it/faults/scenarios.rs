@@ -141,11 +141,17 @@ pub(crate) async fn torn(scale: Scale) -> Vec<Report> {
     writer.ask(question).await;
     assert!(writer.cache.shutdown(PATIENCE).await);
     let mut reports = Vec::new();
-    let modes: [(&str, fn(usize) -> Mode); 2] = [
-        ("torn after each byte (reset)", Mode::ResetAfter),
-        ("torn after each byte (end)", Mode::EndAfter),
-    ];
-    for (name, mode) in modes {
+    for orderly in [false, true] {
+        let (name, mode) = match orderly {
+            false => (
+                "torn after each byte (reset)",
+                Mode::ResetAfter as fn(usize) -> Mode,
+            ),
+            true => (
+                "torn after each byte (end)",
+                Mode::EndAfter as fn(usize) -> Mode,
+            ),
+        };
         let mut whole = None;
         let mut report = Report::default();
         for length in (0..1200).step_by(scale.of(37, 1)) {
@@ -213,8 +219,8 @@ pub(crate) async fn error_replies(scale: Scale) -> Vec<Report> {
     let mut reports = vec![all];
     if scale == Scale::Long {
         for error in errors() {
-            let shown = String::from_utf8_lossy(&error[..error.len().min(24)]).into_owned();
-            let name = format!("error {}", shown.trim());
+            let shown = error[..error.len().min(24)].escape_ascii().to_string();
+            let name = format!("error {}", shown.trim_end_matches("\\r\\n"));
             let mode = Mode::Answer(&["GET", "SET"], error);
             reports.push(through(&name, mode, Scale::Short).await);
         }
@@ -334,13 +340,17 @@ pub(crate) async fn flushed(scale: Scale) -> Vec<Report> {
 /// Out of memory, with and without eviction.
 pub(crate) async fn full(scale: Scale) -> Vec<Report> {
     let mut reports = Vec::new();
-    for policy in ["noeviction", "allkeys-lru", "volatile-ttl"] {
+    for (policy, memory) in [
+        ("noeviction", "1mb"),
+        ("allkeys-lru", "4mb"),
+        ("volatile-ttl", "4mb"),
+    ] {
         let server = Valkey::start();
         let cache = Cache::new(config(&server.tcp_url()));
         let (rig, former) = Rig::warm(cache, Load::STEADY).await;
         let base = baseline(&rig).await;
         server.command(&["CONFIG", "SET", "maxmemory-policy", policy]);
-        server.command(&["CONFIG", "SET", "maxmemory", "1200000"]);
+        server.command(&["CONFIG", "SET", "maxmemory", memory]);
         let added = suffer(&rig, base, scale).await;
         let during = rig.hit_rate(Duration::from_millis(300)).await;
         server.command(&["CONFIG", "SET", "maxmemory", "0"]);
@@ -546,6 +556,7 @@ fn errors() -> Vec<Bytes> {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// All of them, in the order of the long suite.
+#[allow(dead_code, reason = "the short selection has a test for each")]
 pub(crate) async fn all(scale: Scale, mut told: impl FnMut(&Report)) {
     macro_rules! run {
         ($($scenario:ident),*) => {

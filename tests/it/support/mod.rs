@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 pub(crate) mod app;
+pub(crate) mod cluster;
 pub(crate) mod logs;
 pub(crate) mod proxy;
 pub(crate) mod sentinel;

@@ -305,16 +305,13 @@ fn tampered(reply: Vec<u8>, asked: &str, held: &mut Option<Vec<u8>>, shared: &Sh
         Mode::Reply(bytes) => return bytes.into(),
         Mode::Answer(commands, bytes) if commands.contains(&asked) => return bytes.into(),
         Mode::Corrupt if asked == "GET" && reply.len() > 12 => return flipped(reply, shared),
-        Mode::Slip(probability) if asked == "GET" => {
-            if shared.roll(fastrand::Rng::f64) < probability {
-                let tampers = [Tamper::Duplicate, Tamper::Drop, Tamper::Swap];
-                let which = shared.roll(|dice| dice.usize(..tampers.len()));
-                shared
-                    .tampers
-                    .lock()
-                    .unwrap()
-                    .push_back(tampers[which].clone());
-            }
+        Mode::Slip(probability)
+            if asked == "GET" && shared.roll(fastrand::Rng::f64) < probability =>
+        {
+            let tampers = [Tamper::Duplicate, Tamper::Drop, Tamper::Swap];
+            let which = shared.roll(|dice| dice.usize(..tampers.len()));
+            let tamper = tampers[which].clone();
+            shared.tampers.lock().unwrap().push_back(tamper);
         }
         _ => {}
     }

@@ -1,0 +1,186 @@
+//! One server: its connection, its breakers, and how much is under way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use redis::{Cmd, Value};
+use tokio::time::Instant;
+
+use super::ValkeySettings;
+use super::breaker::{Breaker, Change};
+use super::command::Redirect;
+use super::supervisor::Supervisor;
+use crate::error::StoreError;
+
+/// A server, and leave to ask it something.
+pub(super) struct Node {
+    pub(super) supervisor: Arc<Supervisor>,
+    in_flight: AtomicUsize,
+}
+
+/// Which breaker decides.
+#[derive(Clone, Copy)]
+pub(super) enum Lane {
+    Read,
+    Write,
+    /// None: tried whenever there is a connection.
+    Free,
+}
+
+/// What is sent.
+#[derive(Clone, Copy)]
+pub(super) enum Manner {
+    Plain,
+    /// After `ASKING`: of a slot that is on its way to this node.
+    Asking,
+}
+
+/// A failed operation; in a cluster it may be for another node.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: StoreError,
+    pub(super) redirect: Option<Redirect>,
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self {
+            error,
+            redirect: None,
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn new(settings: ValkeySettings) -> Self {
+        Self {
+            supervisor: Supervisor::new(settings),
+            in_flight: AtomicUsize::new(0),
+        }
+    }
+
+    /// Sends a command, with a breaker that decides whether to, and learns from how it went.
+    pub(super) async fn run<T>(
+        &self,
+        lane: Lane,
+        manner: Manner,
+        command: &Cmd,
+        deadline: Instant,
+        read: impl FnOnce(Value) -> Result<T, StoreError>,
+    ) -> Result<T, Failed> {
+        let started = Instant::now();
+        let Some(breaker) = self.breaker(lane) else {
+            return self.send(manner, command, deadline, read).await;
+        };
+        let permit = breaker.admit(started)?;
+        let result = self.send(manner, command, deadline, read).await;
+        let now = Instant::now();
+        let error = result.as_ref().err().map(|failed| &failed.error);
+        let limit = self.supervisor.settings.operation_timeout;
+        let change = match verdict(error, now - started, limit) {
+            Verdict::Good => permit.succeed(),
+            Verdict::Bad => permit.fail(now),
+            Verdict::Neither => Change::None,
+        };
+        self.tell(lane, change, error);
+        result
+    }
+
+    /// Sends a command if there is room for one more.
+    async fn send<T>(
+        &self,
+        manner: Manner,
+        command: &Cmd,
+        deadline: Instant,
+        read: impl FnOnce(Value) -> Result<T, StoreError>,
+    ) -> Result<T, Failed> {
+        if deadline <= Instant::now() {
+            return Err(StoreError::TimedOut.into());
+        }
+        let _slot = self.take_slot()?;
+        self.supervisor
+            .execute(manner, command, deadline, read)
+            .await
+    }
+
+    fn take_slot(&self) -> Result<Slot<'_>, StoreError> {
+        let slot = Slot(&self.in_flight);
+        match self.in_flight.fetch_add(1, Ordering::Relaxed) {
+            taken if taken < self.supervisor.settings.max_in_flight => Ok(slot),
+            _ => Err(StoreError::Busy),
+        }
+    }
+
+    fn tell(&self, lane: Lane, change: Change, error: Option<&StoreError>) {
+        let store = &self.supervisor.settings.url;
+        let lane = lane.name();
+        match (change, error) {
+            (Change::None, _) => {}
+            (Change::Opened, Some(error)) => {
+                tracing::warn!(%store, lane, %error, "the shared store fails; suspended");
+            }
+            (Change::Opened, None) => {
+                tracing::warn!(%store, lane, "the shared store is too slow; suspended");
+            }
+            (Change::Closed, _) => tracing::info!(%store, lane, "the shared store is used again"),
+        }
+    }
+
+    fn breaker(&self, lane: Lane) -> Option<&Breaker> {
+        match lane {
+            Lane::Read => Some(&self.supervisor.reads),
+            Lane::Write => Some(&self.supervisor.writes),
+            Lane::Free => None,
+        }
+    }
+}
+
+impl Lane {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "reads",
+            Self::Write => "writes",
+            Self::Free => "all",
+        }
+    }
+}
+
+/// What an operation's result says about the server.
+enum Verdict {
+    Good,
+    Bad,
+    Neither,
+}
+
+/// Slow is as bad as failed: it costs every request its budget.
+fn verdict(error: Option<&StoreError>, took: Duration, limit: Duration) -> Verdict {
+    match error {
+        None if took >= limit => Verdict::Bad,
+        None => Verdict::Good,
+        // The caller came with less than half of the usual budget.
+        Some(StoreError::TimedOut) if took * 2 < limit => Verdict::Neither,
+        // Nothing was asked of the server. Without a connection the error is immediate, and
+        // once there is one the breaker should not delay its use.
+        Some(StoreError::Unavailable | StoreError::Busy | StoreError::Suspended) => {
+            Verdict::Neither
+        }
+        // About this one key: something else keeps a value of another type under it, or its slot
+        // is another node's.
+        Some(StoreError::Server(code))
+            if matches!(code.as_str(), "WRONGTYPE" | "MOVED" | "ASK" | "TRYAGAIN") =>
+        {
+            Verdict::Neither
+        }
+        Some(_) => Verdict::Bad,
+    }
+}
+
+/// One operation under way.
+struct Slot<'a>(&'a AtomicUsize);
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -10,6 +10,7 @@ pub(crate) mod app;
 pub(crate) mod logs;
 pub(crate) mod proxy;
 pub(crate) mod valkey;
+pub(crate) mod wire;
 
 /// Asks again and again until `check` says yes, and returns how long that took.
 ///

@@ -14,6 +14,7 @@ pub(crate) mod sentinel;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 pub(crate) mod valkey;
+pub(crate) mod wire;
 
 /// Asks again and again until `check` says yes, and returns how long that took.
 ///

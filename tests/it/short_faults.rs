@@ -33,5 +33,6 @@ short! {
     a_server_that_is_emptied_costs_hits_only => flushed,
     a_full_server_costs_hits_only => full,
     what_is_purged_out_of_sight_is_not_served_beyond_the_bound => log_cut,
+    a_failover_costs_hits_only => moved,
     chaos_costs_hits_only => chaos,
 }

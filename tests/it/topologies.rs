@@ -1,14 +1,18 @@
 //! TLS, credentials, Sentinel, cluster: the ways in which a server is reached.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use axum::body::Body;
 use bytes::Bytes;
+use http::{Request, Response};
 use tokio::time::Instant;
+use tower::{Layer, ServiceExt, service_fn};
 use tower_response_cache::{
-    CredentialsProvider, LogPosition, SharedStore, StoreError, StoreState, StoreUrl,
-    ValkeySettings, ValkeyStore,
+    Cache, CacheConfig, CacheLayer, CredentialsProvider, LogPosition, Purge, SharedStore,
+    StoreError, StoreState, StoreUrl, ValkeySettings, ValkeyStore,
 };
 
 use crate::support::cluster::Nodes;
@@ -204,8 +208,6 @@ async fn rotated_credentials_are_asked_for_with_the_next_connection() {
 #[tokio::test]
 async fn the_primary_is_found_through_sentinels_of_which_some_are_dead() {
     let primary = Valkey::start();
-    let replica = Valkey::start();
-    replica.follow(&primary);
     let sentinel = Sentinel::watching(&primary);
     let dead = Valkey::reserve();
     let mute = Proxy::to(sentinel.port()).await;
@@ -366,6 +368,40 @@ async fn the_log_of_a_cluster_is_one() {
     assert!(read.iter().map(|(at, _)| *at).eq([first, second]));
     let bounds = writer.log_bounds(soon()).await.unwrap();
     assert_eq!(bounds.last_generated(), second);
+}
+
+#[tokio::test]
+async fn a_purge_in_a_cluster_reaches_the_other_instances() {
+    let nodes = Nodes::start();
+    let cache = || {
+        let config = CacheConfig::builder().url(nodes.url());
+        Cache::new(config.operation_timeout(MINUTE / 30).build().unwrap())
+    };
+    let (one, other) = (cache(), cache());
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let app = CacheLayer::new(one).layer(service_fn(move |_: Request<Body>| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async {
+            let response = Response::builder().header("cache-control", "max-age=60");
+            Ok::<_, Infallible>(response.body(Body::from("body")).unwrap())
+        }
+    }));
+    let ask = || async {
+        let request = Request::get("http://test/").body(Body::empty()).unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
+        let status = response.headers()["cache-status"].to_str().unwrap();
+        status.contains("; hit")
+    };
+    eventually("a hit", PATIENCE, ask).await;
+    let before = calls.load(Ordering::SeqCst);
+    other.purge(Purge::everything()).await.unwrap();
+    eventually("a call", PATIENCE, || async {
+        ask().await;
+        calls.load(Ordering::SeqCst) > before
+    })
+    .await;
+    eventually("a hit", PATIENCE, ask).await;
 }
 
 #[tokio::test]

@@ -18,7 +18,9 @@ use tower_response_cache::{
 
 use super::oracle::Question;
 use super::rig::{Load, Report, Rig, Scale, config, fronted};
+use crate::support::cluster::Nodes;
 use crate::support::proxy::Mode;
+use crate::support::sentinel::Sentinel;
 use crate::support::valkey::Valkey;
 
 /// A cache whose server cannot be used from the start, and can later.
@@ -441,6 +443,47 @@ pub(crate) async fn log_cut(_scale: Scale) -> Vec<Report> {
     }]
 }
 
+/// A primary dies and its replica takes over; a node of a cluster dies and comes back.
+pub(crate) async fn moved(scale: Scale) -> Vec<Report> {
+    let mut primary = Valkey::start();
+    let replica = Valkey::start();
+    replica.follow(&primary);
+    let sentinel = Sentinel::watching(&primary);
+    sentinel.until_replicas(1);
+    let (rig, former) = Rig::warm(Cache::new(config(&sentinel.url())), Load::STEADY).await;
+    let base = baseline(&rig).await;
+    primary.kill();
+    let added = suffer(&rig, base, scale).await;
+    let recovery = rig.recovery(former).await;
+    let by_sentinel = Report {
+        added: Some(added),
+        recovery: Some(recovery),
+        ..rig.finish("primary killed, Sentinel").await
+    };
+
+    let mut nodes = Nodes::start();
+    let (log, _slot) = nodes.owner("trc:log");
+    let victim = (log + 1) % 3;
+    let (rig, former) = Rig::warm(Cache::new(config(&nodes.url())), Load::STEADY).await;
+    let base = baseline(&rig).await;
+    nodes.0[victim].kill();
+    let added = suffer(&rig, base, scale).await;
+    let during = rig.hit_rate(Duration::from_millis(300)).await;
+    assert!(
+        during > former * 0.3,
+        "the other nodes' hits go on: {during}"
+    );
+    nodes.0[victim].start_again();
+    let recovery = rig.recovery(former).await;
+    let by_cluster = Report {
+        added: Some(added),
+        recovery: Some(recovery),
+        note: format!("hit rate {former:.2}, then {during:.2}"),
+        ..rig.finish("node killed, cluster").await
+    };
+    vec![by_sentinel, by_cluster]
+}
+
 /// Everything at once, a little.
 pub(crate) async fn chaos(scale: Scale) -> Vec<Report> {
     let server = Valkey::start();
@@ -579,6 +622,7 @@ pub(crate) async fn all(scale: Scale, mut told: impl FnMut(&Report)) {
         flushed,
         full,
         log_cut,
+        moved,
         chaos,
         desynchronised
     );

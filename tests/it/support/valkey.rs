@@ -150,6 +150,7 @@ impl Valkey {
 
     /// Makes it a copy of `primary`, and waits until it is one.
     pub(crate) fn follow(&self, primary: &Self) {
+        primary.command(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]);
         self.command(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]);
         let started = Instant::now();
         while !self

@@ -8,7 +8,7 @@ use std::fmt;
 pub enum UrlError {
     /// It does not begin with a scheme and `://`.
     NoScheme,
-    /// The scheme is not one of those listed at [`StoreUrl`].
+    /// The scheme is not one of those listed at [`StoreUrl`](super::StoreUrl).
     UnknownScheme {
         /// The scheme as given, if it is safe to show.
         scheme: String,

@@ -203,7 +203,7 @@ impl Visit {
         self.response_time = self.cache().now();
         match response {
             Err(error) => self.failed().ok_or(error),
-            Ok(response) if response.status().is_server_error() => {
+            Ok(response) if policy::is_failure(response.status()) => {
                 Ok(self.server_error(response).await)
             }
             Ok(response) => Ok(self.answered(response).await),
@@ -347,13 +347,15 @@ impl Visit {
 
     /// RFC 9111 4.3.4: a 304 whose strong validator is not the stored one's is about another
     /// response. It cannot be asked for again, since the request is spent: the stored one goes,
-    /// and is served this once if stale responses may be.
+    /// and is served this once if it may stand in for a failure, which this is. RFC 9111 4.2.4:
+    /// a cache "MUST NOT generate a stale response unless it is disconnected or doing so is
+    /// explicitly permitted".
     fn mismatched<R>(&mut self, entry: &Arc<Entry>, outcome: Outcome) -> Response<ResponseBody<R>> {
         self.forget();
         let outcome = outcome.because("validator-mismatch");
-        let flags = entry.head.lifetimes.flags;
-        let strict = policy::Flags::NO_CACHE.with(policy::Flags::MUST_REVALIDATE);
-        if flags.intersects(strict) {
+        let lifetimes = &entry.head.lifetimes;
+        let rules = &self.settings.policy.rules;
+        if !policy::may_serve_on_error(&self.facts, lifetimes, rules, self.response_time) {
             let mut response = Response::new(ResponseBody::stored(Bytes::new()));
             *response.status_mut() = StatusCode::BAD_GATEWAY;
             outcome.append_to(response.headers_mut(), self.cache().name());

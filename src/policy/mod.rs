@@ -38,7 +38,7 @@ pub(crate) use invalidation::invalidated;
 pub use options::CacheOptions;
 pub(crate) use range::{RangeAnswer, content_range, resolve, unsatisfied_range};
 pub use refusal::Refusal;
-pub(crate) use reuse::{Reuse, may_serve_on_error, reuse};
+pub(crate) use reuse::{Reuse, is_failure, may_serve_on_error, reuse};
 pub use rules::{CookieRule, LanguageRule, PartialRule, Rules, SetCookieRule};
 pub(crate) use tags::{group_tag, invalidated_groups, is_tag, strip_tags};
 pub(crate) use validate::{Freshened, HeadOutcome, freshen, head_updates, make_conditional};

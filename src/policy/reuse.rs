@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
+
 use super::directives::MaxStale;
 use super::facts::RequestFacts;
 use super::freshness::{Flags, Lifetimes};
@@ -94,6 +96,12 @@ pub(crate) fn reuse(
     } else {
         Reuse::Revalidate(Staleness::Expired)
     }
+}
+
+/// RFC 5861, section 4: an error is "any situation that would result in a 500, 502, 503, or 504
+/// HTTP response status code being returned".
+pub(crate) fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502..=504)
 }
 
 /// Whether a stored response may be served because fetching it anew failed.

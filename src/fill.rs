@@ -190,20 +190,12 @@ impl Plan {
             },
         };
         let recording = Arc::new(Recording::new(self.declared, memory));
-        if let Some(leader) = &self.landing.leader {
-            leader.share(Arc::clone(&self.landing.offer), Arc::clone(&recording));
-        }
         let (here, gone) = oneshot::channel();
         let left = Left::of(&body, &frames);
-        let recorder = Recorder {
-            recording: Arc::clone(&recording),
-            declared: self.declared,
-            max_body: self.max_body,
-            reserved,
-            landing: Some(self.landing),
-        };
+        let deadline = self.deadline;
+        let recorder = self.recorder(&recording, reserved);
         let frames = frames.into_iter().map(|frame| frame.map_err(Into::into));
-        let pump = pump(body, frames.collect(), recorder, gone, self.deadline);
+        let pump = pump(body, frames.collect(), recorder, gone, deadline);
         let pump = task::spawn_joinable(pump.in_current_span());
         Ok(Led {
             recording,
@@ -217,8 +209,24 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// The followers may have the recording from here on.
+    pub(crate) fn recorder(self, recording: &Arc<Recording>, reserved: u64) -> Recorder {
+        if let Some(leader) = &self.landing.leader {
+            leader.share(Arc::clone(&self.landing.offer), Arc::clone(recording));
+        }
+        Recorder {
+            recording: Arc::clone(recording),
+            declared: self.declared,
+            max_body: self.max_body,
+            reserved,
+            landing: Some(self.landing),
+        }
+    }
+}
+
 /// The writing end of a recording. Dropped before the end, the recording has failed.
-struct Recorder {
+pub(crate) struct Recorder {
     recording: Arc<Recording>,
     declared: Option<u64>,
     max_body: u64,
@@ -230,7 +238,7 @@ struct Recorder {
 impl Recorder {
     /// Records a frame, unless that makes too much of it: the cap, more than was declared, or than
     /// there is memory for.
-    fn push(&mut self, data: &Bytes) -> Room {
+    pub(crate) fn push(&mut self, data: &Bytes) -> Room {
         let length = self.recording.length().saturating_add(data.len() as u64);
         if length > self.max_body || self.declared.is_some_and(|declared| length > declared) {
             return Room::TooLong;
@@ -256,7 +264,7 @@ impl Recorder {
     }
 
     /// The body ended cleanly; it is whole if it has the declared length.
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         let length = self.recording.length();
         let whole = self.declared.is_none_or(|declared| declared == length);
         if let Some(landing) = self.landing.take()
@@ -268,7 +276,7 @@ impl Recorder {
     }
 
     /// Followers that read already must see a broken transfer; the others go on their own.
-    fn give_up(mut self, room: &Room) {
+    pub(crate) fn give_up(mut self, room: &Room) {
         let Some(landing) = self.landing.take() else {
             return;
         };
@@ -300,7 +308,7 @@ impl Drop for Recorder {
 }
 
 /// Whether a frame could be recorded.
-enum Room {
+pub(crate) enum Room {
     Left,
     TooLong,
     NoMemory,

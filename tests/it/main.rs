@@ -8,6 +8,9 @@
     reason = "a panic is how a test fails, in its helpers too"
 )]
 
+mod coalescing;
+mod fills;
 mod layer;
+mod lease;
 mod support;
 mod valkey;

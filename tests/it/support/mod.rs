@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+pub(crate) mod handler;
 pub(crate) mod logs;
 pub(crate) mod proxy;
 pub(crate) mod valkey;

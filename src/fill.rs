@@ -152,6 +152,12 @@ fn look<R: Body<Data = Bytes>>(
     Seen::Some
 }
 
+/// Whether a body is being recorded, or why not.
+pub(crate) enum Recorded {
+    Yes,
+    No(&'static str),
+}
+
 /// A fill that is about to begin.
 pub(crate) struct Plan {
     pub(crate) landing: Landing,
@@ -163,19 +169,19 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Starts to record `body`; what its own client is to read. Without a runtime to record in,
-    /// or the memory, the error is the body to pass on unrecorded, and why.
+    /// Starts to record `body`, if there is a runtime to record in, and the memory; what its own
+    /// client is to read either way.
     pub(crate) fn start<R>(
         self,
         body: Pin<Box<R>>,
         frames: VecDeque<Result<Frame<Bytes>, R::Error>>,
-    ) -> Result<Led<R>, (Led<R>, &'static str)>
+    ) -> (Led<R>, Recorded)
     where
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError> + Send,
     {
         if !task::is_possible() {
-            return Err((Led::unrecorded(body, frames), "no-runtime"));
+            return (Led::unrecorded(body, frames), Recorded::No("no-runtime"));
         }
         // Followers of a declared length may read at once, so there must be room for all of it.
         let reserved = self.declared.unwrap_or(0);
@@ -185,7 +191,8 @@ impl Plan {
                 Some(memory) => Some(memory),
                 None => {
                     self.landing.give_way();
-                    return Err((Led::unrecorded(body, frames), "fill-budget"));
+                    let led = Led::unrecorded(body, frames);
+                    return (led, Recorded::No("fill-budget"));
                 }
             },
         };
@@ -197,7 +204,7 @@ impl Plan {
         let frames = frames.into_iter().map(|frame| frame.map_err(Into::into));
         let pump = pump(body, frames.collect(), recorder, gone, deadline);
         let pump = task::spawn_joinable(pump.in_current_span());
-        Ok(Led {
+        let led = Led {
             recording,
             reader: Reader::default(),
             left,
@@ -205,7 +212,8 @@ impl Plan {
                 pump,
                 here: Some(here),
             },
-        })
+        };
+        (led, Recorded::Yes)
     }
 }
 

@@ -281,7 +281,7 @@ fn a_fill_that_is_committed_is_seen_by_whoever_does_not_see_its_flight() {
 #[test]
 fn after_a_purge_nobody_gets_what_was_fetched_before_it() {
     check(|| {
-        let cache = cache();
+        let cache = cache_with_room_for(2);
         let content = Arc::new(AtomicUsize::new(0));
         let before = {
             let (cache, content) = (cache.clone(), content.clone());
@@ -395,11 +395,16 @@ fn text(body: &Bytes) -> String {
     String::from_utf8(body.to_vec()).unwrap()
 }
 
+/// With room for one fill at a time.
 fn cache() -> Cache {
+    cache_with_room_for(1)
+}
+
+fn cache_with_room_for(fills: u64) -> Cache {
     let config = CacheConfig::builder()
         .memory_bytes(1 << 16)
         .max_body(FILL_BYTES)
-        .fill_bytes(FILL_BYTES)
+        .fill_bytes(fills * FILL_BYTES)
         .purge_log_length(16);
     Cache::new(config.build().unwrap())
 }
@@ -528,5 +533,5 @@ fn head() -> Head {
 
 const NOW: Timestamp = Timestamp::from_millis(1);
 
-/// Room for one fill at a time.
+/// The memory that a fill takes.
 const FILL_BYTES: u64 = 1024;

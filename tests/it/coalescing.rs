@@ -1,4 +1,5 @@
 //! Many requests for the same thing, one call of the handler.
+#![allow(clippy::disallowed_methods, reason = "tests start their own tasks")]
 
 use std::sync::Arc;
 use std::time::Duration;

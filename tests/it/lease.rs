@@ -1,4 +1,5 @@
 //! One fetch for all instances, by a lease in the shared store.
+#![allow(clippy::disallowed_methods, reason = "tests start their own tasks")]
 
 use std::time::Duration;
 

@@ -23,7 +23,7 @@ use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Extension, Json, Router};
+use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tower_response_cache::{Cache, CacheConfig, CacheLayer, CacheOptions, Purge};
@@ -61,8 +61,7 @@ fn app(cache: Cache) -> Router {
         .layer(CacheLayer::new(cache.clone()))
         // Added after the layer, so outside of it.
         .route("/livez", get(|| async { "alive\n" }))
-        .route("/readyz", get(ready))
-        .layer(Extension(cache))
+        .route_service("/readyz", cache.readiness_service())
         .with_state(catalogue)
 }
 
@@ -71,7 +70,7 @@ async fn list(State(catalogue): State<Arc<Catalogue>>) -> impl IntoResponse {
     let call = catalogue.work().await;
     (
         [(CACHE_CONTROL, "max-age=30, stale-while-revalidate=30")],
-        Extension(CacheOptions::new().tag("products")),
+        CacheOptions::new().tag("products"),
         [(HANDLER_CALLS, call)],
         Json(catalogue.all()),
     )
@@ -93,13 +92,13 @@ async fn show(
             (CACHE_CONTROL, "max-age=60".to_owned()),
             (ETAG, etag.clone()),
         ],
-        Extension(CacheOptions::new().tag(format!("product:{id}"))),
+        CacheOptions::new().tag(format!("product:{id}")),
     );
     if headers
         .get(IF_NONE_MATCH)
         .is_some_and(|known| *known == etag)
     {
-        return (StatusCode::NOT_MODIFIED, about).into_response();
+        return (StatusCode::NOT_MODIFIED, about, ()).into_response();
     }
     let call = catalogue.work().await;
     (about, [(HANDLER_CALLS, call)], Json(product)).into_response()
@@ -108,7 +107,7 @@ async fn show(
 /// Changes a price, and purges what shows it, in every instance.
 async fn reprice(
     State(catalogue): State<Arc<Catalogue>>,
-    Extension(cache): Extension<Cache>,
+    cache: Cache,
     Path(id): Path<u64>,
     cents: String,
 ) -> Response {
@@ -133,15 +132,6 @@ async fn me(headers: HeaderMap) -> impl IntoResponse {
         false => "hello, stranger\n",
     };
     ([(CACHE_CONTROL, "private, max-age=60")], who)
-}
-
-/// Ready as long as it can answer, which it can without the shared store too; the text says
-/// how that is.
-async fn ready(Extension(cache): Extension<Cache>) -> String {
-    match cache.ping().await {
-        Ok(took) => format!("ready; the store answered in {took:?}\n"),
-        Err(error) => format!("ready, without the store: {error}\n"),
-    }
 }
 
 /// Completes when the process is asked to end.

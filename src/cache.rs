@@ -258,12 +258,15 @@ impl fmt::Debug for Cache {
             config,
             tiers,
             flights,
+            fills,
             ..
         } = &*self.inner;
+        let taken = kib(config.fill_bytes).saturating_sub(fills.available_permits());
         f.debug_struct("Cache")
             .field("store", &config.store())
             .field("memory", tiers.memory())
             .field("flights", &flights.len())
+            .field("fills_kib", &taken)
             .finish_non_exhaustive()
     }
 }

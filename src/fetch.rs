@@ -18,7 +18,7 @@ use crate::body::ResponseBody;
 use crate::cache::Cache;
 use crate::clock::Timestamp;
 use crate::entry::{Entry, Head, StoredHeaders, Verified};
-use crate::fill::{Gathered, Landing, Plan, gather};
+use crate::fill::{Gathered, Landing, Plan, Recorded, gather};
 use crate::flight::{Leader, Offer, Requester, Uncacheable};
 use crate::flow::{Call, Flow, Stale};
 use crate::future::passed;
@@ -451,12 +451,12 @@ impl Visit {
                     max_body,
                     deadline: self.cache().config().fill_deadline,
                 };
-                match plan.start(body, frames) {
-                    Ok(led) => self.first(head, ResponseBody::led(led), outcome.and_stored()),
-                    Err((led, reason)) => {
-                        self.first(head, ResponseBody::led(led), outcome.because(reason))
-                    }
-                }
+                let (led, recorded) = plan.start(body, frames);
+                let outcome = match recorded {
+                    Recorded::Yes => outcome.and_stored(),
+                    Recorded::No(reason) => outcome.because(reason),
+                };
+                self.first(head, ResponseBody::led(led), outcome)
             }
         }
     }

@@ -152,6 +152,12 @@ fn look<R: Body<Data = Bytes>>(
     Seen::Some
 }
 
+/// Whether a body is being recorded, or why not.
+pub(crate) enum Recorded {
+    Yes,
+    No(&'static str),
+}
+
 /// A fill that is about to begin.
 pub(crate) struct Plan {
     pub(crate) landing: Landing,
@@ -163,19 +169,19 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Starts to record `body`; what its own client is to read. Without a runtime to record in,
-    /// or the memory, the error is the body to pass on unrecorded, and why.
+    /// Starts to record `body`, if there is a runtime to record in, and the memory; what its own
+    /// client is to read either way.
     pub(crate) fn start<R>(
         self,
         body: Pin<Box<R>>,
         frames: VecDeque<Result<Frame<Bytes>, R::Error>>,
-    ) -> Result<Led<R>, (Led<R>, &'static str)>
+    ) -> (Led<R>, Recorded)
     where
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError> + Send,
     {
         if !task::is_possible() {
-            return Err((Led::unrecorded(body, frames), "no-runtime"));
+            return (Led::unrecorded(body, frames), Recorded::No("no-runtime"));
         }
         // Followers of a declared length may read at once, so there must be room for all of it.
         let reserved = self.declared.unwrap_or(0);
@@ -185,27 +191,20 @@ impl Plan {
                 Some(memory) => Some(memory),
                 None => {
                     self.landing.give_way();
-                    return Err((Led::unrecorded(body, frames), "fill-budget"));
+                    let led = Led::unrecorded(body, frames);
+                    return (led, Recorded::No("fill-budget"));
                 }
             },
         };
         let recording = Arc::new(Recording::new(self.declared, memory));
-        if let Some(leader) = &self.landing.leader {
-            leader.share(Arc::clone(&self.landing.offer), Arc::clone(&recording));
-        }
         let (here, gone) = oneshot::channel();
         let left = Left::of(&body, &frames);
-        let recorder = Recorder {
-            recording: Arc::clone(&recording),
-            declared: self.declared,
-            max_body: self.max_body,
-            reserved,
-            landing: Some(self.landing),
-        };
+        let deadline = self.deadline;
+        let recorder = self.recorder(&recording, reserved);
         let frames = frames.into_iter().map(|frame| frame.map_err(Into::into));
-        let pump = pump(body, frames.collect(), recorder, gone, self.deadline);
+        let pump = pump(body, frames.collect(), recorder, gone, deadline);
         let pump = task::spawn_joinable(pump.in_current_span());
-        Ok(Led {
+        let led = Led {
             recording,
             reader: Reader::default(),
             left,
@@ -213,12 +212,29 @@ impl Plan {
                 pump,
                 here: Some(here),
             },
-        })
+        };
+        (led, Recorded::Yes)
+    }
+}
+
+impl Plan {
+    /// The followers may have the recording from here on.
+    pub(crate) fn recorder(self, recording: &Arc<Recording>, reserved: u64) -> Recorder {
+        if let Some(leader) = &self.landing.leader {
+            leader.share(Arc::clone(&self.landing.offer), Arc::clone(recording));
+        }
+        Recorder {
+            recording: Arc::clone(recording),
+            declared: self.declared,
+            max_body: self.max_body,
+            reserved,
+            landing: Some(self.landing),
+        }
     }
 }
 
 /// The writing end of a recording. Dropped before the end, the recording has failed.
-struct Recorder {
+pub(crate) struct Recorder {
     recording: Arc<Recording>,
     declared: Option<u64>,
     max_body: u64,
@@ -230,7 +246,7 @@ struct Recorder {
 impl Recorder {
     /// Records a frame, unless that makes too much of it: the cap, more than was declared, or than
     /// there is memory for.
-    fn push(&mut self, data: &Bytes) -> Room {
+    pub(crate) fn push(&mut self, data: &Bytes) -> Room {
         let length = self.recording.length().saturating_add(data.len() as u64);
         if length > self.max_body || self.declared.is_some_and(|declared| length > declared) {
             return Room::TooLong;
@@ -256,7 +272,7 @@ impl Recorder {
     }
 
     /// The body ended cleanly; it is whole if it has the declared length.
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         let length = self.recording.length();
         let whole = self.declared.is_none_or(|declared| declared == length);
         if let Some(landing) = self.landing.take()
@@ -268,7 +284,7 @@ impl Recorder {
     }
 
     /// Followers that read already must see a broken transfer; the others go on their own.
-    fn give_up(mut self, room: &Room) {
+    pub(crate) fn give_up(mut self, room: &Room) {
         let Some(landing) = self.landing.take() else {
             return;
         };
@@ -300,7 +316,7 @@ impl Drop for Recorder {
 }
 
 /// Whether a frame could be recorded.
-enum Room {
+pub(crate) enum Room {
     Left,
     TooLong,
     NoMemory,

@@ -7,15 +7,15 @@
 //! [`CacheOptions`]; they reach the [`Cache`] itself as a request extension.
 //!
 //! ```
-//! use axum::{Extension, Json, Router, extract::Path, http::StatusCode, routing::get};
+//! use axum::{Json, Router, extract::Path, http::StatusCode, response::IntoResponse, routing::get};
 //! use tower_response_cache::{Cache, CacheConfig, CacheLayer, CacheOptions, Purge};
 //!
-//! async fn show(Path(id): Path<u64>) -> (Extension<CacheOptions>, Json<u64>) {
+//! async fn show(Path(id): Path<u64>) -> impl IntoResponse {
 //!     let options = CacheOptions::new().max_age(60).tag(format!("product:{id}"));
-//!     (Extension(options), Json(id))
+//!     (options, Json(id))
 //! }
 //!
-//! async fn update(Extension(cache): Extension<Cache>, Path(id): Path<u64>) -> StatusCode {
+//! async fn update(cache: Cache, Path(id): Path<u64>) -> StatusCode {
 //!     match cache.purge(Purge::tag(format!("product:{id}"))).await {
 //!         Ok(()) => StatusCode::NO_CONTENT,
 //!         Err(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -13,18 +13,23 @@ use shuttle::future::block_on;
 use shuttle::thread;
 use tokio::sync::Semaphore;
 
+use crate::cache::Cache;
 use crate::clock::{SystemClock, Timestamp};
-use crate::entry::{Head, Verified};
+use crate::config::CacheConfig;
+use crate::entry::{Entry, Head, Verified};
+use crate::fill::{Landing, Plan, Room};
 use crate::flight::{
-    Arrival, Boarding, Flights, Follower, Limits, Offer, Requester, Role, Stage, Uncacheable,
+    Arrival, Boarding, Flights, Follower, Leader, Limits, Offer, Requester, Role, Stage,
+    Uncacheable,
 };
 use crate::key::{Key, KeyRules};
 use crate::policy::{Flags, Lifetimes};
 use crate::position::LogPosition;
+use crate::purge::{Purge, Validity};
 use crate::recording::{End, Incomplete, Reader, Recording};
 
 /// How many schedules each test runs, unless `MODEL_SCHEDULES` says otherwise.
-const SCHEDULES: usize = 20_000;
+const SCHEDULES: usize = 5_000;
 
 #[test]
 fn followers_see_what_the_leader_landed_and_the_table_is_left_empty() {
@@ -144,10 +149,7 @@ fn who_comes_after_a_purge_never_joins_a_flight_from_before() {
             thread::spawn(move || {
                 let seen = version.load(Ordering::SeqCst) as u64;
                 match flights.board(&key(), &arrival(seen)) {
-                    Boarding::Lead(leader) => {
-                        assert_eq!(seen, 1, "there was one before the purge");
-                        leader.land(offer(), Bytes::from_static(b"new"));
-                    }
+                    Boarding::Lead(leader) => leader.land(offer(), Bytes::from_static(b"new")),
                     Boarding::Follow(mut follower) => {
                         assert_eq!(seen, 0, "it joined a flight from before the purge");
                         assert!(matches!(block_on(follower.wait()), Stage::Landed(..)));
@@ -233,16 +235,17 @@ fn memory_comes_back_however_writer_and_client_part() {
 #[test]
 fn a_fill_that_fails_shows_its_followers_why_before_they_see_that_it_did() {
     check(|| {
-        let flights = flights();
-        let recording = Arc::new(Recording::new(None, None));
-        let Boarding::Lead(leader) = flights.board(&key(), &arrival(0)) else {
+        let cache = cache();
+        let Boarding::Lead(leader) = cache.flights().board(&key(), &arrival(0)) else {
             panic!("no flight yet");
         };
-        leader.share(offer(), recording.clone());
+        let recording = Arc::new(Recording::new(None, None));
+        let recorder = plan(&cache, leader).recorder(&recording, 0);
         let follower = {
-            let flights = flights.clone();
+            let cache = cache.clone();
             thread::spawn(move || {
-                let Boarding::Follow(mut follower) = flights.board(&key(), &arrival(0)) else {
+                let boarding = cache.flights().board(&key(), &arrival(0));
+                let Boarding::Follow(mut follower) = boarding else {
                     return;
                 };
                 if let Stage::Shared(_, recording) = block_on(follower.wait()) {
@@ -251,12 +254,174 @@ fn a_fill_that_fails_shows_its_followers_why_before_they_see_that_it_did() {
                 }
             })
         };
-        // As the recorder does it.
-        drop(leader);
-        recording.finish(End::Failed);
+        drop(recorder);
         join([follower]);
-        assert_eq!(flights.len(), 0);
+        assert_eq!(cache.flights().len(), 0);
     });
+}
+
+#[test]
+fn a_fill_that_is_committed_is_seen_by_whoever_does_not_see_its_flight() {
+    check(|| {
+        let cache = cache();
+        let fetches = Arc::new(AtomicUsize::new(0));
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let (cache, fetches) = (cache.clone(), fetches.clone());
+                thread::spawn(move || assert_eq!(request(&cache, &fetches, 0), "0"))
+            })
+            .collect();
+        join(threads);
+        assert_eq!(fetches.load(Ordering::SeqCst), 1);
+        assert_eq!(cache.flights().len(), 0);
+        assert!(cache.fill_budget(FILL_BYTES).is_some());
+    });
+}
+
+#[test]
+fn after_a_purge_nobody_gets_what_was_fetched_before_it() {
+    check(|| {
+        let cache = cache_with_room_for(2);
+        let content = Arc::new(AtomicUsize::new(0));
+        let before = {
+            let (cache, content) = (cache.clone(), content.clone());
+            thread::spawn(move || {
+                request(&cache, &content, 0);
+            })
+        };
+        let after = {
+            let (cache, content) = (cache.clone(), content.clone());
+            thread::spawn(move || {
+                let changed = content.fetch_add(10, Ordering::SeqCst);
+                block_on(cache.purge(Purge::everything())).unwrap();
+                let got: usize = request(&cache, &content, 0).parse().unwrap();
+                assert!(got >= 10, "{got} is from before {changed} was changed");
+            })
+        };
+        join([before, after]);
+        assert_eq!(cache.flights().len(), 0);
+    });
+}
+
+#[test]
+fn memory_for_fills_is_never_exceeded_and_always_comes_back() {
+    check(|| {
+        let cache = cache();
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let cache = cache.clone();
+                thread::spawn(move || {
+                    let Boarding::Lead(leader) = cache.flights().board(&key(), &arrival(0)) else {
+                        return;
+                    };
+                    let recording = Arc::new(Recording::new(None, None));
+                    let mut recorder = plan(&cache, leader).recorder(&recording, 0);
+                    let mut reader = Reader::default();
+                    match recorder.push(&Bytes::from_static(b"0")) {
+                        Room::Left => recorder.end(),
+                        room => recorder.give_up(&room),
+                    }
+                    recording.leave_own(&mut reader);
+                })
+            })
+            .collect();
+        let other = {
+            let cache = cache.clone();
+            thread::spawn(move || {
+                let all = cache.fill_budget(FILL_BYTES);
+                thread::yield_now();
+                drop(all);
+            })
+        };
+        join(threads);
+        join([other]);
+        assert!(cache.fill_budget(FILL_BYTES).is_some());
+        assert_eq!(cache.flights().len(), 0);
+    });
+}
+
+/// What a request does, in short: memory, then the flight, then the handler, whose answer is the
+/// number that `content` counts up.
+fn request(cache: &Cache, content: &AtomicUsize, attempt: usize) -> String {
+    assert!(attempt < 5, "no end of it");
+    let arrival = arrival(cache.log().view().version());
+    match cache.flights().board(&key(), &arrival) {
+        Boarding::Lead(leader) => {
+            if let Some(entry) = in_memory(cache) {
+                leader.land(offer_of(&entry.head), entry.body.clone());
+                return text(&entry.body);
+            }
+            let mut offer = head();
+            offer.position = cache.log().view().tail();
+            let mut plan = plan(cache, leader);
+            plan.landing.offer = offer_of(&Arc::new(offer));
+            let body = content.fetch_add(1, Ordering::SeqCst).to_string();
+            let recording = Arc::new(Recording::new(None, None));
+            let mut recorder = plan.recorder(&recording, 0);
+            assert!(matches!(recorder.push(&body.clone().into()), Room::Left));
+            recorder.end();
+            recording.leave_own(&mut Reader::default());
+            body
+        }
+        Boarding::Follow(mut follower) => {
+            let found = match block_on(follower.wait()) {
+                Stage::Landed(offer, body) => valid(cache, &offer.head).then_some(body),
+                Stage::Shared(offer, recording) => block_on(recording.whole())
+                    .ok()
+                    .filter(|_| valid(cache, &offer.head)),
+                _ => None,
+            };
+            drop(follower);
+            match found {
+                Some(body) => text(&body),
+                None => request(cache, content, attempt + 1),
+            }
+        }
+        Boarding::Alone => panic!("alone"),
+    }
+}
+
+fn in_memory(cache: &Cache) -> Option<Arc<Entry>> {
+    let headers = HeaderMap::new();
+    let lookup = cache.tiers().look_in_memory(key(), &headers, NOW);
+    lookup.entry.filter(|entry| valid(cache, &entry.head))
+}
+
+fn valid(cache: &Cache, head: &Head) -> bool {
+    cache.validity(head, NOW) == Validity::Valid
+}
+
+fn text(body: &Bytes) -> String {
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+/// With room for one fill at a time.
+fn cache() -> Cache {
+    cache_with_room_for(1)
+}
+
+fn cache_with_room_for(fills: u64) -> Cache {
+    let config = CacheConfig::builder()
+        .memory_bytes(1 << 16)
+        .max_body(FILL_BYTES)
+        .fill_bytes(fills * FILL_BYTES)
+        .purge_log_length(16);
+    Cache::new(config.build().unwrap())
+}
+
+fn plan(cache: &Cache, leader: Leader) -> Plan {
+    Plan {
+        landing: Landing {
+            cache: cache.clone(),
+            base: key(),
+            requester: Requester::Anonymous,
+            offer: offer(),
+            leader: Some(leader),
+        },
+        declared: None,
+        max_body: FILL_BYTES,
+        deadline: Duration::from_secs(30),
+    }
 }
 
 fn follow_or_lead(flights: &Arc<Flights>, version: u64) {
@@ -335,17 +500,27 @@ fn body() -> Bytes {
 }
 
 fn offer() -> Arc<Offer> {
-    let now = Timestamp::from_millis(1);
+    offer_of(&Arc::new(head()))
+}
+
+fn offer_of(head: &Arc<Head>) -> Arc<Offer> {
+    Arc::new(Offer {
+        head: Arc::clone(head),
+        fields: Vec::new(),
+    })
+}
+
+fn head() -> Head {
     let lifetimes = Lifetimes {
-        born: now,
-        stored: now,
-        fresh_until: now,
-        swr_until: now,
-        sie_until: now,
-        kept_until: now,
+        born: NOW,
+        stored: NOW,
+        fresh_until: Timestamp::MAX,
+        swr_until: Timestamp::MAX,
+        sie_until: Timestamp::MAX,
+        kept_until: Timestamp::MAX,
         flags: Flags::default(),
     };
-    let head = Head {
+    Head {
         key: key(),
         status: StatusCode::OK,
         headers: HeaderMap::new(),
@@ -353,9 +528,10 @@ fn offer() -> Arc<Offer> {
         position: LogPosition::ZERO,
         tags: Box::default(),
         verified: Verified::never(),
-    };
-    Arc::new(Offer {
-        head: Arc::new(head),
-        fields: Vec::new(),
-    })
+    }
 }
+
+const NOW: Timestamp = Timestamp::from_millis(1);
+
+/// The memory that a fill takes.
+const FILL_BYTES: u64 = 1024;

@@ -193,14 +193,13 @@ fn original_uri(parts: &Parts) -> &Uri {
     &parts.uri
 }
 
-/// A middleware outside this one may have rewritten the URI (to a tenant's path, say):
-/// then what the handler sees belongs to the key as well. Nesting alone only strips a prefix.
+/// What the handler sees belongs to the key as well where it is not what the client sent: a
+/// router has taken a prefix off, or a middleware has rewritten it, to a tenant's path perhaps.
 fn write_rewritten(out: &mut Vec<u8>, original: &Uri, seen: &Uri) {
     if std::ptr::eq(original, seen) {
         return;
     }
-    let stripped = original.path().ends_with(seen.path()) || seen.path() == "/";
-    if !stripped || original.query() != seen.query() {
+    if original.path() != seen.path() || original.query() != seen.query() {
         frame(out, b"uri");
         frame(out, seen.path().as_bytes());
         frame_option(out, seen.query().map(str::as_bytes));

@@ -12,10 +12,13 @@
     reason = "tests are clients with tasks of their own"
 )]
 
+mod coalescing;
 mod conformance;
 mod faults;
 mod fidelity;
+mod fills;
 mod layer;
+mod lease;
 mod purge;
 mod safety;
 mod server;

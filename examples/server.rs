@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let config = CacheConfig::from_env()?;
     let store = config.store();
     let cache = Cache::new(config);
-    let app = app(cache);
+    let app = app(&cache);
 
     let port = std::env::var("PORT").unwrap_or_else(|_unset| "3000".to_owned());
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).await?;
@@ -51,7 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn app(cache: Cache) -> Router {
+fn app(cache: &Cache) -> Router {
     let catalogue = Arc::new(Catalogue::default());
     Router::new()
         .route("/products", get(list))

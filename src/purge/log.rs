@@ -1,7 +1,7 @@
 //! The purge log: appending to it, and reading it to its end for ever.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -23,6 +23,8 @@ pub(crate) struct Log {
     /// How long entries are trusted while the log is out of sight.
     bound: Duration,
     tailing: AtomicBool,
+    /// When the log was first followed.
+    began: OnceLock<Instant>,
     /// How far the log has been read, once it was read to its end.
     progress: watch::Sender<Option<LogPosition>>,
 }
@@ -51,6 +53,7 @@ impl Log {
             clock,
             bound,
             tailing: AtomicBool::new(false),
+            began: OnceLock::new(),
             progress: watch::Sender::new(None),
         }
     }
@@ -104,9 +107,13 @@ impl Log {
         let _in_time_or_not = timeout_at(deadline, read).await;
     }
 
-    /// Whether the log was never read to its end yet.
+    /// Whether the log may soon be read to its end for the first time. Not for long: where it
+    /// cannot be read at all (no permission, say), requests do not wait for it.
     pub(crate) fn is_starting(&self) -> bool {
-        self.store.is_some() && self.progress.borrow().is_none()
+        let recently = |began: &Instant| began.elapsed() < START;
+        self.store.is_some()
+            && self.progress.borrow().is_none()
+            && self.began.get().is_none_or(recently)
     }
 
     /// Begins to follow the shared log, once, as soon as there is a runtime to do it in.
@@ -115,6 +122,7 @@ impl Log {
             return;
         }
         if !self.tailing.swap(true, Ordering::AcqRel) {
+            self.began.get_or_init(Instant::now);
             let follower = Following {
                 owner: Arc::downgrade(owner),
             };
@@ -295,3 +303,6 @@ const BLOCK: Duration = Duration::from_secs(1);
 const BOUNDS_TIMEOUT: Duration = Duration::from_secs(1);
 
 const RETRY_MS: u64 = 500;
+
+/// How long after it was first followed the log is worth waiting for.
+const START: Duration = Duration::from_secs(2);

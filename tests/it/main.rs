@@ -20,6 +20,7 @@ mod fills;
 mod layer;
 mod lease;
 mod purge;
+mod rooms;
 mod safety;
 mod server;
 mod sharing;

@@ -7,6 +7,10 @@
     clippy::indexing_slicing,
     reason = "a panic is how a test fails, in its helpers too"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests are clients with tasks of their own"
+)]
 
 mod conformance;
 mod fidelity;

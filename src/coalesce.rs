@@ -77,12 +77,8 @@ impl Flow {
         }
     }
 
-    pub(crate) fn requester(&self) -> Requester {
-        if self.facts.authorization || self.facts.cookie {
-            Requester::Credentialed
-        } else {
-            Requester::Anonymous
-        }
+    fn requester(&self) -> Requester {
+        Requester::of(&self.facts)
     }
 
     /// Fetches, unless another flight has landed between this request's look-up and its turn, or

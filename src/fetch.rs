@@ -601,10 +601,7 @@ impl Visit {
         Landing {
             cache: self.cache().clone(),
             base: self.lookup.base.clone(),
-            requester: match self.facts.authorization || self.facts.cookie {
-                true => Requester::Credentialed,
-                false => Requester::Anonymous,
-            },
+            requester: Requester::of(&self.facts),
             offer,
             leader: self.leader.take(),
         }

@@ -25,6 +25,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::entry::Head;
 use crate::key::Key;
 use crate::lease::Lease;
+use crate::policy::RequestFacts;
 use crate::recording::Recording;
 use crate::sync::{Mutex, MutexGuard};
 use crate::waiters::{Place, Waiters};
@@ -112,6 +113,16 @@ pub(crate) enum Requester {
     Anonymous,
     /// With `Authorization` or `Cookie`.
     Credentialed,
+}
+
+impl Requester {
+    pub(crate) const fn of(facts: &RequestFacts) -> Self {
+        if facts.authorization || facts.cookie {
+            Self::Credentialed
+        } else {
+            Self::Anonymous
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -225,7 +225,7 @@ impl Visit {
         if self.facts.method == MethodClass::Head {
             self.head_updates(&head);
         }
-        let admission = policy::admit(&self.exchange(&head), &self.settings.policy.rules);
+        let admission = self.admit(&head);
         if self.settings.policy.rules.strip_tags {
             policy::strip_tags(&mut head.headers);
         }
@@ -421,7 +421,7 @@ impl Visit {
             );
         }
         self.release_unless_reusable(&offer);
-        let max_body = self.cache().config().max_body;
+        let max_body = self.max_body();
         match gather(body).await {
             Gathered::Whole(bytes)
                 if declared.is_none_or(|length| length == bytes.len() as u64)
@@ -475,7 +475,7 @@ impl Visit {
 
     /// The length that the response declares; or why it is not recorded.
     fn room<R: Body>(&self, head: &response::Parts, body: &R) -> Result<Option<u64>, &'static str> {
-        let most = self.cache().config().max_body;
+        let most = self.max_body();
         let exact = body.size_hint().exact();
         let declared = match declared_length(&head.headers)? {
             Some(length) if exact.is_some_and(|exact| exact != length) => {
@@ -488,6 +488,28 @@ impl Visit {
             return Err("too-large");
         }
         Ok(declared)
+    }
+
+    /// The longest body that is stored.
+    fn max_body(&self) -> u64 {
+        let most = self.cache().config().max_body;
+        self.settings
+            .policy
+            .max_body
+            .map_or(most, |own| own.min(most))
+    }
+
+    /// What RFC 9111 lets be stored, if the policy does too.
+    fn admit(&self, head: &response::Parts) -> Result<Admitted, Refusal> {
+        let policy = &self.settings.policy;
+        let admitted = policy::admit(&self.exchange(head), &policy.rules)?;
+        if !policy.statuses.is_empty() && !policy.statuses.contains(&head.status) {
+            return Err(Refusal::Status);
+        }
+        match &policy.store_if {
+            Some(predicate) if !predicate.holds(&self.headers, head) => Err(Refusal::Policy),
+            _ => Ok(admitted),
+        }
     }
 
     /// What does not answer anybody else, though it may be stored to be validated.
@@ -604,6 +626,7 @@ impl Visit {
             requester: Requester::of(&self.facts),
             offer,
             leader: self.leader.take(),
+            auto_etag: self.settings.policy.auto_etag,
         }
     }
 

@@ -40,6 +40,8 @@ pub(crate) struct Landing {
     pub(crate) offer: Arc<Offer>,
     /// `None` when nobody could wait for this response.
     pub(crate) leader: Option<Leader>,
+    /// Whether a 200 without an `ETag` gets one of its content's digest.
+    pub(crate) auto_etag: bool,
 }
 
 impl Landing {
@@ -50,9 +52,16 @@ impl Landing {
             cache,
             base,
             requester,
-            offer,
+            mut offer,
             mut leader,
+            auto_etag,
         } = self;
+        if auto_etag && let Some(head) = offer.head.with_etag_of(&body) {
+            offer = Arc::new(Offer {
+                head: Arc::new(head),
+                fields: offer.fields.clone(),
+            });
+        }
         let entry = Arc::new(Entry {
             head: Arc::clone(&offer.head),
             body,

@@ -417,6 +417,7 @@ fn plan(cache: &Cache, leader: Leader) -> Plan {
             requester: Requester::Anonymous,
             offer: offer(),
             leader: Some(leader),
+            auto_etag: false,
         },
         declared: None,
         max_body: FILL_BYTES,

@@ -82,6 +82,12 @@ where
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B, R> {
         let (mut parts, body) = request.into_parts();
+        if let Some(predicate) = &self.settings.policy.bypass_if
+            && predicate.holds(&parts)
+        {
+            let outcome = Outcome::forward(Forwarded::Bypass, Some("policy"));
+            return self.pass(parts, body, outcome);
+        }
         let facts = RequestFacts::read(&parts.method, &parts.headers);
         match course(&facts, &body) {
             Course::Pass(outcome) => self.pass(parts, body, outcome),

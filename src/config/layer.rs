@@ -1,8 +1,10 @@
 //! A layer's policy.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName, StatusCode, request, response};
 
 use crate::error::ConfigError;
 use crate::key::{KeyRules, QueryRule, Scheme};
@@ -28,6 +30,46 @@ pub struct Policy {
     pub(crate) rules: Rules,
     pub(crate) key: KeyRules,
     pub(crate) early_refresh: Option<f32>,
+    pub(crate) max_body: Option<u64>,
+    /// Empty: whatever status RFC 9111 lets be stored.
+    pub(crate) statuses: Vec<StatusCode>,
+    pub(crate) auto_etag: bool,
+    pub(crate) store_if: Option<StoreIf>,
+    pub(crate) bypass_if: Option<BypassIf>,
+}
+
+/// A closure that has the last word on what is stored.
+#[derive(Clone)]
+pub(crate) struct StoreIf(Arc<ResponsePredicate>);
+
+type ResponsePredicate = dyn Fn(&HeaderMap, &response::Parts) -> bool + Send + Sync;
+
+impl StoreIf {
+    pub(crate) fn holds(&self, request: &HeaderMap, response: &response::Parts) -> bool {
+        (self.0)(request, response)
+    }
+}
+
+impl fmt::Debug for StoreIf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoreIf")
+    }
+}
+
+/// A closure that sends requests past the cache.
+#[derive(Clone)]
+pub(crate) struct BypassIf(Arc<dyn Fn(&request::Parts) -> bool + Send + Sync>);
+
+impl BypassIf {
+    pub(crate) fn holds(&self, request: &request::Parts) -> bool {
+        (self.0)(request)
+    }
+}
+
+impl fmt::Debug for BypassIf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BypassIf")
+    }
 }
 
 impl Policy {
@@ -129,6 +171,59 @@ impl PolicyBuilder {
         self
     }
 
+    /// The longest body that is stored, in bytes, where that is less than the cache's own
+    /// [`max_body`](crate::CacheConfigBuilder::max_body). At least 1.
+    pub fn max_body(mut self, bytes: u64) -> Self {
+        self.policy.max_body = Some(bytes);
+        self
+    }
+
+    /// The only statuses that are stored. Default: whatever RFC 9111 permits. It permits nothing
+    /// that the RFC does not.
+    pub fn statuses(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
+        self.policy.statuses.extend(statuses);
+        self
+    }
+
+    /// Whether a 200 without an `ETag` is stored with one of its content's digest, so that clients
+    /// can validate what the cache holds (RFC 9110 8.8.3). Default: no. The first response passes
+    /// unchanged. The handler never sees such a tag answered: it does not know it.
+    pub fn auto_etag(mut self, wanted: bool) -> Self {
+        self.policy.auto_etag = wanted;
+        self
+    }
+
+    /// Stores only what `predicate` says yes to, given the request's headers and the response's
+    /// head, of what could be stored otherwise. Called once a response, never on a hit.
+    ///
+    /// ```
+    /// use tower_response_cache::Policy;
+    ///
+    /// let policy = Policy::builder()
+    ///     .store_if(|_request, response| !response.headers.contains_key("x-draft"))
+    ///     .bypass_if(|request| request.uri.path().starts_with("/admin"))
+    ///     .build()?;
+    /// # drop(policy);
+    /// # Ok::<(), tower_response_cache::ConfigError>(())
+    /// ```
+    pub fn store_if(
+        mut self,
+        predicate: impl Fn(&HeaderMap, &response::Parts) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.policy.store_if = Some(StoreIf(Arc::new(predicate)));
+        self
+    }
+
+    /// Lets requests that `predicate` says yes to go to the handler past the cache: nothing is
+    /// looked up, stored or invalidated. Called for every request, before anything else.
+    pub fn bypass_if(
+        mut self,
+        predicate: impl Fn(&request::Parts) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.policy.bypass_if = Some(BypassIf(Arc::new(predicate)));
+        self
+    }
+
     /// A tag that every response of these routes carries. 1 to 256 bytes, no control characters.
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.policy.rules.tags.push(tag.into());
@@ -226,6 +321,17 @@ impl PolicyBuilder {
             let expected = "1 to 256 bytes without control characters";
             let tag = tag.escape_debug().to_string();
             return Err(ConfigError::new("tag", tag, expected));
+        }
+        if policy.max_body == Some(0) {
+            return Err(ConfigError::new("max_body", "0", "at least 1 byte"));
+        }
+        let informational = |status: &&StatusCode| status.is_informational();
+        if let Some(status) = policy.statuses.iter().find(informational) {
+            return Err(ConfigError::new(
+                "statuses",
+                status.as_str(),
+                "final statuses",
+            ));
         }
         let eagerness = policy.early_refresh.unwrap_or_default();
         if !(0.0..=10.0).contains(&eagerness) {

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use http::header::AGE;
+use http::header::{AGE, ETAG};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use sha2::{Digest, Sha256};
 
 use crate::clock::Timestamp;
 use crate::key::Key;
@@ -37,6 +39,42 @@ pub(crate) struct Head {
     pub(crate) tags: Box<[Box<str>]>,
     /// The purge log's local version at which this entry was last found valid.
     pub(crate) verified: Verified,
+}
+
+impl Head {
+    /// This head with a strong `ETag` of the content's digest; `None` if it has an `ETag`, or is
+    /// not that of a 200. Equal content has equal tags in every instance (RFC 9110 8.8.3).
+    pub(crate) fn with_etag_of(&self, body: &[u8]) -> Option<Self> {
+        let Self {
+            key,
+            status,
+            headers,
+            lifetimes,
+            position,
+            tags,
+            verified: _,
+        } = self;
+        if *status != StatusCode::OK || headers.ready().contains_key(ETAG) {
+            return None;
+        }
+        let digest = Sha256::digest(body);
+        let digits: String = digest
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let mut headers = headers.to_stored();
+        headers.insert(ETAG, HeaderValue::try_from(format!("\"{digits}\"")).ok()?);
+        Some(Self {
+            key: key.clone(),
+            status: *status,
+            headers: StoredHeaders::new(headers),
+            lifetimes: *lifetimes,
+            position: *position,
+            tags: tags.clone(),
+            verified: Verified::never(),
+        })
+    }
 }
 
 /// The fields of a stored response, without `Age` (it is in the lifetimes) and without hop-by-hop

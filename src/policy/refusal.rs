@@ -37,6 +37,8 @@ pub enum Refusal {
     VaryAny,
     /// `Vary` is unparsable, or names too many fields.
     VaryInvalid,
+    /// The policy's own predicate says no.
+    Policy,
     /// Its tags are too many, too long, or not tags: it could not be purged by all of them.
     Tags,
     /// Nothing gives the response a lifetime, or it has none left and could not be
@@ -63,6 +65,7 @@ impl Refusal {
             Self::SetCookie => "set-cookie",
             Self::VaryAny => "vary-any",
             Self::VaryInvalid => "vary-invalid",
+            Self::Policy => "policy",
             Self::Tags => "tags",
             Self::NoFreshness => "no-freshness",
         }

@@ -322,7 +322,7 @@ impl Visit {
                     self.forget();
                 }
                 let once = Entry {
-                    head: Arc::new(self.once(stored, headers)),
+                    head: Arc::new(stored.with_headers(headers)),
                     body: entry.body.clone(),
                 };
                 self.revalidated(&once, outcome.because(refusal.as_str()), head)
@@ -604,19 +604,6 @@ impl Visit {
             head: Arc::new(head),
             fields: vary,
         })
-    }
-
-    /// A head to answer with once: as stored, with the fields that the 304 brought.
-    fn once(&self, stored: &Head, headers: HeaderMap) -> Head {
-        Head {
-            key: stored.key.clone(),
-            status: stored.status,
-            headers: StoredHeaders::new(headers),
-            lifetimes: stored.lifetimes,
-            position: stored.position,
-            tags: Box::default(),
-            verified: Verified::never(),
-        }
     }
 
     fn landing(&mut self, offer: Arc<Offer>) -> Landing {

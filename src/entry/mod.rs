@@ -45,16 +45,7 @@ impl Head {
     /// This head with a strong `ETag` of the content's digest; `None` if it has an `ETag`, or is
     /// not that of a 200. Equal content has equal tags in every instance (RFC 9110 8.8.3).
     pub(crate) fn with_etag_of(&self, body: &[u8]) -> Option<Self> {
-        let Self {
-            key,
-            status,
-            headers,
-            lifetimes,
-            position,
-            tags,
-            verified: _,
-        } = self;
-        if *status != StatusCode::OK || headers.ready().contains_key(ETAG) {
+        if self.status != StatusCode::OK || self.headers.ready().contains_key(ETAG) {
             return None;
         }
         let digest = Sha256::digest(body);
@@ -63,9 +54,23 @@ impl Head {
             .take(16)
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        let mut headers = headers.to_stored();
+        let mut headers = self.headers.to_stored();
         headers.insert(ETAG, HeaderValue::try_from(format!("\"{digits}\"")).ok()?);
-        Some(Self {
+        Some(self.with_headers(headers))
+    }
+
+    /// This head with other fields; whether it is valid is to be judged anew.
+    pub(crate) fn with_headers(&self, headers: HeaderMap) -> Self {
+        let Self {
+            key,
+            status,
+            headers: _,
+            lifetimes,
+            position,
+            tags,
+            verified: _,
+        } = self;
+        Self {
             key: key.clone(),
             status: *status,
             headers: StoredHeaders::new(headers),
@@ -73,7 +78,7 @@ impl Head {
             position: *position,
             tags: tags.clone(),
             verified: Verified::never(),
-        })
+        }
     }
 }
 

@@ -9,9 +9,8 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use crate::fill::Led;
+use crate::inner::BoxError;
 use crate::recording::{Incomplete, Reader, Recording};
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 pin_project! {
     /// A stored body, the handler's own, or one that is being recorded.
@@ -74,8 +73,7 @@ impl<R> ResponseBody<R> {
 
 impl<R> Body for ResponseBody<R>
 where
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
+    R: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Data = Bytes;
     type Error = BodyError;

@@ -12,10 +12,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::Body;
 use tokio::time::{Instant, timeout_at};
-use tower_service::Service;
 
 use crate::answer::Asked;
 use crate::body::ResponseBody;
@@ -26,14 +25,13 @@ use crate::entry::{Entry, Head};
 use crate::fetch::Fetch;
 use crate::flight::{Leader, Role};
 use crate::future::Awaited;
+use crate::inner::{Content, Handler};
 use crate::layer::Settings;
 use crate::policy::{self, Flags, MethodClass, RequestFacts, Reuse};
 use crate::purge::Validity;
 use crate::status::{Forwarded, Outcome};
 use crate::store::Lookup;
 use crate::task;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What is to be done about a stored response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,12 +135,9 @@ impl Flow {
         call: Call<S, B>,
     ) -> Result<Response<ResponseBody<R>>, S::Error>
     where
-        S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
-        S::Future: Send,
-        S::Error: Send + 'static,
+        S: Handler<B, R>,
         B: Body + Send + 'static,
-        R: Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<BoxError> + Send,
+        R: Content,
     {
         self.cache().follow_log();
         let stale = match self.find().await {
@@ -210,12 +205,9 @@ impl Flow {
     /// Fetches anew in the background, unless someone does or it failed a moment ago.
     fn refresh<S, B, R>(mut self, call: Call<S, B>, entry: Arc<Entry>)
     where
-        S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
-        S::Future: Send,
-        S::Error: Send + 'static,
+        S: Handler<B, R>,
         B: Body + Send + 'static,
-        R: Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<BoxError> + Send,
+        R: Content,
     {
         if self.facts.method != MethodClass::Get || self.facts.directives.no_store {
             return;

@@ -7,7 +7,6 @@ use http::header::CONTENT_LOCATION;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, Uri};
-use http_body::Body;
 use tokio::time::Instant;
 use tower::util::Oneshot;
 use tower_service::Service;
@@ -17,13 +16,12 @@ use crate::cache::Cache;
 use crate::fetch::Posted;
 use crate::flight::{Arrival, Requester, Role};
 use crate::future::passed;
+use crate::inner::Content;
 use crate::key::{Key, KeyRules};
 use crate::layer::Settings;
 use crate::policy::{self, CacheOptions};
 use crate::purge::Purge;
 use crate::status::{Forwarded, Outcome};
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Calls the handler, and then invalidates what it may have changed (RFC 9111 4.4).
 pub(crate) async fn run<S, B, R>(
@@ -34,8 +32,7 @@ pub(crate) async fn run<S, B, R>(
 ) -> Result<Response<ResponseBody<R>>, S::Error>
 where
     S: Service<Request<B>, Response = Response<R>>,
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError> + Send,
+    R: Content,
 {
     let cache = &settings.cache;
     let method = parts.method.clone();

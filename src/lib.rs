@@ -88,6 +88,7 @@ mod fill;
 mod flight;
 mod flow;
 mod future;
+mod inner;
 mod invalidate;
 mod key;
 mod layer;

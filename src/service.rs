@@ -14,13 +14,12 @@ use crate::answer::Asked;
 use crate::body::ResponseBody;
 use crate::flow::{Call, Flow, Freshness, Verdict};
 use crate::future::{Awaited, ResponseFuture, Running};
+use crate::inner::{BoxError, Content, Handler};
 use crate::invalidate;
 use crate::key::{Key, Unkeyable};
 use crate::layer::Settings;
 use crate::policy::{MethodClass, RequestFacts};
 use crate::status::{Forwarded, Outcome};
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The service that a [`CacheLayer`](crate::CacheLayer) makes of another.
 ///
@@ -114,12 +113,9 @@ impl<S> CacheService<S> {
         key: Key,
     ) -> ResponseFuture<S, B, R>
     where
-        S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
-        S::Future: Send,
-        S::Error: Send + 'static,
+        S: Handler<B, R>,
         B: Body + Send + 'static,
-        R: Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<BoxError> + Send,
+        R: Content,
     {
         let cache = &self.settings.cache;
         let now = cache.now();
@@ -174,12 +170,9 @@ impl<S> CacheService<S> {
     /// RFC 9111 4.4: what an unsafe method changes is not served from the cache any more.
     fn invalidate<B, R>(&self, parts: Parts, body: B) -> ResponseFuture<S, B, R>
     where
-        S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
-        S::Future: Send,
-        S::Error: Send + 'static,
+        S: Handler<B, R>,
         B: Send + 'static,
-        R: Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<BoxError> + Send,
+        R: Content,
     {
         let settings = Arc::clone(&self.settings);
         let deadline = settings.cache.config().fill_deadline;

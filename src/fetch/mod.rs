@@ -1,0 +1,306 @@
+//! Asking the handler: the call, and what its answer does to the cache.
+
+mod posted;
+mod record;
+mod validated;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderMap, Request, Response, StatusCode, response};
+use http_body::Body;
+use tokio::time::timeout;
+use tower::util::Oneshot;
+
+pub(crate) use posted::Posted;
+
+use crate::answer::Asked;
+use crate::body::ResponseBody;
+use crate::cache::Cache;
+use crate::clock::Timestamp;
+use crate::entry::Head;
+use crate::flight::{Leader, Offer, Uncacheable};
+use crate::flow::{Call, Flow, Stale};
+use crate::future::passed;
+use crate::inner::{Content, Handler};
+use crate::layer::Settings;
+use crate::policy::{self, Admitted, CacheOptions, Exchange, MethodClass, Refusal, RequestFacts};
+use crate::position::LogPosition;
+use crate::status::Outcome;
+use crate::store::Lookup;
+use crate::task;
+
+/// One call of the handler on behalf of a request that the cache could not answer.
+pub(crate) struct Fetch {
+    parts: Parts,
+    visit: Visit,
+}
+
+/// What of the request is still needed when the handler has answered.
+struct Visit {
+    settings: Arc<Settings>,
+    facts: RequestFacts,
+    /// The client's own, before the cache made the request conditional.
+    headers: HeaderMap,
+    lookup: Lookup,
+    stale: Stale,
+    leader: Option<Leader>,
+    /// How far the purge log had been read before the handler was called: a purge that comes
+    /// while it works is later, and wins.
+    position: LogPosition,
+    request_time: Timestamp,
+    response_time: Timestamp,
+}
+
+impl Fetch {
+    pub(crate) fn new(flow: Flow, stale: Stale, leader: Option<Leader>) -> Self {
+        let Flow {
+            settings,
+            mut parts,
+            facts,
+            lookup,
+            ..
+        } = flow;
+        let headers = parts.headers.clone();
+        match &stale {
+            Stale::Refreshing(entry) => {
+                policy::make_conditional(&mut parts.headers, entry.head.headers.ready());
+            }
+            stale => {
+                if let Some(entry) = stale.validated() {
+                    policy::make_conditional(&mut parts.headers, entry.head.headers.ready());
+                }
+            }
+        }
+        let now = settings.cache.now();
+        Self {
+            parts,
+            visit: Visit {
+                position: settings.cache.log().view().tail(),
+                settings,
+                facts,
+                headers,
+                lookup,
+                stale,
+                leader,
+                request_time: now,
+                response_time: now,
+            },
+        }
+    }
+
+    pub(crate) async fn run<S, B, R>(
+        self,
+        call: Call<S, B>,
+    ) -> Result<Response<ResponseBody<R>>, S::Error>
+    where
+        S: Handler<B, R>,
+        B: Body + Send + 'static,
+        R: Content,
+    {
+        let Self {
+            mut parts,
+            mut visit,
+        } = self;
+        let Call { inner, body } = call;
+        parts.extensions.insert(visit.cache().clone());
+        let request = Request::from_parts(parts, body);
+        let mut call = pin!(Oneshot::new(inner, request));
+        if let Some(patience) = visit.patience() {
+            let in_time = timeout(patience, call.as_mut()).await;
+            match in_time {
+                Ok(response) => return visit.ended(response).await,
+                Err(_elapsed) => {
+                    if let Some(stale) = visit.timed_out() {
+                        return Ok(stale);
+                    }
+                }
+            }
+        }
+        visit.ended(call.await).await
+    }
+}
+
+impl Visit {
+    /// The call of the handler has come to its end.
+    async fn ended<R, E>(
+        mut self,
+        response: Result<Response<R>, E>,
+    ) -> Result<Response<ResponseBody<R>>, E>
+    where
+        R: Content,
+    {
+        self.response_time = self.cache().now();
+        match response {
+            Err(error) => self.failed().ok_or(error),
+            Ok(response) if policy::is_failure(response.status()) => {
+                Ok(self.server_error(response).await)
+            }
+            Ok(response) => Ok(self.answered(response).await),
+        }
+    }
+
+    /// The handler answered, whatever it was.
+    async fn answered<R>(mut self, response: Response<R>) -> Response<ResponseBody<R>>
+    where
+        R: Content,
+    {
+        let (mut head, body) = response.into_parts();
+        if head.status == StatusCode::NOT_MODIFIED
+            && let Some(entry) = self.stale.validated().cloned()
+        {
+            return self.validated(&entry, &head);
+        }
+        if self.facts.method == MethodClass::Head {
+            self.head_updates(&head);
+        }
+        let admission = self.admit(&head);
+        if self.settings.policy.rules.strip_tags {
+            policy::strip_tags(&mut head.headers);
+        }
+        match admission {
+            Ok(admitted) => self.record(head, body, admitted).await,
+            Err(refusal) => {
+                match head.status.is_server_error() {
+                    // A failure says nothing of what the next response will be like.
+                    true => self.release_once(),
+                    false => self.release(refusal),
+                }
+                let outcome = self.stale.outcome().because(refusal.as_str());
+                passed(Response::from_parts(head, body), outcome, self.cache())
+            }
+        }
+    }
+
+    /// RFC 5861 4: an error is "any situation that would result in a 500, 502, 503, or 504 HTTP
+    /// response status code being returned": of the inner service, or as its response.
+    async fn server_error<R>(mut self, response: Response<R>) -> Response<ResponseBody<R>>
+    where
+        R: Content,
+    {
+        match self.stand_in() {
+            Some(stale) => stale,
+            None => self.answered(response).await,
+        }
+    }
+
+    /// How long the handler may take where a stale response may be served in its stead.
+    fn patience(&self) -> Option<Duration> {
+        let entry = self.stale.entry()?;
+        let replaceable = self.may_stand_in(&entry.head, self.request_time);
+        replaceable.then_some(self.cache().config().fill_deadline)
+    }
+
+    fn timed_out<R>(&mut self) -> Option<Response<ResponseBody<R>>> {
+        self.response_time = self.cache().now();
+        self.stand_in()
+    }
+
+    fn may_stand_in(&self, head: &Head, now: Timestamp) -> bool {
+        let rules = &self.settings.policy.rules;
+        policy::may_serve_on_error(&self.facts, &head.lifetimes, rules, now)
+    }
+
+    /// The inner service failed.
+    fn failed<R>(mut self) -> Option<Response<ResponseBody<R>>> {
+        self.stand_in()
+    }
+
+    /// The stale response that may be served for a failed fetch, to this request and to those that
+    /// wait; the key is let rest for a moment.
+    fn stand_in<R>(&mut self) -> Option<Response<ResponseBody<R>>> {
+        let entry = self.stale.entry().cloned()?;
+        let now = self.response_time;
+        self.cache().flights().rest(self.lookup.key(), now);
+        if !self.may_stand_in(&entry.head, now) {
+            return None;
+        }
+        if let Some(leader) = self.leader.take() {
+            let offer = Offer {
+                head: Arc::clone(&entry.head),
+                fields: self.lookup.fields().to_vec(),
+            };
+            leader.land(Arc::new(offer), entry.body.clone());
+        }
+        let outcome = Outcome::stale(entry.head.lifetimes.remaining(now), "stale-if-error");
+        Some(self.asked().answer(&entry.head, &entry.body, outcome))
+    }
+
+    /// What RFC 9111 lets be stored, if the policy does too.
+    fn admit(&self, head: &response::Parts) -> Result<Admitted, Refusal> {
+        let policy = &self.settings.policy;
+        let admitted = policy::admit(&self.exchange(head), &policy.rules)?;
+        if !policy.statuses.is_empty() && !policy.statuses.contains(&head.status) {
+            return Err(Refusal::Status);
+        }
+        match &policy.store_if {
+            Some(predicate) if !predicate.holds(&self.headers, head) => Err(Refusal::Policy),
+            _ => Ok(admitted),
+        }
+    }
+
+    /// Lets the followers go, and remembers why for those to come if it was no accident.
+    fn release(&mut self, refusal: Refusal) {
+        match refusal {
+            // The status may be another's next time, and so may the method.
+            Refusal::Status | Refusal::Partial | Refusal::Method => self.release_once(),
+            _ if refusal.is_about_requester() => {
+                self.release_and_mark(Uncacheable::ForCredentialed);
+            }
+            _ => self.release_and_mark(Uncacheable::ForAll),
+        }
+    }
+
+    /// Lets the followers go, this time.
+    fn release_once(&mut self) {
+        if let Some(leader) = self.leader.take() {
+            leader.release();
+        }
+    }
+
+    fn release_and_mark(&mut self, whom: Uncacheable) {
+        if let Some(leader) = self.leader.take() {
+            leader.release_and_mark(whom, self.response_time);
+        }
+    }
+
+    /// Takes the stored response away, in both tiers.
+    fn forget(&self) {
+        let cache = self.cache().clone();
+        let key = self.lookup.key().clone();
+        cache.tiers().memory().remove(&key);
+        let _dropped_without_a_runtime = task::spawn(async move {
+            let deadline = cache.deadline();
+            if let Err(error) = cache.tiers().remove(&key, deadline).await {
+                tracing::debug!(%error, "an outdated response stays in the shared store");
+            }
+        });
+    }
+
+    fn exchange<'a>(&'a self, head: &'a response::Parts) -> Exchange<'a> {
+        Exchange {
+            facts: &self.facts,
+            request_headers: &self.headers,
+            status: head.status,
+            headers: &head.headers,
+            options: head.extensions.get::<CacheOptions>(),
+            request_time: self.request_time,
+            response_time: self.response_time,
+        }
+    }
+
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            facts: &self.facts,
+            headers: &self.headers,
+            now: self.response_time,
+            name: self.cache().name(),
+        }
+    }
+
+    fn cache(&self) -> &Cache {
+        &self.settings.cache
+    }
+}

@@ -1,0 +1,79 @@
+//! `POST` whose response may be stored for `GET`.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Response, Uri};
+
+use super::Visit;
+use crate::body::ResponseBody;
+use crate::clock::Timestamp;
+use crate::flight::Leader;
+use crate::flow::Stale;
+use crate::future::passed;
+use crate::inner::Content;
+use crate::key::Key;
+use crate::layer::Settings;
+use crate::policy::{self, RequestFacts};
+use crate::position::LogPosition;
+use crate::status::Forwarded;
+use crate::store::Lookup;
+
+/// The exchange of a `POST` whose response may be stored for `GET`.
+pub(crate) struct Posted {
+    pub(crate) settings: Arc<Settings>,
+    /// The request's.
+    pub(crate) headers: HeaderMap,
+    pub(crate) target: Key,
+    /// Keeps others from overlooking this exchange, under a key that nobody waits for.
+    pub(crate) leader: Leader,
+    /// How far the purge log had been read before the handler was called.
+    pub(crate) position: LogPosition,
+    pub(crate) request_time: Timestamp,
+}
+
+impl Posted {
+    /// Stores the response if it says that it is what `GET` of `uri` would get.
+    pub(crate) async fn keep<R>(self, uri: &Uri, response: Response<R>) -> Response<ResponseBody<R>>
+    where
+        R: Content,
+    {
+        let Self {
+            settings,
+            headers,
+            target,
+            leader,
+            position,
+            request_time,
+        } = self;
+        let response_time = settings.cache.now();
+        let visit = Visit {
+            facts: RequestFacts {
+                // The request's content is answered, not stored under.
+                body: false,
+                ..RequestFacts::read(&Method::GET, &headers)
+            },
+            settings,
+            headers,
+            lookup: Lookup {
+                base: target,
+                marker: None,
+                variant: None,
+                entry: None,
+            },
+            stale: Stale::Nothing(Forwarded::Method, "method"),
+            leader: Some(leader),
+            position,
+            request_time,
+            response_time,
+        };
+        let (head, body) = response.into_parts();
+        let rules = &visit.settings.policy.rules;
+        match policy::admit_posted(&visit.exchange(&head), uri, rules) {
+            Ok(admitted) => visit.record(head, body, admitted).await,
+            Err(_refusal) => {
+                let response = Response::from_parts(head, body);
+                passed(response, visit.stale.outcome(), visit.cache())
+            }
+        }
+    }
+}

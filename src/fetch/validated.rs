@@ -1,0 +1,117 @@
+//! What an answer without content says of the stored response.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::SET_COOKIE;
+use http::{Response, StatusCode, response};
+
+use super::Visit;
+use crate::body::ResponseBody;
+use crate::entry::Entry;
+use crate::flow::Stale;
+use crate::policy::{self, Freshened, HeadOutcome};
+use crate::status::Outcome;
+
+impl Visit {
+    /// RFC 9111 4.3.3: a 304 to the cache's own validators "indicates that the stored response can
+    /// be updated and reused".
+    pub(super) fn validated<R>(
+        &mut self,
+        entry: &Arc<Entry>,
+        head: &response::Parts,
+    ) -> Response<ResponseBody<R>> {
+        let exchange = self.exchange(head);
+        let rules = &self.settings.policy.rules;
+        let outcome = self.stale.outcome().with_status(head.status);
+        let stored = &entry.head;
+        match policy::freshen(stored.status, &stored.headers.to_stored(), &exchange, rules) {
+            Freshened::Updated(admitted) => {
+                let offer = self.offer(stored.status, *admitted, &stored.tags);
+                let (updated, stored) = self.landing(offer).commit(entry.body.clone());
+                let outcome = self.kept(outcome, stored);
+                self.revalidated(&updated, outcome, head)
+            }
+            Freshened::Refused { refusal, headers } => {
+                self.release(refusal);
+                if !refusal.is_about_requester() {
+                    self.forget();
+                }
+                let once = Entry {
+                    head: Arc::new(stored.with_headers(headers)),
+                    body: entry.body.clone(),
+                };
+                self.revalidated(&once, outcome.because(refusal.as_str()), head)
+            }
+            Freshened::Mismatch => self.mismatched(entry, outcome),
+        }
+    }
+
+    /// The validated response, with what the 304 says to this client alone.
+    pub(super) fn revalidated<R>(
+        &self,
+        entry: &Entry,
+        outcome: Outcome,
+        head: &response::Parts,
+    ) -> Response<ResponseBody<R>> {
+        let mut response = self.asked().answer(&entry.head, &entry.body, outcome);
+        for cookie in head.headers.get_all(SET_COOKIE) {
+            response.headers_mut().append(SET_COOKIE, cookie.clone());
+        }
+        response
+    }
+
+    /// RFC 9111 4.3.4: a 304 whose strong validator is not the stored one's is about another
+    /// response. It cannot be asked for again, since the request is spent: the stored one goes,
+    /// and is served this once if it may stand in for a failure, which this is. RFC 9111 4.2.4:
+    /// a cache "MUST NOT generate a stale response unless it is disconnected or doing so is
+    /// explicitly permitted".
+    pub(super) fn mismatched<R>(
+        &mut self,
+        entry: &Arc<Entry>,
+        outcome: Outcome,
+    ) -> Response<ResponseBody<R>> {
+        self.forget();
+        let outcome = outcome.because("validator-mismatch");
+        let lifetimes = &entry.head.lifetimes;
+        let rules = &self.settings.policy.rules;
+        if !policy::may_serve_on_error(&self.facts, lifetimes, rules, self.response_time) {
+            let mut response = Response::new(ResponseBody::stored(Bytes::new()));
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
+            outcome.append_to(response.headers_mut(), self.cache().name());
+            return response;
+        }
+        self.asked().answer(&entry.head, &entry.body, outcome)
+    }
+
+    /// RFC 9111 4.3.5: what a HEAD response says of the stored GET response.
+    pub(super) fn head_updates(&mut self, head: &response::Parts) {
+        let Some(entry) = self.lookup.entry.clone() else {
+            return;
+        };
+        let stored = &entry.head;
+        let exchange = self.exchange(head);
+        let rules = &self.settings.policy.rules;
+        let length = entry.body.len() as u64;
+        match policy::head_updates(
+            stored.status,
+            &stored.headers.to_stored(),
+            length,
+            &exchange,
+            rules,
+        ) {
+            HeadOutcome::Freshened(admitted) => {
+                let offer = self.offer(stored.status, *admitted, &stored.tags);
+                let _stored = self.landing(offer).commit(entry.body.clone());
+            }
+            HeadOutcome::Invalidate => self.forget(),
+            HeadOutcome::Nothing => {}
+        }
+    }
+
+    /// Whether the client asked something that the handler was not, since the cache asked for itself.
+    pub(super) fn has_own_question(&self) -> bool {
+        (self.facts.conditional || self.facts.range)
+            && (self.stale.validated().is_some() || matches!(self.stale, Stale::Refreshing(_)))
+    }
+}

@@ -1,0 +1,164 @@
+//! One response being recorded while it is served; committed or discarded.
+//!
+//! A body that is complete in its first frames is stored at once. Any other is read by a task
+//! of its own, as fast as the handler gives it, into a [`Recording`] from which its client
+//! and the followers read each at their own pace: neither a slow client nor one that goes
+//! away holds anybody up. An entry is committed only after a clean end of the declared
+//! length; anything else, `Drop` included, means "not stored".
+
+mod led;
+mod pump;
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+
+pub(crate) use led::Led;
+#[cfg(all(test, shuttle))]
+pub(crate) use pump::Room;
+pub(crate) use pump::{Plan, Recorded};
+
+use crate::cache::Cache;
+use crate::entry::Entry;
+use crate::flight::{Leader, Offer, Requester, Uncacheable};
+use crate::key::Key;
+use crate::purge::Validity;
+use crate::recording::concatenate;
+use crate::store::Stored;
+
+/// Where a complete response goes, and who is told. Dropped, the fill has failed.
+#[derive(Debug)]
+pub(crate) struct Landing {
+    pub(crate) cache: Cache,
+    pub(crate) base: Key,
+    pub(crate) requester: Requester,
+    pub(crate) offer: Arc<Offer>,
+    /// `None` when nobody could wait for this response.
+    pub(crate) leader: Option<Leader>,
+    /// Whether a 200 without an `ETag` gets one of its content's digest.
+    pub(crate) auto_etag: bool,
+}
+
+impl Landing {
+    /// Stores the entry, then ends the flight: no request falls between the two. Without memory
+    /// the flight stands for the entry until the shared store has it.
+    pub(crate) fn commit(self, body: Bytes) -> (Arc<Entry>, Stored) {
+        let Self {
+            cache,
+            base,
+            requester,
+            mut offer,
+            mut leader,
+            auto_etag,
+        } = self;
+        if auto_etag && let Some(head) = offer.head.with_etag_of(&body) {
+            offer = Arc::new(Offer {
+                head: Arc::new(head),
+                fields: offer.fields.clone(),
+            });
+        }
+        let entry = Arc::new(Entry {
+            head: Arc::clone(&offer.head),
+            body,
+        });
+        let now = cache.now();
+        // Purged while it was fetched: it would only stand in the way of a newer one.
+        if cache.validity(&offer.head, now) == Validity::Purged {
+            return (entry, Stored::Purged);
+        }
+        cache.flights().unmark(&base, requester);
+        cache.flights().unmark(&offer.head.key, requester);
+        let tiers = cache.tiers();
+        let lease = leader.as_mut().and_then(Leader::take_lease);
+        let mut until_written = (lease, None);
+        if tiers.memory().is_off()
+            && let Some(leader) = leader.take()
+        {
+            leader.land(Arc::clone(&offer), entry.body.clone());
+            until_written.1 = Some(leader);
+        }
+        let stored =
+            tiers.store_response(&base, &offer.fields, Arc::clone(&entry), now, until_written);
+        if let Some(leader) = leader {
+            leader.land(offer, entry.body.clone());
+        }
+        (entry, stored)
+    }
+
+    /// Gives up: what came is not to be stored, nor will the next one be.
+    fn give_up(self) {
+        let now = self.cache.now();
+        if let Some(leader) = self.leader {
+            leader.release_and_mark(Uncacheable::ForAll, now);
+        }
+    }
+
+    /// Gives up for lack of memory, which says nothing of the next time.
+    fn give_way(self) {
+        if let Some(leader) = self.leader {
+            leader.release();
+        }
+    }
+}
+
+/// What the first look at a body found.
+pub(crate) enum Gathered<R: Body> {
+    /// All of it.
+    Whole(Bytes),
+    /// The beginning, or an error, or nothing yet.
+    Begun(Pin<Box<R>>, VecDeque<Result<Frame<Bytes>, R::Error>>),
+}
+
+/// Looks at a body without waiting: most are complete, or nearly, once their head is there.
+pub(crate) async fn gather<R: Body<Data = Bytes>>(body: R) -> Gathered<R> {
+    if body.is_end_stream() {
+        return Gathered::Whole(Bytes::new());
+    }
+    let mut body = Box::pin(body);
+    let mut frames = VecDeque::new();
+    let seen = std::future::poll_fn(|context| Poll::Ready(look(&mut body, &mut frames, context)));
+    match seen.await {
+        Seen::All => {
+            let data = frames.into_iter().filter_map(Result::ok);
+            let data: Vec<Bytes> = data.filter_map(|frame| frame.into_data().ok()).collect();
+            Gathered::Whole(concatenate(&data))
+        }
+        Seen::Some => Gathered::Begun(body, frames),
+    }
+}
+
+enum Seen {
+    All,
+    Some,
+}
+
+fn look<R: Body<Data = Bytes>>(
+    body: &mut Pin<Box<R>>,
+    frames: &mut VecDeque<Result<Frame<Bytes>, R::Error>>,
+    context: &mut Context<'_>,
+) -> Seen {
+    for _ in 0..FRAMES_GATHERED {
+        match body.as_mut().poll_frame(context) {
+            Poll::Pending => return Seen::Some,
+            Poll::Ready(None) => return Seen::All,
+            Poll::Ready(Some(frame)) => {
+                let is_data = frame.as_ref().is_ok_and(Frame::is_data);
+                frames.push_back(frame);
+                if !is_data {
+                    return Seen::Some;
+                }
+            }
+        }
+        if body.is_end_stream() {
+            return Seen::All;
+        }
+    }
+    Seen::Some
+}
+
+/// How many frames are looked at before a body is recorded by a task of its own.
+const FRAMES_GATHERED: usize = 4;

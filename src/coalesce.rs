@@ -15,11 +15,12 @@ use crate::flight::{
     Arrival, Boarding, Follower, Leader, Offer, Requester, Role, Stage, Uncacheable,
 };
 use crate::flow::{Flow, Stale, Verdict};
-use crate::key::Key;
+use crate::key::{Draft, Key};
 use crate::lease::{Lease, LeaseAnswer};
 use crate::policy::{self, MethodClass};
 use crate::recording::Recording;
 use crate::status::Outcome;
+use crate::store::Lookup;
 
 /// What a request has come to.
 pub(crate) enum Turn<R> {
@@ -100,13 +101,13 @@ impl Flow {
     fn look_back(&mut self) -> Option<(Arc<Entry>, Outcome)> {
         self.now = self.cache().now();
         let tiers = self.settings.cache.tiers();
-        let base = self.lookup.base.clone();
-        let lookup = tiers.look_in_memory(base, &self.parts.headers, self.now);
-        let entry = lookup.entry.clone()?;
+        let mut draft = Draft::of_key(&self.lookup.base);
+        let found = tiers.look_in_memory(&mut draft, &self.parts.headers, self.now);
+        let entry = found.entry.clone()?;
         let Verdict::Serve(outcome) = self.judge(&entry.head) else {
             return None;
         };
-        self.lookup = lookup;
+        self.lookup = Lookup::new(&draft, found);
         Some((entry, outcome))
     }
 

@@ -121,7 +121,7 @@ pub use error::{ConfigError, ErrorCode, PurgeError, StoreError};
 #[cfg(feature = "axum")]
 pub use extract::NoCacheLayer;
 pub use future::ResponseFuture;
-pub use key::{KeyRules, QueryRule, Scheme};
+pub use key::{QueryRule, Scheme};
 pub use layer::CacheLayer;
 #[cfg(feature = "serde")]
 pub use namespace::{Namespace, NamespaceError};

@@ -22,7 +22,7 @@ use crate::flight::{
     Arrival, Boarding, Flights, Follower, Leader, Limits, Offer, Requester, Role, Stage,
     Uncacheable,
 };
-use crate::key::{Key, KeyRules};
+use crate::key::{Draft, Key, KeyRules};
 use crate::policy::{Flags, Lifetimes};
 use crate::position::LogPosition;
 use crate::purge::{Purge, Validity};
@@ -383,7 +383,9 @@ fn request(cache: &Cache, content: &AtomicUsize, attempt: usize) -> String {
 
 fn in_memory(cache: &Cache) -> Option<Arc<Entry>> {
     let headers = HeaderMap::new();
-    let lookup = cache.tiers().look_in_memory(key(), &headers, NOW);
+    let lookup = cache
+        .tiers()
+        .look_in_memory(&mut Draft::of_key(&key()), &headers, NOW);
     lookup.entry.filter(|entry| valid(cache, &entry.head))
 }
 

@@ -16,10 +16,11 @@ use crate::flow::{Call, Flow, Freshness, Verdict};
 use crate::future::{Awaited, ResponseFuture, Running};
 use crate::inner::{BoxError, Content, Handler};
 use crate::invalidate;
-use crate::key::{Key, Unkeyable};
+use crate::key::{Draft, Unkeyable};
 use crate::layer::Settings;
 use crate::policy::{MethodClass, RequestFacts};
 use crate::status::{Forwarded, Outcome};
+use crate::store::Lookup;
 
 /// The service that a [`CacheLayer`](crate::CacheLayer) makes of another.
 ///
@@ -94,8 +95,8 @@ where
             Course::Lookup => {
                 let policy = &self.settings.policy;
                 policy.key.strip_request(&mut parts);
-                match Key::of_request(&parts, &policy.key) {
-                    Ok(key) => self.look_up(parts, body, facts, key),
+                match Draft::of_request(&parts, &policy.key) {
+                    Ok(draft) => self.look_up(parts, body, facts, draft),
                     Err(why) => self.pass(parts, body, unkeyable(why)),
                 }
             }
@@ -110,7 +111,7 @@ impl<S> CacheService<S> {
         parts: Parts,
         body: B,
         facts: RequestFacts,
-        key: Key,
+        mut draft: Draft,
     ) -> ResponseFuture<S, B, R>
     where
         S: Handler<B, R>,
@@ -119,9 +120,11 @@ impl<S> CacheService<S> {
     {
         let cache = &self.settings.cache;
         let now = cache.now();
-        let lookup = cache.tiers().look_in_memory(key, &parts.headers, now);
+        let found = cache
+            .tiers()
+            .look_in_memory(&mut draft, &parts.headers, now);
         let mut freshness = Freshness::Enough;
-        if let Some(entry) = &lookup.entry
+        if let Some(entry) = &found.entry
             && let Verdict::Serve(outcome) = self.settings.judge(&entry.head, &facts, now)
             && {
                 freshness = self.settings.freshness(&entry.head, now);
@@ -142,7 +145,7 @@ impl<S> CacheService<S> {
             parts,
             facts,
             now,
-            lookup,
+            lookup: Lookup::new(&draft, found),
             freshness,
             awaited: awaited.clone(),
         };

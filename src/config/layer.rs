@@ -278,14 +278,14 @@ impl PolicyBuilder {
     /// Takes a forwarding header (such as `X-Forwarded-Host`) out of the key, and out of what the
     /// handler sees, so that the two cannot disagree.
     pub fn drop_header(mut self, name: HeaderName) -> Self {
-        self.policy.key.forwarded.retain(|kept| *kept != name);
+        self.policy.key.forwarded.remove(&name);
         self.policy.key.dropped.push(name);
         self
     }
 
     /// Adds a header that changes what handlers answer to the key, when a request has it.
     pub fn forwarded_header(mut self, name: HeaderName) -> Self {
-        self.policy.key.forwarded.push(name);
+        self.policy.key.forwarded.add(name);
         self
     }
 
@@ -345,7 +345,7 @@ impl PolicyBuilder {
 
 fn check_key(key: &KeyRules) -> Result<(), ConfigError> {
     let both = |name: &&HeaderName| key.dropped.contains(name);
-    if let Some(name) = key.headers.iter().chain(&key.forwarded).find(both) {
+    if let Some(name) = key.headers.iter().chain(key.forwarded.iter()).find(both) {
         let expected = "a header that drop_header does not take from the request";
         return Err(ConfigError::new("key_headers", name.as_str(), expected));
     }

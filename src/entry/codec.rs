@@ -352,7 +352,7 @@ impl Input {
     }
 
     fn key(&mut self) -> Option<Key> {
-        Some(Key::from_canonical(self.bytes()?.to_vec()))
+        Some(Key::from_canonical(&self.bytes()?))
     }
 
     fn tags(&mut self) -> Option<Box<[Box<str>]>> {

@@ -4,6 +4,7 @@
 //! move from one component to the next; the 128-bit hash of it names the key in maps and
 //! in the shared store, and the canonical form itself is compared on every read.
 
+mod draft;
 mod query;
 mod rules;
 
@@ -15,8 +16,10 @@ use http::{HeaderMap, HeaderName, Uri};
 use sha2::{Digest, Sha256};
 use twox_hash::XxHash3_128;
 
+pub(crate) use draft::Draft;
 pub use query::QueryRule;
-pub use rules::{KeyRules, Scheme};
+pub(crate) use rules::KeyRules;
+pub use rules::Scheme;
 
 use crate::policy;
 
@@ -24,20 +27,20 @@ use crate::policy;
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Key {
     hash: u128,
-    canonical: Vec<u8>,
+    canonical: Box<[u8]>,
+}
+
+/// A key that is kept elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeyRef<'a> {
+    hash: u128,
+    canonical: &'a [u8],
 }
 
 impl Key {
     /// The key of a GET or HEAD request, or why it can have none.
     pub(crate) fn of_request(parts: &Parts, rules: &KeyRules) -> Result<Self, Unkeyable> {
-        let uri = original_uri(parts);
-        let target = Target::of(uri, &parts.headers, rules.scheme)?;
-        let mut canonical = Vec::with_capacity(128);
-        frame(&mut canonical, &[Kind::Response as u8]);
-        target.write(&mut canonical, &rules.namespace);
-        write_rewritten(&mut canonical, uri, &parts.uri);
-        rules.write_headers(&parts.headers, &mut canonical);
-        Ok(Self::from_canonical(canonical))
+        Draft::of_request(parts, rules).map(|draft| draft.base().to_key())
     }
 
     /// The key of one of the application's own values.
@@ -46,31 +49,27 @@ impl Key {
         frame(&mut canonical, &[Kind::Value as u8]);
         frame(&mut canonical, namespace.as_bytes());
         frame(&mut canonical, name.as_bytes());
-        Self::from_canonical(canonical)
+        KeyRef::of(&canonical).to_key()
     }
 
     /// The key of the variant that `headers` selects among those that vary on `fields`
     /// (RFC 9111 4.1).
     pub(crate) fn variant(&self, fields: &[HeaderName], headers: &HeaderMap) -> Self {
-        let mut canonical = Vec::with_capacity(self.canonical.len() + 64 * fields.len());
-        canonical.extend_from_slice(&self.canonical);
-        for name in fields {
-            frame(&mut canonical, name.as_str().as_bytes());
-            if is_secret(name) {
-                let mut value = Vec::new();
-                policy::variant_value(name, headers, &mut value);
-                frame(&mut canonical, &Sha256::digest(value));
-            } else {
-                policy::variant_value(name, headers, &mut canonical);
-            }
-        }
-        Self::from_canonical(canonical)
+        let mut canonical = self.canonical.to_vec();
+        write_variant(&mut canonical, fields, headers);
+        KeyRef::of(&canonical).to_key()
     }
 
     /// A key as it was read from the store.
-    pub(crate) fn from_canonical(canonical: Vec<u8>) -> Self {
-        let hash = XxHash3_128::oneshot(&canonical);
-        Self { hash, canonical }
+    pub(crate) fn from_canonical(canonical: &[u8]) -> Self {
+        KeyRef::of(canonical).to_key()
+    }
+
+    pub(crate) const fn borrow(&self) -> KeyRef<'_> {
+        KeyRef {
+            hash: self.hash,
+            canonical: &self.canonical,
+        }
     }
 
     pub(crate) const fn hash(&self) -> u128 {
@@ -89,6 +88,24 @@ impl Key {
         }
         let _namespace = frames.next()?;
         Target::read(&mut frames)
+    }
+}
+
+impl<'a> KeyRef<'a> {
+    fn of(canonical: &'a [u8]) -> Self {
+        let hash = XxHash3_128::oneshot(canonical);
+        Self { hash, canonical }
+    }
+
+    pub(crate) const fn hash(self) -> u128 {
+        self.hash
+    }
+
+    pub(crate) fn to_key(self) -> Key {
+        Key {
+            hash: self.hash,
+            canonical: self.canonical.into(),
+        }
     }
 }
 
@@ -241,6 +258,20 @@ fn canonical_authority<'a>(
         return Ok(bare.to_ascii_lowercase().into_bytes().into());
     }
     Ok(bare.as_bytes().into())
+}
+
+/// Writes what the request has of the fields that a resource varies on (RFC 9111 4.1).
+fn write_variant(out: &mut Vec<u8>, fields: &[HeaderName], headers: &HeaderMap) {
+    for name in fields {
+        frame(out, name.as_str().as_bytes());
+        if is_secret(name) {
+            let mut value = Vec::new();
+            policy::variant_value(name, headers, &mut value);
+            frame(out, &Sha256::digest(&value));
+        } else {
+            policy::variant_value(name, headers, out);
+        }
+    }
 }
 
 /// Writes a header's value to a key. Credentials become a digest, since keys are stored.

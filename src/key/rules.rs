@@ -32,22 +32,21 @@ impl Scheme {
 
 /// What belongs to the key besides scheme, authority, path and query. Plain data.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct KeyRules {
+pub(crate) struct KeyRules {
     /// Keeps the entries of one policy apart from those of others. Default: empty.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// The scheme of requests that name none.
-    pub scheme: Scheme,
+    pub(crate) scheme: Scheme,
     /// Which parts of the query count. Default: all of it, as it was sent.
-    pub query: QueryRule,
+    pub(crate) query: QueryRule,
     /// Request headers that always belong to the key.
-    pub headers: Vec<HeaderName>,
+    pub(crate) headers: Vec<HeaderName>,
     /// Cookies that always belong to the key (as a digest of their value).
-    pub cookies: Vec<String>,
+    pub(crate) cookies: Vec<String>,
     /// Headers that change what many handlers answer, part of the key when present.
-    pub forwarded: Vec<HeaderName>,
+    pub(crate) forwarded: Watched,
     /// Members of the default list that were taken out of it: the handler does not see them.
-    pub dropped: Vec<HeaderName>,
+    pub(crate) dropped: Vec<HeaderName>,
 }
 
 impl Default for KeyRules {
@@ -58,7 +57,7 @@ impl Default for KeyRules {
             query: QueryRule::default(),
             headers: Vec::new(),
             cookies: Vec::new(),
-            forwarded: FORWARDED.map(HeaderName::from_static).to_vec(),
+            forwarded: FORWARDED.map(HeaderName::from_static).into_iter().collect(),
             dropped: Vec::new(),
         }
     }
@@ -77,7 +76,7 @@ impl KeyRules {
 
     /// Appends the headers and cookies that count.
     pub(super) fn write_headers(&self, headers: &HeaderMap, out: &mut Vec<u8>) {
-        for name in self.forwarded_in(headers).iter().chain(&self.headers) {
+        for name in self.forwarded.present_in(headers).chain(&self.headers) {
             frame(out, name.as_str().as_bytes());
             let mut lines = headers.get_all(name).iter().peekable();
             if lines.peek().is_none() {
@@ -95,23 +94,52 @@ impl KeyRules {
             frame_option(out, digest.as_deref());
         }
     }
+}
 
-    /// The forwarding headers that the request has, in the order of the list: one pass over
-    /// the request's headers, which nearly always finds none.
-    fn forwarded_in(&self, headers: &HeaderMap) -> Vec<HeaderName> {
-        let odd = self.forwarded.iter().any(|name| !is_suspicious(name));
-        let mut suspects = headers.keys().filter(|name| odd || is_suspicious(name));
-        if !suspects.any(|name| self.forwarded.contains(name)) {
-            return Vec::new();
-        }
-        let present = |name: &&HeaderName| headers.contains_key(*name);
-        self.forwarded.iter().filter(present).cloned().collect()
+/// Names of fields of which few requests have any, in an order of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Watched {
+    names: Vec<HeaderName>,
+    /// A bit for each first letter there is: few other names begin as the default ones do.
+    initials: u32,
+}
+
+impl Watched {
+    pub(crate) fn add(&mut self, name: HeaderName) {
+        self.initials |= initial(&name);
+        self.names.push(name);
+    }
+
+    pub(crate) fn remove(&mut self, name: &HeaderName) {
+        self.names.retain(|kept| kept != name);
+    }
+
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, HeaderName> {
+        self.names.iter()
+    }
+
+    /// Those that the request has: one pass over its fields, which nearly always finds none.
+    fn present_in<'a>(&'a self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a HeaderName> {
+        let mut suspects = headers
+            .keys()
+            .filter(|name| self.initials & initial(name) != 0);
+        let any = suspects.any(|name| self.names.contains(name));
+        let names = if any { self.names.as_slice() } else { &[] };
+        names.iter().filter(|name| headers.contains_key(*name))
     }
 }
 
-/// Whether a name begins as those of the default list do, which few others do.
-fn is_suspicious(name: &HeaderName) -> bool {
-    name.as_str().starts_with(['x', 'f'])
+impl FromIterator<HeaderName> for Watched {
+    fn from_iter<I: IntoIterator<Item = HeaderName>>(names: I) -> Self {
+        let mut watched = Self::default();
+        names.into_iter().for_each(|name| watched.add(name));
+        watched
+    }
+}
+
+fn initial(name: &HeaderName) -> u32 {
+    let first = name.as_str().as_bytes().first();
+    first.map_or(0, |letter| 1 << (letter & 31))
 }
 
 /// The value of a cookie; the first one of that name counts, as it does in most frameworks.

@@ -101,7 +101,7 @@ fn different_requests_have_different_keys() {
 #[test]
 fn every_forwarding_header_of_the_default_list_counts() {
     let plain = key("/", &[("host", "a")]);
-    for name in &KeyRules::default().forwarded {
+    for name in KeyRules::default().forwarded.iter() {
         let with = key("/", &[("host", "a"), (name.as_str(), "x")]);
         assert_ne!(with, plain, "{name}");
     }
@@ -223,7 +223,7 @@ fn a_key_tells_its_target_again() {
     assert_eq!(target.authority.as_deref(), Some(&b"example.com"[..]));
     assert_eq!(target.path, b"/a/b");
     assert_eq!(target.query, Some(&b"c=d"[..]));
-    let read_back = Key::from_canonical(key.canonical().to_vec());
+    let read_back = Key::from_canonical(key.canonical());
     assert_eq!(read_back, key);
     assert_eq!(read_back.hash(), key.hash());
 }
@@ -232,11 +232,11 @@ fn a_key_tells_its_target_again() {
 fn a_strange_canonical_form_has_no_target_and_no_panic() {
     let whole = key("/a?b", &[("host", "c")]);
     for length in 0..whole.canonical().len() {
-        let cut = Key::from_canonical(whole.canonical()[..length].to_vec());
+        let cut = Key::from_canonical(&whole.canonical()[..length]);
         let _whatever = cut.target();
     }
     for bytes in [&b"\xff\xff\xff\xff"[..], b"\xfe\xff\xff\xff", b"\x01\0\0\0"] {
-        assert!(Key::from_canonical(bytes.to_vec()).target().is_none());
+        assert!(Key::from_canonical(bytes).target().is_none());
     }
 }
 

@@ -7,7 +7,7 @@ use quick_cache::sync::Cache;
 
 use crate::clock::Timestamp;
 use crate::entry::Record;
-use crate::key::Key;
+use crate::key::{Key, KeyRef};
 
 /// A scan-resistant map of records, weighted by their size (quick_cache: S3-FIFO).
 pub(crate) struct Memory {
@@ -25,9 +25,9 @@ impl Memory {
     }
 
     /// The record under `key`, if it is of this key and not past its use.
-    pub(crate) fn get(&self, key: &Key, now: Timestamp) -> Option<Record> {
+    pub(crate) fn get(&self, key: KeyRef<'_>, now: Timestamp) -> Option<Record> {
         let record = self.records.as_ref()?.get(&key.hash())?;
-        (record.key() == key && now < record.kept_until()).then_some(record)
+        (record.key().borrow() == key && now < record.kept_until()).then_some(record)
     }
 
     /// Whether there is anything under this hash.

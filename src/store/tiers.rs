@@ -15,7 +15,7 @@ use super::{Flushed, Memory, Shared, SharedStore, StoreError};
 use crate::clock::Timestamp;
 use crate::entry::codec;
 use crate::entry::{Entry, Marker, Record, Value};
-use crate::key::Key;
+use crate::key::{Draft, Key, KeyRef};
 use crate::policy;
 
 /// Both tiers. Reads go down, writes go to memory at once and to the store behind the response.
@@ -41,6 +41,13 @@ pub(crate) struct Lookup {
     pub(crate) entry: Option<Arc<Entry>>,
 }
 
+/// What memory has for a request.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) marker: Option<Arc<Marker>>,
+    pub(crate) entry: Option<Arc<Entry>>,
+}
+
 /// Whether a response found its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stored {
@@ -52,6 +59,17 @@ pub(crate) enum Stored {
 }
 
 impl Lookup {
+    /// What is known after a look into memory.
+    pub(crate) fn new(draft: &Draft, found: Found) -> Self {
+        let Found { marker, entry } = found;
+        Self {
+            base: draft.base().to_key(),
+            marker,
+            variant: draft.variant().map(KeyRef::to_key),
+            entry,
+        }
+    }
+
     /// What the entry found varies on.
     pub(crate) fn fields(&self) -> &[HeaderName] {
         let marker = self.marker.as_ref();
@@ -89,30 +107,27 @@ impl Tiers {
     }
 
     /// What memory has for a request. No waiting, no locks held.
-    pub(crate) fn look_in_memory(&self, base: Key, headers: &HeaderMap, now: Timestamp) -> Lookup {
-        let record = self.memory.get(&base, now);
-        let mut lookup = Lookup {
-            base,
-            marker: None,
-            variant: None,
-            entry: None,
-        };
-        match record {
-            Some(Record::Response(entry)) => lookup.entry = Some(entry),
+    pub(crate) fn look_in_memory(
+        &self,
+        draft: &mut Draft,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Found {
+        let mut found = Found::default();
+        match self.memory.get(draft.base(), now) {
+            Some(Record::Response(entry)) => found.entry = Some(entry),
             Some(Record::Marker(marker)) => {
-                let variant = lookup.base.variant(&marker.fields, headers);
-                let found = self.memory.get(&variant, now);
-                let found = found
-                    .or_else(|| self.look_by_language(&lookup.base, &marker.fields, headers, now));
-                if let Some(Record::Response(entry)) = found {
-                    lookup.entry = Some(entry);
+                let record = self.memory.get(draft.vary(&marker.fields, headers), now);
+                let record =
+                    record.or_else(|| self.look_by_language(draft, &marker.fields, headers, now));
+                if let Some(Record::Response(entry)) = record {
+                    found.entry = Some(entry);
                 }
-                lookup.variant = Some(variant);
-                lookup.marker = Some(marker);
+                found.marker = Some(marker);
             }
             Some(Record::Value(_)) | None => {}
         }
-        lookup
+        found
     }
 
     /// Completes a look-up from the shared store: one round trip where the resource is known
@@ -140,7 +155,9 @@ impl Tiers {
 
     /// One of the application's own values, as memory has it.
     pub(crate) fn value_in_memory(&self, key: &Key, now: Timestamp) -> Option<Arc<Value>> {
-        self.memory.get(key, now).and_then(Record::into_value)
+        self.memory
+            .get(key.borrow(), now)
+            .and_then(Record::into_value)
     }
 
     /// One of the application's own values, as the shared store has it.
@@ -225,7 +242,7 @@ impl Tiers {
 
     fn look_by_language(
         &self,
-        base: &Key,
+        draft: &Draft,
         fields: &[HeaderName],
         headers: &HeaderMap,
         now: Timestamp,
@@ -234,8 +251,9 @@ impl Tiers {
             return None;
         }
         let language = policy::preferred_language(headers)?;
-        let key = in_language(base, fields, headers, &language)?;
-        self.memory.get(&self.languages.get(&key.hash())?, now)
+        let key = in_language(&draft.base().to_key(), fields, headers, &language)?;
+        self.memory
+            .get(self.languages.get(&key.hash())?.borrow(), now)
     }
 
     /// Removes what stands under `key` from both tiers; whether either had it.
@@ -268,7 +286,7 @@ impl Tiers {
         now: Timestamp,
     ) -> Option<Option<Arc<Marker>>> {
         let kept_until = entry.head.lifetimes.kept_until;
-        let standing = match self.memory.get(base, now) {
+        let standing = match self.memory.get(base.borrow(), now) {
             Some(Record::Marker(marker)) if marker.fields == fields => Some(marker),
             _ => None,
         };

@@ -56,7 +56,7 @@ fn entry() -> Entry {
 
 fn marker() -> Marker {
     Marker {
-        key: Key::from_canonical(b"a base key".to_vec()),
+        key: Key::from_canonical(b"a base key"),
         fields: vec![HeaderName::from_static("accept-language")],
         kept_until: Timestamp::from_secs(1_790_003_600),
         variants: Variants::default(),
@@ -77,7 +77,7 @@ fn value() -> Value {
 }
 
 fn response_key() -> Key {
-    Key::from_canonical(b"a key of a response".to_vec())
+    Key::from_canonical(b"a key of a response")
 }
 
 /// All that is stored of a record, to compare.
@@ -273,7 +273,7 @@ fn why_bytes_are_no_record_is_told_apart() {
 
 #[test]
 fn a_record_of_another_key_is_told_as_such() {
-    let other = Key::from_canonical(b"another key".to_vec());
+    let other = Key::from_canonical(b"another key");
     for (name, record) in samples() {
         let read = decode(&encode(&record, FORMAT), &other, FORMAT);
         assert_eq!(read.unwrap_err(), Undecodable::OtherKey, "{name}");

@@ -15,6 +15,7 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ pub(crate) struct Flights {
     rests: quick_cache::sync::Cache<u128, Timestamp>,
     /// How long the handler took for a key, where entries are refreshed early.
     costs: quick_cache::sync::Cache<u128, Duration>,
+    changes: AtomicU64,
 }
 
 /// Bounds on coalescing.
@@ -151,6 +153,7 @@ impl Flights {
             marks: quick_cache::sync::Cache::new(marks),
             rests: quick_cache::sync::Cache::new(marks),
             costs: quick_cache::sync::Cache::new(marks),
+            changes: AtomicU64::new(0),
         }
     }
 
@@ -183,9 +186,19 @@ impl Flights {
             .then(|| self.begin(&mut table, key, version, now, Errand::Refresh))
     }
 
-    /// Whether anyone is fetching `key`.
-    pub(crate) fn has(&self, key: &Key) -> bool {
-        self.table.lock().contains_key(&key.hash())
+    /// Whether anyone is fetching the key of this hash.
+    pub(crate) fn has(&self, hash: u128) -> bool {
+        self.table.lock().contains_key(&hash)
+    }
+
+    /// How many requests with unsafe methods have succeeded: none may be overlooked by one who
+    /// stores what was asked for before.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Remembers for a while that responses for `key` cannot be shared: with anyone, or when it

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -16,10 +17,13 @@ use tower_service::Service;
 
 use crate::body::ResponseBody;
 use crate::cache::Cache;
+use crate::inner::BoxError;
+use crate::invalidate::{Change, Settled};
 use crate::status::Outcome;
 use crate::task;
 
-type BoxFlow<R, E> = Pin<Box<dyn Future<Output = Result<Response<ResponseBody<R>>, E>> + Send>>;
+pub(crate) type BoxFlow<R, E> =
+    Pin<Box<dyn Future<Output = Result<Response<ResponseBody<R>>, E>> + Send>>;
 
 pin_project! {
     /// The response to come.
@@ -51,6 +55,7 @@ pin_project! {
     {
         Ready { response: Option<Response<ResponseBody<R>>> },
         Passing { #[pin] inner: Oneshot<S, Request<B>>, outcome: Outcome, cache: Cache },
+        Changing { #[pin] inner: Oneshot<S, Request<B>>, change: Option<Change> },
         Flowing { flow: Running<R, S::Error> },
     }
 }
@@ -83,6 +88,15 @@ where
         }
     }
 
+    pub(crate) const fn changing(inner: Oneshot<S, Request<B>>, change: Change) -> Self {
+        Self {
+            kind: Kind::Changing {
+                inner,
+                change: Some(change),
+            },
+        }
+    }
+
     pub(crate) const fn flowing(flow: Running<R, S::Error>) -> Self {
         Self {
             kind: Kind::Flowing { flow },
@@ -94,7 +108,7 @@ impl<S, B, R> Future for ResponseFuture<S, B, R>
 where
     S: Service<Request<B>, Response = Response<R>>,
     S::Error: Send + 'static,
-    R: Body + Send + 'static,
+    R: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
 {
     type Output = Result<Response<ResponseBody<R>>, S::Error>;
 
@@ -103,9 +117,10 @@ where
         reason = "polling a finished future is the caller's error, as always"
     )]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().kind.project() {
+        let mut kind = self.project().kind;
+        let flow = match kind.as_mut().project() {
             KindProjection::Ready { response } => match response.take() {
-                Some(response) => Poll::Ready(Ok(response)),
+                Some(response) => return Poll::Ready(Ok(response)),
                 None => panic!("ResponseFuture polled after completion"),
             },
             KindProjection::Passing {
@@ -114,9 +129,25 @@ where
                 cache,
             } => {
                 let response = ready!(inner.poll(context))?;
-                Poll::Ready(Ok(passed(response, *outcome, cache)))
+                return Poll::Ready(Ok(passed(response, *outcome, cache)));
             }
+            KindProjection::Changing { inner, change } => {
+                let response = ready!(inner.poll(context))?;
+                let Some(change) = change.take() else {
+                    panic!("ResponseFuture polled after completion");
+                };
+                let deadline = change.deadline();
+                match change.settle(response) {
+                    Settled::Nothing(response) => return Poll::Ready(Ok(response)),
+                    Settled::Pending(flow) => Running::for_others(flow, deadline),
+                }
+            }
+            KindProjection::Flowing { flow } => return flow.poll(context),
+        };
+        kind.set(Kind::Flowing { flow });
+        match kind.project() {
             KindProjection::Flowing { flow } => flow.poll(context),
+            _ => Poll::Pending,
         }
     }
 }
@@ -144,6 +175,7 @@ where
         f.write_str(match self.kind {
             Kind::Ready { .. } => "ResponseFuture::Ready",
             Kind::Passing { .. } => "ResponseFuture::Passing",
+            Kind::Changing { .. } => "ResponseFuture::Changing",
             Kind::Flowing { .. } => "ResponseFuture::Flowing",
         })
     }
@@ -180,6 +212,13 @@ impl<R: Send + 'static, E: Send + 'static> Running<R, E> {
             deadline,
             polling: false,
         }
+    }
+
+    /// A flow that goes on without its client, for the sake of others.
+    fn for_others(flow: BoxFlow<R, E>, deadline: Duration) -> Self {
+        let awaited = Awaited::default();
+        awaited.set();
+        Self::new(flow, awaited, deadline)
     }
 
     #[expect(

@@ -1,72 +1,183 @@
 //! Requests with unsafe methods: what they change is not served from the cache any more.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_LOCATION;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{HeaderMap, Method, Response, Uri};
 use tokio::time::Instant;
-use tower::util::Oneshot;
-use tower_service::Service;
 
 use crate::body::ResponseBody;
 use crate::cache::Cache;
 use crate::fetch::Posted;
-use crate::flight::{Arrival, Requester, Role};
-use crate::future::passed;
+use crate::flight::{Arrival, Leader, Requester, Role};
+use crate::future::{BoxFlow, passed};
 use crate::inner::Content;
-use crate::key::{Key, KeyRules};
+use crate::key::{Draft, Key, KeyRef, KeyRules};
 use crate::layer::Settings;
-use crate::policy::{self, CacheOptions};
+use crate::policy::{self, CacheOptions, MethodClass, RequestFacts};
+use crate::position::LogPosition;
 use crate::purge::Purge;
 use crate::status::{Forwarded, Outcome};
 
-/// Calls the handler, and then invalidates what it may have changed (RFC 9111 4.4).
-pub(crate) async fn run<S, B, R>(
+/// What a request with an unsafe method may change, noted before its handler is called.
+pub(crate) struct Change {
     settings: Arc<Settings>,
-    inner: S,
-    mut parts: Parts,
-    body: B,
-) -> Result<Response<ResponseBody<R>>, S::Error>
-where
-    S: Service<Request<B>, Response = Response<R>>,
-    R: Content,
-{
-    let cache = &settings.cache;
-    let method = parts.method.clone();
-    let target = target(&parts, &settings.policy.key);
-    let posted = (method == Method::POST)
-        .then(|| posted(&settings, target.as_ref()?, &parts.headers))
-        .flatten();
-    parts.extensions.insert(cache.clone());
-    let response = Oneshot::new(inner, Request::from_parts(parts, body)).await?;
-    let mut announced = Announced::Nothing;
-    if succeeded(&response) {
+    method: Method,
+    /// The key under which a GET of the same target is stored.
+    target: Option<Draft>,
+    /// Of a `POST`, whose response may be stored for GET.
+    posting: Option<Posting>,
+}
+
+/// What is left to do about a change once its handler has answered.
+pub(crate) enum Settled<R: Send + 'static, E: Send + 'static> {
+    Nothing(Response<ResponseBody<R>>),
+    /// The store or the purge log is told, and then the response goes out.
+    Pending(BoxFlow<R, E>),
+}
+
+impl Change {
+    pub(crate) fn begin(settings: &Arc<Settings>, parts: &Parts, facts: RequestFacts) -> Self {
+        let is_post = parts.method == Method::POST;
+        Self {
+            settings: Arc::clone(settings),
+            method: parts.method.clone(),
+            target: Draft::of_target(parts, &settings.policy.key).ok(),
+            posting: is_post.then(|| Posting::begin(&settings.cache, facts)),
+        }
+    }
+
+    /// For how long it may go on without its client.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.settings.cache.config().fill_deadline
+    }
+
+    /// RFC 9111 4.4: a cache "MUST invalidate the target URI when it receives a non-error status
+    /// code in response to an unsafe request method".
+    pub(crate) fn settle<R: Content, E: Send>(mut self, response: Response<R>) -> Settled<R, E> {
+        if !succeeded(&response) {
+            return Settled::Nothing(self.pass(response));
+        }
+        self.settings.cache.flights().note_change();
+        match self.is_of_nothing_known(&response) {
+            true => Settled::Nothing(self.pass(response)),
+            false => Settled::Pending(Box::pin(async { Ok(self.announce(response).await) })),
+        }
+    }
+
+    /// Whether it is certain, without asking anybody, that nothing of what may have changed is
+    /// stored, and nothing of the response is to be.
+    fn is_of_nothing_known<R>(&mut self, response: &Response<R>) -> bool {
+        let cache = &self.settings.cache;
+        cache.tiers().store().is_none()
+            && !has_many_keys(&self.settings.policy.key)
+            && !policy::concerns_others(response.headers())
+            && response.extensions().get::<CacheOptions>().is_none()
+            && self.target.as_mut().is_none_or(|target| {
+                !cache.tiers().memory().contains(target.base().hash())
+                    && !cache.flights().has(target.base().hash())
+                    && !cache.flights().has(post_of(target).hash())
+            })
+    }
+
+    async fn announce<R: Content>(self, response: Response<R>) -> Response<ResponseBody<R>> {
+        let cache = &self.settings.cache;
+        let target = self.target.as_ref().map(|draft| draft.base().to_key());
+        let own = self.own_flight(target.as_ref(), response.headers());
+        let mut announced = Announced::Nothing;
         if let Some(target) = &target {
-            let uris = outdated(target, &method, &response);
+            let uris = outdated(target, &self.method, &response);
             let gate = Gate {
                 cache,
                 target,
-                rules: &settings.policy.key,
-                counts_posts: posted.is_none(),
+                rules: &self.settings.policy.key,
+                counts_posts: own.is_none(),
             };
             announced = invalidate(&gate, &uris).await;
         }
         if let Some(purge) = named(target.as_ref(), &response) {
             announced = announce(cache, &purge, cache.deadline()).await;
         }
+        // What this very response purges is not stored from it: others have to let go of it
+        // first, and a purge kills whatever was asked for before it. The next GET is stored.
+        if let (Announced::Nothing, Some(posting), Some(leader), Some(target)) =
+            (announced, &self.posting, own, target)
+            && let Some(uri) = absolute(&target)
+        {
+            let posted = posting.answered(&self.settings, target, leader);
+            return posted.keep(&uri, response).await;
+        }
+        self.pass(response)
     }
-    // What this very response purges is not stored from it: others have to let go of it first,
-    // and a purge kills whatever was asked for before it. The next GET is stored.
-    if let (Announced::Nothing, Some(posted)) = (announced, posted)
-        && let Some(uri) = absolute(&posted.target)
-    {
-        return Ok(posted.keep(&uri, response).await);
+
+    /// A flight that keeps other changes from overlooking a response that is about to be stored,
+    /// under a key that nobody waits for. `None` where it is not, or if there was another change
+    /// while the handler worked.
+    fn own_flight(&self, target: Option<&Key>, headers: &HeaderMap) -> Option<Leader> {
+        let posting = self.posting.as_ref()?;
+        if !headers.contains_key(CONTENT_LOCATION) {
+            return None;
+        }
+        let flights = self.settings.cache.flights();
+        let post = post_of(&mut Draft::of_key(target?)).to_key();
+        let leader = flights.lead_if_idle(&post, &posting.arrival)?;
+        // This very change has been counted.
+        (flights.changes() == posting.changes + 1).then_some(leader)
     }
-    let outcome = Outcome::forward(Forwarded::Method, Some("method"));
-    Ok(passed(response, outcome, cache))
+
+    fn pass<R>(&self, response: Response<R>) -> Response<ResponseBody<R>> {
+        let outcome = Outcome::forward(Forwarded::Method, Some("method"));
+        passed(response, outcome, &self.settings.cache)
+    }
+}
+
+/// What is to be known of a `POST` when its response is stored.
+struct Posting {
+    facts: RequestFacts,
+    arrival: Arrival,
+    /// How far the purge log had been read before the handler was called.
+    position: LogPosition,
+    /// How many changes there had been.
+    changes: u64,
+}
+
+impl Posting {
+    fn begin(cache: &Cache, facts: RequestFacts) -> Self {
+        cache.follow_log();
+        let view = cache.log().view();
+        let arrival = Arrival {
+            requester: Requester::Anonymous,
+            role: Role::Any,
+            version: view.version(),
+            now: cache.now(),
+        };
+        Self {
+            facts: RequestFacts {
+                // Stored as a GET's: the request's content is answered, not stored under.
+                method: MethodClass::Get,
+                body: false,
+                ..facts
+            },
+            arrival,
+            position: view.tail(),
+            changes: cache.flights().changes(),
+        }
+    }
+
+    fn answered(&self, settings: &Arc<Settings>, target: Key, leader: Leader) -> Posted {
+        Posted {
+            settings: Arc::clone(settings),
+            facts: self.facts,
+            target,
+            leader,
+            position: self.position,
+            request_time: self.arrival.now,
+        }
+    }
 }
 
 /// RFC 9111 4.4: "a 'non-error response' is one with a 2xx (Successful) or 3xx (Redirection)
@@ -89,41 +200,9 @@ fn named<R>(target: Option<&Key>, response: &Response<R>) -> Option<Purge> {
     tags.chain(groups).map(Purge::tag).reduce(Purge::and)
 }
 
-/// The key under which a GET of the same target is stored.
-fn target(parts: &Parts, rules: &KeyRules) -> Option<Key> {
-    let mut named = parts.clone();
-    rules.strip_request(&mut named);
-    for name in METHOD_OVERRIDES {
-        named.headers.remove(name);
-    }
-    Key::of_request(&named, rules).ok()
-}
-
-/// What is needed to store the response to a POST. `None` while another one is under way.
-fn posted(settings: &Arc<Settings>, target: &Key, headers: &HeaderMap) -> Option<Posted> {
-    let cache = &settings.cache;
-    cache.follow_log();
-    let view = cache.log().view();
-    let arrival = Arrival {
-        requester: Requester::Anonymous,
-        role: Role::Any,
-        version: view.version(),
-        now: cache.now(),
-    };
-    let leader = cache.flights().lead_if_idle(&post_of(target), &arrival)?;
-    Some(Posted {
-        settings: Arc::clone(settings),
-        headers: headers.clone(),
-        target: target.clone(),
-        leader,
-        position: view.tail(),
-        request_time: cache.now(),
-    })
-}
-
-/// A key that stands for a POST to `target` under way. Nothing is stored under it.
-fn post_of(target: &Key) -> Key {
-    target.variant(&[CONTENT_LOCATION], &HeaderMap::new())
+/// A key that stands for a POST to `target` whose response is being stored.
+fn post_of(target: &mut Draft) -> KeyRef<'_> {
+    target.vary(&[CONTENT_LOCATION], &HeaderMap::new())
 }
 
 fn outdated<R>(target: &Key, method: &Method, response: &Response<R>) -> Vec<Uri> {
@@ -188,17 +267,23 @@ impl Gate<'_> {
             rules,
             counts_posts,
         } = self;
-        // Then the resource is stored under more keys than this request's.
-        let many_keys = !(rules.headers.is_empty() && rules.cookies.is_empty());
-        let known_here = many_keys
+        let known_here = has_many_keys(rules)
             || cache.tiers().memory().contains(target.hash())
-            || cache.flights().has(target)
-            || (*counts_posts && cache.flights().has(&post_of(target)));
+            || cache.flights().has(target.hash())
+            || (*counts_posts
+                && cache
+                    .flights()
+                    .has(post_of(&mut Draft::of_key(target)).hash()));
         match cache.tiers().remove(target, deadline).await {
             Ok(existed) => existed || known_here,
             Err(_store_trouble) => true,
         }
     }
+}
+
+/// Whether a resource is stored under more keys than this request's.
+fn has_many_keys(rules: &KeyRules) -> bool {
+    !(rules.headers.is_empty() && rules.cookies.is_empty())
 }
 
 /// The target URI of a request, as a URI.
@@ -220,11 +305,3 @@ fn absolute(key: &Key) -> Option<Uri> {
         .build()
         .ok()
 }
-
-/// Fields by which a POST says that it is another method. A GET has none, so they are no part
-/// of the key that an unsafe request invalidates.
-const METHOD_OVERRIDES: [&str; 3] = [
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-];

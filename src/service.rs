@@ -15,7 +15,7 @@ use crate::body::ResponseBody;
 use crate::flow::{Call, Flow, Freshness, Verdict};
 use crate::future::{Awaited, ResponseFuture, Running};
 use crate::inner::{BoxError, Content, Handler};
-use crate::invalidate;
+use crate::invalidate::Change;
 use crate::key::{Draft, Unkeyable};
 use crate::layer::Settings;
 use crate::policy::{MethodClass, RequestFacts};
@@ -91,7 +91,7 @@ where
         let facts = RequestFacts::read(&parts.method, &parts.headers);
         match course(&facts, &body) {
             Course::Pass(outcome) => self.pass(parts, body, outcome),
-            Course::Invalidate => self.invalidate(parts, body),
+            Course::Change => self.change(parts, body, facts),
             Course::Lookup => {
                 let policy = &self.settings.policy;
                 policy.key.strip_request(&mut parts);
@@ -171,30 +171,35 @@ impl<S> CacheService<S> {
     }
 
     /// RFC 9111 4.4: what an unsafe method changes is not served from the cache any more.
-    fn invalidate<B, R>(&self, parts: Parts, body: B) -> ResponseFuture<S, B, R>
+    fn change<B, R>(
+        &self,
+        mut parts: Parts,
+        body: B,
+        facts: RequestFacts,
+    ) -> ResponseFuture<S, B, R>
     where
-        S: Handler<B, R>,
-        B: Send + 'static,
-        R: Content,
+        S: Service<Request<B>, Response = Response<R>> + Clone,
+        S::Error: Send + 'static,
+        R: Send + 'static,
     {
-        let settings = Arc::clone(&self.settings);
-        let deadline = settings.cache.config().fill_deadline;
-        let flow = invalidate::run(settings, self.inner(), parts, body);
-        ResponseFuture::flowing(Running::new(Box::pin(flow), Awaited::default(), deadline))
+        let change = Change::begin(&self.settings, &parts, facts);
+        parts.extensions.insert(self.settings.cache.clone());
+        let inner = Oneshot::new(self.inner(), Request::from_parts(parts, body));
+        ResponseFuture::changing(inner, change)
     }
 }
 
 /// What becomes of a request, by its head alone.
 enum Course {
     Lookup,
-    Invalidate,
+    Change,
     Pass(Outcome),
 }
 
 fn course<B: Body>(facts: &RequestFacts, body: &B) -> Course {
     let bypass = |detail| Course::Pass(Outcome::forward(Forwarded::Bypass, Some(detail)));
     match facts.method {
-        MethodClass::Unsafe => Course::Invalidate,
+        MethodClass::Unsafe => Course::Change,
         MethodClass::Safe => Course::Pass(Outcome::forward(Forwarded::Method, Some("method"))),
         // An upgraded connection is no response.
         MethodClass::Get | MethodClass::Head if facts.upgrade => bypass("upgrade"),

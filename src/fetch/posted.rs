@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, Response, Uri};
+use http::{HeaderMap, Response, Uri};
 
 use super::Visit;
 use crate::body::ResponseBody;
@@ -21,8 +21,8 @@ use crate::store::Lookup;
 /// The exchange of a `POST` whose response may be stored for `GET`.
 pub(crate) struct Posted {
     pub(crate) settings: Arc<Settings>,
-    /// The request's.
-    pub(crate) headers: HeaderMap,
+    /// The request's, as if it had been a GET.
+    pub(crate) facts: RequestFacts,
     pub(crate) target: Key,
     /// Keeps others from overlooking this exchange, under a key that nobody waits for.
     pub(crate) leader: Leader,
@@ -39,7 +39,7 @@ impl Posted {
     {
         let Self {
             settings,
-            headers,
+            facts,
             target,
             leader,
             position,
@@ -47,13 +47,9 @@ impl Posted {
         } = self;
         let response_time = settings.cache.now();
         let visit = Visit {
-            facts: RequestFacts {
-                // The request's content is answered, not stored under.
-                body: false,
-                ..RequestFacts::read(&Method::GET, &headers)
-            },
             settings,
-            headers,
+            facts,
+            headers: HeaderMap::new(),
             lookup: Lookup {
                 base: target,
                 marker: None,
@@ -69,8 +65,13 @@ impl Posted {
         let (head, body) = response.into_parts();
         let rules = &visit.settings.policy.rules;
         match policy::admit_posted(&visit.exchange(&head), uri, rules) {
-            Ok(admitted) => visit.record(head, body, admitted).await,
-            Err(_refusal) => {
+            Ok(admitted)
+                if admitted.vary.is_empty() && visit.settings.policy.store_if.is_none() =>
+            {
+                visit.record(head, body, admitted).await
+            }
+            // The request's fields went to the handler: what depends on them is not stored.
+            Ok(_) | Err(_) => {
                 let response = Response::from_parts(head, body);
                 passed(response, visit.stale.outcome(), visit.cache())
             }

@@ -22,13 +22,27 @@ pub(crate) struct Draft {
 impl Draft {
     /// The base key of a GET or HEAD request, or why it can have none.
     pub(crate) fn of_request(parts: &Parts, rules: &KeyRules) -> Result<Self, Unkeyable> {
+        Self::of(parts, rules, &[])
+    }
+
+    /// The base key that a GET of the same target would have, whatever the request's method is.
+    pub(crate) fn of_target(parts: &Parts, rules: &KeyRules) -> Result<Self, Unkeyable> {
+        if rules.keep_all() {
+            return Self::of(parts, rules, &METHOD_OVERRIDES);
+        }
+        let mut kept = parts.clone();
+        rules.strip_request(&mut kept);
+        Self::of(&kept, rules, &METHOD_OVERRIDES)
+    }
+
+    fn of(parts: &Parts, rules: &KeyRules, ignored: &[&str]) -> Result<Self, Unkeyable> {
         let uri = original_uri(parts);
         let target = Target::of(uri, &parts.headers, rules.scheme)?;
         let mut bytes = Vec::with_capacity(USUAL);
         frame(&mut bytes, &[Kind::Response as u8]);
         target.write(&mut bytes, &rules.namespace);
         write_rewritten(&mut bytes, uri, &parts.uri);
-        rules.write_headers(&parts.headers, &mut bytes);
+        rules.write_headers(&parts.headers, ignored, &mut bytes);
         Ok(Self::of_base(bytes))
     }
 
@@ -79,3 +93,11 @@ impl Draft {
 
 /// Most keys are shorter, variant included, in bytes.
 const USUAL: usize = 256;
+
+/// Fields by which a POST says that it is another method. A GET has none, so they are no part
+/// of the key that an unsafe request invalidates.
+const METHOD_OVERRIDES: [&str; 3] = [
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+];

@@ -39,6 +39,7 @@ pub(crate) struct KeyRef<'a> {
 
 impl Key {
     /// The key of a GET or HEAD request, or why it can have none.
+    #[cfg(test)]
     pub(crate) fn of_request(parts: &Parts, rules: &KeyRules) -> Result<Self, Unkeyable> {
         Draft::of_request(parts, rules).map(|draft| draft.base().to_key())
     }

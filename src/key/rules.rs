@@ -64,6 +64,11 @@ impl Default for KeyRules {
 }
 
 impl KeyRules {
+    /// Whether all of a request counts that counts by default.
+    pub(super) fn keep_all(&self) -> bool {
+        self.dropped.is_empty() && self.query == QueryRule::Exact
+    }
+
     /// Takes from the request what the key leaves out, so that key and handler cannot disagree.
     pub(crate) fn strip_request(&self, parts: &mut Parts) {
         for name in &self.dropped {
@@ -74,9 +79,11 @@ impl KeyRules {
         }
     }
 
-    /// Appends the headers and cookies that count.
-    pub(super) fn write_headers(&self, headers: &HeaderMap, out: &mut Vec<u8>) {
-        for name in self.forwarded.present_in(headers).chain(&self.headers) {
+    /// Appends the headers and cookies that count, without the `ignored`.
+    pub(super) fn write_headers(&self, headers: &HeaderMap, ignored: &[&str], out: &mut Vec<u8>) {
+        let counts = |name: &&HeaderName| !ignored.contains(&name.as_str());
+        let forwarded = self.forwarded.present_in(headers).filter(counts);
+        for name in forwarded.chain(&self.headers) {
             frame(out, name.as_str().as_bytes());
             let mut lines = headers.get_all(name).iter().peekable();
             if lines.peek().is_none() {

@@ -263,23 +263,22 @@ fn stored_headers(
             _ => &[],
         });
     let excluded = Exclusions::of(exchange.headers, listed.cloned());
-    let capacity = exchange.headers.keys_len().saturating_add(1);
-    let mut stored = HeaderMap::try_with_capacity(capacity).unwrap_or_default();
-    for (name, value) in exchange.headers {
-        if excluded.contains(name) || is_hop_by_hop(name) || *name == header::AGE {
-            continue;
-        }
-        if rules.strip_tags && is_tag_field(name) {
-            continue;
-        }
-        if is_set_cookie(name) {
-            match rules.set_cookie {
+    let mut stored = exchange.headers.clone();
+    for name in exchange.headers.keys() {
+        let mut left_out = excluded.contains(name)
+            || is_hop_by_hop(name)
+            || *name == header::AGE
+            || (rules.strip_tags && is_tag_field(name));
+        if is_set_cookie(name) && !left_out {
+            left_out = match rules.set_cookie {
                 SetCookieRule::Refuse => return Err(Refusal::SetCookie),
-                SetCookieRule::StoreAndStrip => continue,
-                SetCookieRule::StoreForEveryone => {}
-            }
+                SetCookieRule::StoreAndStrip => true,
+                SetCookieRule::StoreForEveryone => false,
+            };
         }
-        stored.append(name.clone(), value.clone());
+        if left_out {
+            stored.remove(name);
+        }
     }
     add_date(&mut stored, exchange.response_time);
     Ok(stored)

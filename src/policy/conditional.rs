@@ -54,9 +54,9 @@ pub(crate) fn evaluate(
 /// metadata other than the above listed fields", `Last-Modified` excepted where there is no
 /// `ETag`. Fields that describe no representation stay.
 pub(crate) fn not_modified_headers(stored: &HeaderMap) -> HeaderMap {
-    let mut headers = HeaderMap::try_with_capacity(stored.keys_len()).unwrap_or_default();
+    let mut headers = stored.clone();
     let has_etag = stored.contains_key(header::ETAG);
-    for (name, value) in stored {
+    for name in stored.keys() {
         let left_out = is_coding(name)
             || is_set_cookie(name)
             || match *name {
@@ -67,8 +67,8 @@ pub(crate) fn not_modified_headers(stored: &HeaderMap) -> HeaderMap {
                     "content-md5" | "content-digest" | "repr-digest" | "digest"
                 ),
             };
-        if !left_out {
-            headers.append(name.clone(), value.clone());
+        if left_out {
+            headers.remove(name);
         }
     }
     headers

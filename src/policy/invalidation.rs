@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use super::facts::MethodClass;
 use super::fields::single;
 use super::members::trim_ows;
+use super::tags::CACHE_GROUP_INVALIDATION;
 
 /// The URIs whose stored responses are invalid now: the target, and `Location` and
 /// `Content-Location` where they are of the same origin. Without duplicates, often none.
@@ -35,6 +36,14 @@ pub(crate) fn invalidated(
         }
     }
     uris
+}
+
+/// Whether a response says of anything but its target that it has changed, or that it is to be
+/// stored as another.
+pub(crate) fn concerns_others(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::LOCATION)
+        || headers.contains_key(header::CONTENT_LOCATION)
+        || headers.contains_key(&CACHE_GROUP_INVALIDATION)
 }
 
 /// Whether the response's one `Content-Location` is the target URI itself.

@@ -34,7 +34,7 @@ pub(crate) use admit::{Admitted, Exchange, admit, admit_posted};
 pub(crate) use conditional::{Precondition, evaluate, not_modified_headers};
 pub(crate) use facts::{MethodClass, RequestFacts};
 pub(crate) use freshness::{Flags, Lifetimes};
-pub(crate) use invalidation::invalidated;
+pub(crate) use invalidation::{concerns_others, invalidated};
 pub use options::CacheOptions;
 pub(crate) use range::{RangeAnswer, content_range, resolve, unsatisfied_range};
 pub use refusal::Refusal;

@@ -139,7 +139,8 @@ static TAG_FIELDS: [(HeaderName, &[u8]); 2] = [
 ];
 
 static CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
-static CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
+pub(super) static CACHE_GROUP_INVALIDATION: HeaderName =
+    HeaderName::from_static("cache-group-invalidation");
 
 /// Enough for a page that lists things; each is looked up when the purge log has moved.
 const MAX_TAGS: usize = 128;

@@ -149,6 +149,22 @@ impl Flow {
             }
             (entry, verdict) => Stale::of(entry, verdict, &self.lookup),
         };
+        // In a box of its own, so that a hit from the shared store does not take the memory of a
+        // fetch.
+        Box::pin(self.miss(call, stale)).await
+    }
+
+    /// There is nothing that can be served as it is.
+    async fn miss<S, B, R>(
+        mut self,
+        call: Call<S, B>,
+        stale: Stale,
+    ) -> Result<Response<ResponseBody<R>>, S::Error>
+    where
+        S: Handler<B, R>,
+        B: Body + Send + 'static,
+        R: Content,
+    {
         if self.facts.directives.only_if_cached {
             return Ok(self.not_cached());
         }

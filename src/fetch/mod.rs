@@ -126,7 +126,7 @@ impl Fetch {
 impl Visit {
     /// The call of the handler has come to its end.
     async fn ended<R, E>(
-        mut self,
+        &mut self,
         response: Result<Response<R>, E>,
     ) -> Result<Response<ResponseBody<R>>, E>
     where
@@ -143,7 +143,7 @@ impl Visit {
     }
 
     /// The handler answered, whatever it was.
-    async fn answered<R>(mut self, response: Response<R>) -> Response<ResponseBody<R>>
+    async fn answered<R>(&mut self, response: Response<R>) -> Response<ResponseBody<R>>
     where
         R: Content,
     {
@@ -176,7 +176,7 @@ impl Visit {
 
     /// RFC 5861 4: an error is "any situation that would result in a 500, 502, 503, or 504 HTTP
     /// response status code being returned": of the inner service, or as its response.
-    async fn server_error<R>(mut self, response: Response<R>) -> Response<ResponseBody<R>>
+    async fn server_error<R>(&mut self, response: Response<R>) -> Response<ResponseBody<R>>
     where
         R: Content,
     {
@@ -204,7 +204,7 @@ impl Visit {
     }
 
     /// The inner service failed.
-    fn failed<R>(mut self) -> Option<Response<ResponseBody<R>>> {
+    fn failed<R>(&mut self) -> Option<Response<ResponseBody<R>>> {
         self.stand_in()
     }
 

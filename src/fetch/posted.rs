@@ -46,7 +46,7 @@ impl Posted {
             request_time,
         } = self;
         let response_time = settings.cache.now();
-        let visit = Visit {
+        let mut visit = Visit {
             settings,
             facts,
             headers: HeaderMap::new(),

@@ -20,7 +20,7 @@ use crate::store::Stored;
 impl Visit {
     /// The response may be stored: at once if its body is there, else while it streams.
     pub(super) async fn record<R>(
-        mut self,
+        &mut self,
         head: response::Parts,
         body: R,
         admitted: Admitted,

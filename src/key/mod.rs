@@ -56,7 +56,8 @@ impl Key {
     /// The key of the variant that `headers` selects among those that vary on `fields`
     /// (RFC 9111 4.1).
     pub(crate) fn variant(&self, fields: &[HeaderName], headers: &HeaderMap) -> Self {
-        let mut canonical = self.canonical.to_vec();
+        let mut canonical = Vec::with_capacity(self.canonical.len() + 64 * fields.len());
+        canonical.extend_from_slice(&self.canonical);
         write_variant(&mut canonical, fields, headers);
         KeyRef::of(&canonical).to_key()
     }

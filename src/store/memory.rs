@@ -11,67 +11,80 @@ use crate::key::{Key, KeyRef};
 
 /// A scan-resistant map of records, weighted by their size (quick_cache: S3-FIFO).
 pub(crate) struct Memory {
-    records: Option<Cache<u128, Record, ByRecordWeight>>,
+    records: Cache<u128, Record, ByRecordWeight>,
+    holds: Holds,
+}
+
+/// What a tier is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holds {
+    Everything,
+    /// It is turned off: how resources vary is remembered all the same, so that the shared store
+    /// is asked once for a variant rather than twice.
+    Markers,
 }
 
 impl Memory {
-    /// A tier of at most `bytes`; of zero bytes, one that holds nothing.
+    /// A tier of at most `bytes`; of zero bytes, one that holds no responses and no values.
     pub(crate) fn new(bytes: u64) -> Self {
+        let (bytes, holds) = match bytes {
+            0 => (MARKERS, Holds::Markers),
+            bytes => (bytes, Holds::Everything),
+        };
         let items = usize::try_from(bytes / TYPICAL_RECORD).unwrap_or(usize::MAX);
-        let cache = |bytes| Cache::with_weighter(items.max(16), bytes, ByRecordWeight);
         Self {
-            records: (bytes > 0).then(|| cache(bytes)),
+            records: Cache::with_weighter(items.max(16), bytes, ByRecordWeight),
+            holds,
         }
     }
 
     /// The record under `key`, if it is of this key and not past its use.
     pub(crate) fn get(&self, key: KeyRef<'_>, now: Timestamp) -> Option<Record> {
-        let record = self.records.as_ref()?.get(&key.hash())?;
+        let record = self.records.get(&key.hash())?;
         (record.key().borrow() == key && now < record.kept_until()).then_some(record)
     }
 
     /// Whether there is anything under this hash.
     pub(crate) fn contains(&self, hash: u128) -> bool {
-        self.records
-            .as_ref()
-            .is_some_and(|records| records.contains_key(&hash))
+        self.records.contains_key(&hash)
     }
 
     pub(crate) fn insert(&self, record: Record) {
-        if let Some(records) = &self.records {
-            records.insert(record.key().hash(), record);
+        let hash = record.key().hash();
+        match (self.holds, &record) {
+            (Holds::Everything, _) | (Holds::Markers, Record::Marker(_)) => {
+                self.records.insert(hash, record);
+            }
+            // The resource does not vary any more.
+            (Holds::Markers, _) => {
+                self.records.remove(&hash);
+            }
         }
     }
 
     /// Whether there was one.
     pub(crate) fn remove(&self, key: &Key) -> bool {
-        let removed = self
-            .records
-            .as_ref()
-            .and_then(|records| records.remove(&key.hash()));
-        removed.is_some()
+        self.records.remove(&key.hash()).is_some()
     }
 
     /// Forgets everything.
     pub(crate) fn clear(&self) {
-        if let Some(records) = &self.records {
-            records.clear();
-        }
+        self.records.clear();
     }
 
-    /// Whether it never holds anything.
+    /// Whether it never holds a response.
     pub(crate) fn is_off(&self) -> bool {
-        self.records.is_none()
+        self.holds == Holds::Markers
     }
 
     /// How many records there are.
     pub(crate) fn len(&self) -> usize {
-        self.records.as_ref().map_or(0, Cache::len)
+        self.records.len()
     }
 
     /// What they weigh, in bytes.
     pub(crate) fn weight(&self) -> u64 {
-        self.records.as_ref().map_or(0, Cache::weight)
+        self.records.weight()
     }
 }
 
@@ -95,3 +108,6 @@ impl Weighter<u128, Record> for ByRecordWeight {
 
 /// Only sizes the map at the start; it grows as needed.
 const TYPICAL_RECORD: u64 = 16 * 1024;
+
+/// Room for the markers of a few thousand resources where nothing else is held, in bytes.
+const MARKERS: u64 = 1 << 20;

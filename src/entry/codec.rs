@@ -12,17 +12,19 @@
 //! Whatever does not decode to the letter is a miss. Two versions of the crate on one store
 //! never misread each other: an unknown version is a miss as well.
 
+mod input;
+
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, StatusCode};
 use twox_hash::XxHash3_64;
 
+use input::Input;
+
 use super::{Entry, Head, Marker, Record, StoredHeaders, Value, Variants, Verified};
-use crate::clock::Timestamp;
 use crate::key::Key;
-use crate::policy::{Flags, Lifetimes};
-use crate::position::LogPosition;
+use crate::policy::Lifetimes;
 
 /// Why stored bytes are not a record. Each is a miss, and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +70,15 @@ pub(crate) fn encode(record: &Record, format: Format) -> Bytes {
 
 /// The record that `bytes` hold, if they hold one of `key`.
 pub(crate) fn decode(bytes: &Bytes, key: &Key, format: Format) -> Result<Record, Undecodable> {
-    let mut input = Input(bytes.clone());
-    if input.take(MAGIC.len()).as_deref() != Some(MAGIC) {
+    let mut input = Input::new(bytes);
+    if input.take(MAGIC.len()) != Some(MAGIC) {
         return Err(Undecodable::Foreign);
     }
     if input.u8() != Some(VERSION) {
         return Err(Undecodable::Version);
     }
     let checksum = input.u64().ok_or(Undecodable::Corrupt)?;
-    if checksum != XxHash3_64::oneshot(&input.0) {
+    if checksum != XxHash3_64::oneshot(input.left()) {
         return Err(Undecodable::Corrupt);
     }
     let record = decode_record(&mut input, format)?;
@@ -136,12 +138,12 @@ fn compress(_headers: &StoredHeaders, _body: &Bytes, _format: Format) -> Option<
 
 /// The length is checked before memory is taken for it, and nothing longer comes out.
 #[cfg(feature = "zstd")]
-fn decompress(input: &mut Input, format: Format) -> Result<Bytes, Undecodable> {
+fn decompress(input: &mut Input<'_>, format: Format) -> Result<Bytes, Undecodable> {
     let length = input.length().ok_or(Undecodable::Corrupt)?;
     if length as u64 > format.longest {
         return Err(Undecodable::TooLong);
     }
-    let body = zstd::bulk::decompress(&input.rest(), length);
+    let body = zstd::bulk::decompress(input.left(), length);
     body.ok()
         .filter(|body| body.len() == length)
         .map(Bytes::from)
@@ -149,7 +151,7 @@ fn decompress(input: &mut Input, format: Format) -> Result<Bytes, Undecodable> {
 }
 
 #[cfg(not(feature = "zstd"))]
-fn decompress(_input: &mut Input, _format: Format) -> Result<Bytes, Undecodable> {
+fn decompress(_input: &mut Input<'_>, _format: Format) -> Result<Bytes, Undecodable> {
     Err(Undecodable::Version)
 }
 
@@ -190,7 +192,7 @@ fn encode_value(out: &mut BytesMut, value: &Value) {
     out.put_slice(bytes);
 }
 
-fn decode_record(input: &mut Input, format: Format) -> Result<Record, Undecodable> {
+fn decode_record(input: &mut Input<'_>, format: Format) -> Result<Record, Undecodable> {
     let kind = input.u8().ok_or(Undecodable::Corrupt)?;
     let record = match kind {
         RESPONSE | COMPRESSED => {
@@ -211,7 +213,7 @@ fn decode_record(input: &mut Input, format: Format) -> Result<Record, Undecodabl
     record.ok_or(Undecodable::Corrupt)
 }
 
-fn decode_head(input: &mut Input) -> Option<Head> {
+fn decode_head(input: &mut Input<'_>) -> Option<Head> {
     let (status, lifetimes) = input.lifetimes()?;
     Some(Head {
         status,
@@ -224,14 +226,14 @@ fn decode_head(input: &mut Input) -> Option<Head> {
     })
 }
 
-fn decode_marker(input: &mut Input) -> Option<Marker> {
+fn decode_marker(input: &mut Input<'_>) -> Option<Marker> {
     let kept_until = input.time()?;
     let key = input.key()?;
     let mut fields = Vec::new();
     for _ in 0..input.count()? {
-        fields.push(HeaderName::from_bytes(&input.bytes()?).ok()?);
+        fields.push(HeaderName::from_bytes(input.bytes()?).ok()?);
     }
-    input.0.is_empty().then_some(Marker {
+    input.left().is_empty().then_some(Marker {
         key,
         fields,
         kept_until,
@@ -239,7 +241,7 @@ fn decode_marker(input: &mut Input) -> Option<Marker> {
     })
 }
 
-fn decode_value(input: &mut Input) -> Option<Value> {
+fn decode_value(input: &mut Input<'_>) -> Option<Value> {
     Some(Value {
         stored: input.time()?,
         fresh_until: input.time()?,
@@ -288,104 +290,6 @@ fn put_length(out: &mut BytesMut, mut length: usize) {
         length >>= 7;
     }
     out.put_u8(length as u8);
-}
-
-/// What is still to be read. Every read is checked against what is there, so that no
-/// length in the input is believed before memory is taken for it.
-struct Input(Bytes);
-
-impl Input {
-    fn take(&mut self, length: usize) -> Option<Bytes> {
-        (length <= self.0.len()).then(|| self.0.split_to(length))
-    }
-
-    fn rest(&mut self) -> Bytes {
-        std::mem::take(&mut self.0)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let array = *self.0.first_chunk::<N>()?;
-        self.take(N)?;
-        Some(array)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.array().map(|[byte]| byte)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn time(&mut self) -> Option<Timestamp> {
-        self.u64().map(Timestamp::from_millis)
-    }
-
-    fn position(&mut self) -> Option<LogPosition> {
-        self.array().map(LogPosition::from_bytes)
-    }
-
-    fn length(&mut self) -> Option<usize> {
-        let mut length = 0_usize;
-        for shift in (0..35).step_by(7) {
-            let byte = self.u8()?;
-            length |= usize::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Some(length);
-            }
-        }
-        None
-    }
-
-    /// A number of things that take at least a byte each.
-    fn count(&mut self) -> Option<usize> {
-        self.length().filter(|count| *count <= self.0.len())
-    }
-
-    fn bytes(&mut self) -> Option<Bytes> {
-        let length = self.length()?;
-        self.take(length)
-    }
-
-    fn key(&mut self) -> Option<Key> {
-        Some(Key::from_canonical(&self.bytes()?))
-    }
-
-    fn tags(&mut self) -> Option<Box<[Box<str>]>> {
-        let count = self.count()?;
-        let tags = (0..count).map(|_| Some(std::str::from_utf8(&self.bytes()?).ok()?.into()));
-        tags.collect()
-    }
-
-    fn headers(&mut self) -> Option<HeaderMap> {
-        let count = self.count()?;
-        let mut headers = HeaderMap::try_with_capacity(count.saturating_add(2)).ok()?;
-        for _ in 0..count {
-            let name = HeaderName::from_bytes(&self.bytes()?).ok()?;
-            let value = HeaderValue::from_maybe_shared(self.bytes()?).ok()?;
-            headers.try_append(name, value).ok()?;
-        }
-        Some(headers)
-    }
-
-    fn lifetimes(&mut self) -> Option<(StatusCode, Lifetimes)> {
-        let flags = Flags::from_bits(self.u16()?);
-        let status = StatusCode::from_u16(self.u16()?).ok()?;
-        let lifetimes = Lifetimes {
-            born: self.time()?,
-            stored: self.time()?,
-            fresh_until: self.time()?,
-            swr_until: self.time()?,
-            sie_until: self.time()?,
-            kept_until: self.time()?,
-            flags,
-        };
-        Some((status, lifetimes))
-    }
 }
 
 const MAGIC: &[u8] = b"trc";

@@ -264,6 +264,8 @@ fn stored_headers(
         });
     let excluded = Exclusions::of(exchange.headers, listed.cloned());
     let mut stored = exchange.headers.clone();
+    // For `Date`, and the places of `Age` and `Cache-Status`.
+    let _no_more_than_a_map_can_take = stored.try_reserve(3);
     for name in exchange.headers.keys() {
         let mut left_out = excluded.contains(name)
             || is_hop_by_hop(name)

@@ -19,7 +19,8 @@ use crate::task;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn SharedStore>,
-    prefix: String,
+    /// What all names begin with.
+    names: String,
     write_timeout: Duration,
     pub(super) format: Format,
     pub(super) refusals: Refusals,
@@ -67,7 +68,7 @@ impl Shared {
         let queue_kib = u32::try_from(queue_bytes.div_ceil(1024)).unwrap_or(u32::MAX / 8);
         Self {
             store,
-            prefix,
+            names: format!("{prefix}:{}:", codec::VERSION),
             write_timeout,
             format,
             refusals: Refusals::default(),
@@ -80,7 +81,17 @@ impl Shared {
     /// `{prefix}:{version}:{hash}`: bounded, and free of secrets. Versions of the stored form do
     /// not meet under one name, so that instances of two do not overwrite each other in turn.
     pub(super) fn name(&self, key: &Key) -> String {
-        format!("{}:{}:{:032x}", self.prefix, codec::VERSION, key.hash())
+        let mut name = String::with_capacity(self.names.len() + 32);
+        name.push_str(&self.names);
+        for byte in key.hash().to_be_bytes() {
+            for digit in [byte >> 4, byte & 0xf] {
+                name.push(char::from(match digit {
+                    0..=9 => b'0' + digit,
+                    _ => b'a' + digit - 10,
+                }));
+            }
+        }
+        name
     }
 
     /// Writes without anyone waiting; dropped and counted when the queue is full.

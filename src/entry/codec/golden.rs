@@ -5,7 +5,13 @@ use std::path::PathBuf;
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LINK, VARY};
 
+use http::{HeaderMap, HeaderValue};
+
 use super::*;
+use crate::clock::Timestamp;
+use crate::key::Key;
+use crate::policy::{Flags, Lifetimes};
+use crate::position::LogPosition;
 
 const FORMAT: Format = Format {
     longest: 1 << 20,

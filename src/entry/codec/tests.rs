@@ -1,6 +1,10 @@
+use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderValue, LINK};
 
 use super::*;
+use crate::clock::Timestamp;
+use crate::policy::Flags;
+use crate::position::LogPosition;
 
 const FORMAT: Format = Format {
     longest: 1 << 20,

@@ -12,6 +12,7 @@
     reason = "tests are clients with tasks of their own"
 )]
 
+mod changes;
 mod coalescing;
 mod conformance;
 mod faults;

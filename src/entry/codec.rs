@@ -1,7 +1,7 @@
 //! The stored form of a [`Record`] in the shared store.
 //!
 //! ```text
-//! magic "trc" | version 1 | checksum of all that follows (xxh3-64, little-endian)
+//! magic "trc" | version 2 | checksum of all that follows (xxh3-64, little-endian)
 //! kind 1 | flags u16 | status u16 | born stored fresh swr sie kept: u64 each | position 16
 //! key | tags | headers: each a count or length as LEB128, then the bytes
 //! body: the rest, so that it is a slice of what was read
@@ -159,10 +159,12 @@ fn encode_marker(out: &mut BytesMut, marker: &Marker) {
     let Marker {
         key,
         fields,
+        since,
         kept_until,
         variants: _,
     } = marker;
     out.put_u8(MARKER);
+    out.put_u64_le(since.as_millis());
     out.put_u64_le(kept_until.as_millis());
     put_bytes(out, key.canonical());
     put_length(out, fields.len());
@@ -227,6 +229,7 @@ fn decode_head(input: &mut Input<'_>) -> Option<Head> {
 }
 
 fn decode_marker(input: &mut Input<'_>) -> Option<Marker> {
+    let since = input.time()?;
     let kept_until = input.time()?;
     let key = input.key()?;
     let mut fields = Vec::new();
@@ -236,6 +239,7 @@ fn decode_marker(input: &mut Input<'_>) -> Option<Marker> {
     input.left().is_empty().then_some(Marker {
         key,
         fields,
+        since,
         kept_until,
         variants: Variants::default(),
     })
@@ -293,7 +297,7 @@ fn put_length(out: &mut BytesMut, mut length: usize) {
 }
 
 const MAGIC: &[u8] = b"trc";
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 const PREAMBLE: usize = MAGIC.len() + 1 + 8;
 
 const RESPONSE: u8 = 1;

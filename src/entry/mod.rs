@@ -172,9 +172,24 @@ pub(crate) struct Marker {
     /// The names that the responses vary on, sorted. Together with the request's values
     /// of them the base key becomes the variant's.
     pub(crate) fields: Vec<HeaderName>,
+    /// When the first variant since was stored. Older ones may have been outdated when no marker
+    /// led to them, so that nobody knew of them.
+    pub(crate) since: Timestamp,
     pub(crate) kept_until: Timestamp,
     /// The variants that this instance knows of; not part of the stored form.
     pub(crate) variants: Variants,
+}
+
+impl Marker {
+    /// The variant that was found under the key that this marker led to, if it belongs to it.
+    pub(crate) fn admit(&self, found: Option<Record>) -> Option<Arc<Entry>> {
+        match found {
+            Some(Record::Response(entry)) if entry.head.lifetimes.stored >= self.since => {
+                Some(entry)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The hashes of a resource's variants, to bound their number.

@@ -120,9 +120,7 @@ impl Tiers {
                 let record = self.memory.get(draft.vary(&marker.fields, headers), now);
                 let record =
                     record.or_else(|| self.look_by_language(draft, &marker.fields, headers, now));
-                if let Some(Record::Response(entry)) = record {
-                    found.entry = Some(entry);
-                }
+                found.entry = marker.admit(record);
                 found.marker = Some(marker);
             }
             Some(Record::Value(_)) | None => {}
@@ -139,13 +137,16 @@ impl Tiers {
         now: Timestamp,
         deadline: Instant,
     ) {
-        match self.fetch(lookup.key(), now, deadline).await {
+        let found = self.fetch(lookup.key(), now, deadline).await;
+        if let Some(marker) = &lookup.marker {
+            lookup.entry = marker.admit(found);
+            return;
+        }
+        match found {
             Some(Record::Response(entry)) => lookup.entry = Some(entry),
             Some(Record::Marker(marker)) => {
                 let variant = lookup.base.variant(&marker.fields, headers);
-                if let Some(Record::Response(entry)) = self.fetch(&variant, now, deadline).await {
-                    lookup.entry = Some(entry);
-                }
+                lookup.entry = marker.admit(self.fetch(&variant, now, deadline).await);
                 lookup.variant = Some(variant);
                 lookup.marker = Some(marker);
             }
@@ -296,12 +297,16 @@ impl Tiers {
         if !variants.admit(entry.head.key.hash(), self.max_variants, present) {
             return None;
         }
-        if standing.is_some_and(|marker| marker.kept_until >= kept_until) {
+        if standing
+            .as_ref()
+            .is_some_and(|marker| marker.kept_until >= kept_until)
+        {
             return Some(None);
         }
         Some(Some(Arc::new(Marker {
             key: base.clone(),
             fields: fields.to_vec(),
+            since: standing.map_or(entry.head.lifetimes.stored, |marker| marker.since),
             kept_until: kept_until.saturating_add(MARKER_SLACK),
             variants,
         })))
@@ -384,3 +389,76 @@ const MAX_LANGUAGES: usize = 1024;
 
 /// Markers outlive the variants they lead to, so that they need not be written with each.
 const MARKER_SLACK: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+    use crate::entry::{Head, StoredHeaders, Verified};
+    use crate::key::Draft;
+    use crate::policy::{Flags, Lifetimes};
+    use crate::position::LogPosition;
+
+    /// While no marker led to it, a change of the resource did not know of it.
+    #[test]
+    fn a_variant_does_not_come_back_with_another_s_marker() {
+        let tiers = Tiers::new(1 << 20, None, 10);
+        store(&tiers, "de", 10);
+        assert!(look(&tiers, "de").is_some());
+
+        tiers.memory().remove(&base());
+        assert!(look(&tiers, "de").is_none());
+        store(&tiers, "en", 20);
+        assert!(look(&tiers, "en").is_some());
+        assert!(look(&tiers, "de").is_none(), "it was out of sight");
+
+        store(&tiers, "de", 30);
+        assert!(look(&tiers, "de").is_some());
+        assert!(look(&tiers, "en").is_some(), "its marker still stands");
+    }
+
+    fn store(tiers: &Tiers, language: &str, second: u64) {
+        let at = Timestamp::from_secs;
+        let head = Head {
+            key: base().variant(&FIELDS, &headers(language)),
+            status: StatusCode::OK,
+            headers: StoredHeaders::new(HeaderMap::new()),
+            lifetimes: Lifetimes {
+                born: at(second),
+                stored: at(second),
+                fresh_until: at(1000 + second),
+                swr_until: at(1000 + second),
+                sie_until: at(1000 + second),
+                kept_until: at(1000 + second),
+                flags: Flags::default(),
+            },
+            position: LogPosition::default(),
+            tags: Box::default(),
+            verified: Verified::never(),
+        };
+        let entry = Entry {
+            head: Arc::new(head),
+            body: Bytes::from_static(b"content"),
+        };
+        let stored = tiers.store_response(&base(), &FIELDS, Arc::new(entry), at(second), ());
+        assert_eq!(stored, Stored::Yes);
+    }
+
+    fn look(tiers: &Tiers, language: &str) -> Option<Arc<Entry>> {
+        let mut draft = Draft::of_key(&base());
+        tiers
+            .look_in_memory(&mut draft, &headers(language), Timestamp::from_secs(100))
+            .entry
+    }
+
+    fn base() -> Key {
+        Key::of_value("", "a resource")
+    }
+
+    fn headers(language: &str) -> HeaderMap {
+        HeaderMap::from_iter([(ACCEPT_LANGUAGE, HeaderValue::from_str(language).unwrap())])
+    }
+
+    const FIELDS: [HeaderName; 1] = [ACCEPT_LANGUAGE];
+}

@@ -49,6 +49,7 @@ fn marker() -> Record {
     Record::Marker(Arc::new(Marker {
         key: key("k"),
         fields: vec![CONTENT_TYPE, LINK],
+        since: Timestamp::from_millis(3),
         kept_until: Timestamp::from_millis(9),
         variants: Variants::default(),
     }))

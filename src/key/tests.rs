@@ -415,3 +415,115 @@ mod nested {
         assert_eq!(*original, "/shop/p");
     }
 }
+
+/// The same few bytes, divided in every way over the components: no two divisions are one key.
+#[test]
+fn however_bytes_are_divided_over_the_components_the_keys_differ() {
+    use std::collections::HashMap;
+    const BYTES: &str = "aaaa";
+    let mut seen: HashMap<Vec<u8>, String> = HashMap::new();
+    let mut hashes = std::collections::HashSet::new();
+    let mut cases = 0;
+    for division in divisions(BYTES.len(), 6) {
+        let part = |at: usize| &BYTES[..division[at]];
+        for absent in 0..1_u32 << 3 {
+            // An absent component is not an empty one; one that has bytes is there.
+            let left_out = |bit: u32| absent & (1 << bit) != 0;
+            if (0..3).any(|bit| left_out(bit) && division[3 + bit as usize] > 0) {
+                continue;
+            }
+            let rules = KeyRules {
+                namespace: part(0).to_owned(),
+                headers: vec![HeaderName::from_static("x-key")],
+                ..KeyRules::default()
+            };
+            let host = format!("h{}", part(1));
+            let mut target = format!("/{}", part(2));
+            if !left_out(0) {
+                target.push('?');
+                target.push_str(part(3));
+            }
+            let mut fields = vec![("host", &*host)];
+            fields.extend((!left_out(1)).then_some(("x-key", part(4))));
+            fields.extend((!left_out(2)).then_some(("x-forwarded-host", part(5))));
+            let key = key_by(&rules, &target, &fields);
+            let told = format!("{} {target} {fields:?}", rules.namespace);
+            let before = seen.insert(key.canonical().to_vec(), told.clone());
+            assert_eq!(before, None, "{told}");
+            assert!(hashes.insert(key.hash()), "{told}");
+            cases += 1;
+        }
+    }
+    assert!(cases >= 456, "{cases}");
+}
+
+/// Every way to write `total` as a sum of so many numbers.
+fn divisions(total: usize, parts: usize) -> Vec<Vec<usize>> {
+    if parts == 1 {
+        return vec![vec![total]];
+    }
+    let mut all = Vec::new();
+    for first in 0..=total {
+        for mut rest in divisions(total - first, parts - 1) {
+            rest.insert(0, first);
+            all.push(rest);
+        }
+    }
+    all
+}
+
+/// RFC 9110, section 4.2.3, makes few URIs equal; a key makes only hosts and ports equal.
+#[test]
+fn targets_that_are_spelt_differently_are_different_and_hosts_are_not() {
+    let paths = [
+        "/", "//", "/a", "/a/", "/A", "/%61", "/%41", "/a%2Fb", "/a/b", "/a%2fb", "/./a", "/a/.",
+        "/../a", "/a/..", "/a;b", "/a%3Bb", "/a%3Fb", "/a%00", "/a,b", "/*",
+    ];
+    let queries = [
+        "", "?", "?a", "?a=", "?a=b", "?a&b", "?b&a", "?a;b", "?%61", "?A", "?a=/b", "??", "?a+b",
+        "?a%20b",
+    ];
+    // The first of each is the canonical one.
+    let hosts: [(&str, &[&str]); 4] = [
+        (
+            "a.example",
+            &["A.example", "a.EXAMPLE", "a.example:80", "a.example:"],
+        ),
+        ("a.example:81", &["A.Example:81"]),
+        ("a.example.", &["A.example.", "a.example.:80"]),
+        ("[::1]", &["[::1]:80", "[::1]:"]),
+    ];
+    let mut seen = std::collections::HashSet::new();
+    let mut cases = 0;
+    for path in paths {
+        for query in queries {
+            let target = format!("{path}{query}");
+            for (host, spellings) in hosts {
+                let one = key(&target, &[("host", host)]);
+                assert!(seen.insert(one.canonical().to_vec()), "{host}{target}");
+                // HTTP/2, and the absolute form of HTTP/1.1 with and without `Host`.
+                let absolute = format!("http://{host}{target}");
+                assert_eq!(key(&absolute, &[]), one, "{absolute}");
+                for spelling in spellings {
+                    assert_eq!(
+                        key(&target, &[("host", spelling)]),
+                        one,
+                        "{spelling}{target}"
+                    );
+                    let both = key(&absolute, &[("host", spelling)]);
+                    assert_eq!(both, one, "{absolute} {spelling}");
+                    let other = key_by_error(&absolute, &format!("x{spelling}"));
+                    assert_eq!(other, Unkeyable::ConflictingHost, "{absolute}");
+                    cases += 3;
+                }
+                cases += 2;
+            }
+        }
+    }
+    assert!(cases >= 9800, "{cases}");
+}
+
+fn key_by_error(target: &str, host: &str) -> Unkeyable {
+    let head = head(target, &[("host", host)]);
+    Key::of_request(&head, &KeyRules::default()).unwrap_err()
+}

@@ -416,6 +416,37 @@ mod nested {
     }
 }
 
+/// What a router or a middleware made of the URI counts beside what the client sent.
+#[cfg(feature = "axum")]
+#[test]
+fn a_rewritten_path_or_query_counts_beside_the_original() {
+    let uris = ["/a?q", "/b?q", "/a?r", "/a", "/a?"];
+    let mut keys = std::collections::HashSet::new();
+    for original in uris {
+        let mut of_original = std::collections::HashSet::new();
+        for seen in uris {
+            let mut parts = head(seen, &[("host", "h")]);
+            let original = axum::extract::OriginalUri(original.parse().unwrap());
+            parts.extensions.insert(original.clone());
+            let made = Key::of_request(&parts, &KeyRules::default()).unwrap();
+            let target = made.target().unwrap();
+            assert_eq!(target.path, original.0.path().as_bytes());
+            assert_eq!(target.query, original.0.query().map(str::as_bytes));
+            assert!(of_original.insert(made.canonical().to_vec()), "{seen}");
+            assert!(keys.insert(made.canonical().to_vec()), "{seen}");
+            let plain = key(&original.0.to_string(), &[("host", "h")]);
+            assert_eq!(made == plain, original.0 == seen.parse::<Uri>().unwrap());
+        }
+    }
+    assert_eq!(keys.len(), 25);
+}
+
+#[test]
+fn a_key_shows_its_hash_and_nothing_of_what_it_is_of() {
+    let key = key("/secret?token=1", &[("host", "a")]);
+    assert_eq!(format!("{key:?}"), format!("Key({:032x})", key.hash()));
+}
+
 /// The same few bytes, divided in every way over the components: no two divisions are one key.
 #[test]
 fn however_bytes_are_divided_over_the_components_the_keys_differ() {

@@ -551,6 +551,13 @@ fn client_directives_count_only_if_the_policy_says_so() {
         ),
         ("max-age=0", immutable, 0, Reuse::Fresh, Reuse::Fresh),
         (
+            "max-age=0",
+            immutable,
+            30,
+            revalidate(RequestMaxAge),
+            revalidate(Expired),
+        ),
+        (
             "no-cache",
             immutable,
             0,

@@ -34,6 +34,28 @@ fn a_key_is_stable_across_versions() {
     let expected = b"\x01\0\0\0r\0\0\0\0\x04\0\0\0http\x0b\0\0\0example.com\x0b\0\0\0/products/7\x07\0\0\0lang=en";
     assert_eq!(key.canonical(), expected);
     assert_eq!(key.hash(), 0xfbe7_07ed_845b_b86e_c63b_9e06_5128_c98d);
+    // A field that counts: its name, its lines, and an end.
+    let field = b"\x06\0\0\0x-host\x01\0\0\0b\0\0\0\0";
+    let with = self::key(
+        "/products/7?lang=en",
+        &[("host", "example.com"), ("x-host", "b")],
+    );
+    assert_eq!(with.canonical(), [&expected[..], field].concat());
+    // Credentials are there as a digest.
+    let rules = KeyRules {
+        headers: vec![AUTHORIZATION],
+        ..KeyRules::default()
+    };
+    let secret = [("host", "example.com"), ("authorization", "Basic eA==")];
+    let secret = key_by(&rules, "/products/7?lang=en", &secret);
+    let digest = Sha256::digest(b"Basic eA==");
+    let field = [
+        b"\x0d\0\0\0authorization\x20\0\0\0",
+        &digest[..],
+        b"\0\0\0\0",
+    ]
+    .concat();
+    assert_eq!(secret.canonical(), [&expected[..], &field].concat());
 }
 
 #[test]

@@ -464,6 +464,31 @@ fn a_rewritten_path_or_query_counts_beside_the_original() {
 }
 
 #[test]
+fn a_parameter_is_named_by_what_its_encoded_name_means() {
+    let rules = KeyRules {
+        query: QueryRule::Except(vec!["a b".to_owned(), "\u{fc}*".to_owned()]),
+        ..KeyRules::default()
+    };
+    for (query, expected) in [
+        ("a+b=1&c=2", Some("c=2")),
+        ("a%20b=1&c=2", Some("c=2")),
+        ("%61%20%62&c=2", Some("c=2")),
+        ("%C3%BCx=1&c=2", Some("c=2")),
+        ("%c3%bc=1&c=2", Some("c=2")),
+        ("a%2Bb=1&c=2", Some("a%2Bb=1&c=2")),
+        ("ab=1&c=a+b", Some("ab=1&c=a+b")),
+        ("a+b", None),
+    ] {
+        let mut parts = head(&format!("/?{query}"), &[("host", "a")]);
+        rules.strip_request(&mut parts);
+        assert_eq!(parts.uri.query(), expected, "{query}");
+        let stripped = Key::of_request(&parts, &rules).unwrap();
+        let plain = expected.map_or("/".to_owned(), |query| format!("/?{query}"));
+        assert_eq!(stripped, key(&plain, &[("host", "a")]), "{query}");
+    }
+}
+
+#[test]
 fn a_key_shows_its_hash_and_nothing_of_what_it_is_of() {
     let key = key("/secret?token=1", &[("host", "a")]);
     assert_eq!(format!("{key:?}"), format!("Key({:032x})", key.hash()));

@@ -34,6 +34,28 @@ fn a_key_is_stable_across_versions() {
     let expected = b"\x01\0\0\0r\0\0\0\0\x04\0\0\0http\x0b\0\0\0example.com\x0b\0\0\0/products/7\x07\0\0\0lang=en";
     assert_eq!(key.canonical(), expected);
     assert_eq!(key.hash(), 0xfbe7_07ed_845b_b86e_c63b_9e06_5128_c98d);
+    // A field that counts: its name, its lines, and an end.
+    let field = b"\x06\0\0\0x-host\x01\0\0\0b\0\0\0\0";
+    let with = self::key(
+        "/products/7?lang=en",
+        &[("host", "example.com"), ("x-host", "b")],
+    );
+    assert_eq!(with.canonical(), [&expected[..], field].concat());
+    // Credentials are there as a digest.
+    let rules = KeyRules {
+        headers: vec![AUTHORIZATION],
+        ..KeyRules::default()
+    };
+    let secret = [("host", "example.com"), ("authorization", "Basic eA==")];
+    let secret = key_by(&rules, "/products/7?lang=en", &secret);
+    let digest = Sha256::digest(b"Basic eA==");
+    let field = [
+        b"\x0d\0\0\0authorization\x20\0\0\0",
+        &digest[..],
+        b"\0\0\0\0",
+    ]
+    .concat();
+    assert_eq!(secret.canonical(), [&expected[..], &field].concat());
 }
 
 #[test]
@@ -414,4 +436,172 @@ mod nested {
         let OriginalUri(original) = parts.extensions.get().unwrap();
         assert_eq!(*original, "/shop/p");
     }
+}
+
+/// What a router or a middleware made of the URI counts beside what the client sent.
+#[cfg(feature = "axum")]
+#[test]
+fn a_rewritten_path_or_query_counts_beside_the_original() {
+    let uris = ["/a?q", "/b?q", "/a?r", "/a", "/a?"];
+    let mut keys = std::collections::HashSet::new();
+    for original in uris {
+        let mut of_original = std::collections::HashSet::new();
+        for seen in uris {
+            let mut parts = head(seen, &[("host", "h")]);
+            let original = axum::extract::OriginalUri(original.parse().unwrap());
+            parts.extensions.insert(original.clone());
+            let made = Key::of_request(&parts, &KeyRules::default()).unwrap();
+            let target = made.target().unwrap();
+            assert_eq!(target.path, original.0.path().as_bytes());
+            assert_eq!(target.query, original.0.query().map(str::as_bytes));
+            assert!(of_original.insert(made.canonical().to_vec()), "{seen}");
+            assert!(keys.insert(made.canonical().to_vec()), "{seen}");
+            let plain = key(&original.0.to_string(), &[("host", "h")]);
+            assert_eq!(made == plain, original.0 == seen.parse::<Uri>().unwrap());
+        }
+    }
+    assert_eq!(keys.len(), 25);
+}
+
+#[test]
+fn a_parameter_is_named_by_what_its_encoded_name_means() {
+    let rules = KeyRules {
+        query: QueryRule::Except(vec!["a b".to_owned(), "\u{fc}*".to_owned()]),
+        ..KeyRules::default()
+    };
+    for (query, expected) in [
+        ("a+b=1&c=2", Some("c=2")),
+        ("a%20b=1&c=2", Some("c=2")),
+        ("%61%20%62&c=2", Some("c=2")),
+        ("%C3%BCx=1&c=2", Some("c=2")),
+        ("%c3%bc=1&c=2", Some("c=2")),
+        ("a%2Bb=1&c=2", Some("a%2Bb=1&c=2")),
+        ("ab=1&c=a+b", Some("ab=1&c=a+b")),
+        ("a+b", None),
+    ] {
+        let mut parts = head(&format!("/?{query}"), &[("host", "a")]);
+        rules.strip_request(&mut parts);
+        assert_eq!(parts.uri.query(), expected, "{query}");
+        let stripped = Key::of_request(&parts, &rules).unwrap();
+        let plain = expected.map_or("/".to_owned(), |query| format!("/?{query}"));
+        assert_eq!(stripped, key(&plain, &[("host", "a")]), "{query}");
+    }
+}
+
+#[test]
+fn a_key_shows_its_hash_and_nothing_of_what_it_is_of() {
+    let key = key("/secret?token=1", &[("host", "a")]);
+    assert_eq!(format!("{key:?}"), format!("Key({:032x})", key.hash()));
+}
+
+/// The same few bytes, divided in every way over the components: no two divisions are one key.
+#[test]
+fn however_bytes_are_divided_over_the_components_the_keys_differ() {
+    use std::collections::HashMap;
+    const BYTES: &str = "aaaa";
+    let mut seen: HashMap<Vec<u8>, String> = HashMap::new();
+    let mut hashes = std::collections::HashSet::new();
+    let mut cases = 0;
+    for division in divisions(BYTES.len(), 6) {
+        let part = |at: usize| &BYTES[..division[at]];
+        for absent in 0..1_u32 << 3 {
+            // An absent component is not an empty one; one that has bytes is there.
+            let left_out = |bit: u32| absent & (1 << bit) != 0;
+            if (0..3).any(|bit| left_out(bit) && division[3 + bit as usize] > 0) {
+                continue;
+            }
+            let rules = KeyRules {
+                namespace: part(0).to_owned(),
+                headers: vec![HeaderName::from_static("x-key")],
+                ..KeyRules::default()
+            };
+            let host = format!("h{}", part(1));
+            let mut target = format!("/{}", part(2));
+            if !left_out(0) {
+                target.push('?');
+                target.push_str(part(3));
+            }
+            let mut fields = vec![("host", &*host)];
+            fields.extend((!left_out(1)).then_some(("x-key", part(4))));
+            fields.extend((!left_out(2)).then_some(("x-forwarded-host", part(5))));
+            let key = key_by(&rules, &target, &fields);
+            let told = format!("{} {target} {fields:?}", rules.namespace);
+            let before = seen.insert(key.canonical().to_vec(), told.clone());
+            assert_eq!(before, None, "{told}");
+            assert!(hashes.insert(key.hash()), "{told}");
+            cases += 1;
+        }
+    }
+    assert!(cases >= 456, "{cases}");
+}
+
+/// Every way to write `total` as a sum of so many numbers.
+fn divisions(total: usize, parts: usize) -> Vec<Vec<usize>> {
+    if parts == 1 {
+        return vec![vec![total]];
+    }
+    let mut all = Vec::new();
+    for first in 0..=total {
+        for mut rest in divisions(total - first, parts - 1) {
+            rest.insert(0, first);
+            all.push(rest);
+        }
+    }
+    all
+}
+
+/// RFC 9110, section 4.2.3, makes few URIs equal; a key makes only hosts and ports equal.
+#[test]
+fn targets_that_are_spelt_differently_are_different_and_hosts_are_not() {
+    let paths = [
+        "/", "//", "/a", "/a/", "/A", "/%61", "/%41", "/a%2Fb", "/a/b", "/a%2fb", "/./a", "/a/.",
+        "/../a", "/a/..", "/a;b", "/a%3Bb", "/a%3Fb", "/a%00", "/a,b", "/*",
+    ];
+    let queries = [
+        "", "?", "?a", "?a=", "?a=b", "?a&b", "?b&a", "?a;b", "?%61", "?A", "?a=/b", "??", "?a+b",
+        "?a%20b",
+    ];
+    // The first of each is the canonical one.
+    let hosts: [(&str, &[&str]); 4] = [
+        (
+            "a.example",
+            &["A.example", "a.EXAMPLE", "a.example:80", "a.example:"],
+        ),
+        ("a.example:81", &["A.Example:81"]),
+        ("a.example.", &["A.example.", "a.example.:80"]),
+        ("[::1]", &["[::1]:80", "[::1]:"]),
+    ];
+    let mut seen = std::collections::HashSet::new();
+    let mut cases = 0;
+    for path in paths {
+        for query in queries {
+            let target = format!("{path}{query}");
+            for (host, spellings) in hosts {
+                let one = key(&target, &[("host", host)]);
+                assert!(seen.insert(one.canonical().to_vec()), "{host}{target}");
+                // HTTP/2, and the absolute form of HTTP/1.1 with and without `Host`.
+                let absolute = format!("http://{host}{target}");
+                assert_eq!(key(&absolute, &[]), one, "{absolute}");
+                for spelling in spellings {
+                    assert_eq!(
+                        key(&target, &[("host", spelling)]),
+                        one,
+                        "{spelling}{target}"
+                    );
+                    let both = key(&absolute, &[("host", spelling)]);
+                    assert_eq!(both, one, "{absolute} {spelling}");
+                    let other = key_by_error(&absolute, &format!("x{spelling}"));
+                    assert_eq!(other, Unkeyable::ConflictingHost, "{absolute}");
+                    cases += 3;
+                }
+                cases += 2;
+            }
+        }
+    }
+    assert!(cases >= 9800, "{cases}");
+}
+
+fn key_by_error(target: &str, host: &str) -> Unkeyable {
+    let head = head(target, &[("host", host)]);
+    Key::of_request(&head, &KeyRules::default()).unwrap_err()
 }

@@ -1,8 +1,10 @@
 //! What clients get is what the handler sent: on a miss, on a hit, and past the cache.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -81,6 +83,189 @@ async fn a_hit_is_the_miss_to_the_byte() {
         assert_eq!(miss.own_lines().len(), 314);
         assert_same(&miss, &hit);
     }
+}
+
+/// What a server writes on a connection of its own, byte by byte, to its end.
+async fn on_the_wire(server: SocketAddr, request: &str) -> Vec<u8> {
+    let mut stream = TcpStream::connect(server).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut read = Vec::new();
+    let end = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut read)).await;
+    end.expect("the server closes the connection").unwrap();
+    read
+}
+
+/// The lines of a head without those that differ by nature, and everything after the head.
+fn parted(answer: &[u8]) -> (Vec<&[u8]>, &[u8]) {
+    let end = answer.windows(4).position(|part| part == b"\r\n\r\n");
+    let (head, rest) = answer.split_at(end.expect("a head"));
+    let by_nature = |line: &&[u8]| {
+        ["age: ", "date: ", "cache-status: "]
+            .iter()
+            .any(|name| line.starts_with(name.as_bytes()))
+    };
+    let lines = head.split(|byte| *byte == b'\n');
+    let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    (lines.filter(|line| !by_nature(line)).collect(), rest)
+}
+
+const CLOSE: &str = "host: a\r\nte: trailers\r\nconnection: close\r\n\r\n";
+
+/// 300 field lines, repeated ones, empty values, obs-text and 64 KiB of them, on a real socket.
+#[tokio::test]
+async fn on_the_wire_a_hit_is_the_miss_to_the_byte() {
+    let handler = |uri: Uri| async move {
+        let mut fields = headers(&[
+            ("cache-control", "max-age=60"),
+            ("etag", "\"a\""),
+            ("x-empty", ""),
+            ("x-repeated", "1"),
+            ("x-between", "2"),
+            ("x-repeated", ""),
+            ("x-repeated", "3, 4"),
+            ("x-tabs", "a\tb"),
+        ]);
+        let obs_text = HeaderValue::from_bytes(b"caf\xe9 \xff\x80\tx").unwrap();
+        fields.append("x-obs-text", obs_text);
+        for number in 0..300 {
+            let name = HeaderName::try_from(format!("x-field-{}", number % 150)).unwrap();
+            fields.append(name, HeaderValue::try_from("v".repeat(210)).unwrap());
+        }
+        let whole: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+        let body = match uri.path() {
+            "/whole" => Body::from(whole),
+            "/empty" => Body::empty(),
+            // Of a length that nobody says beforehand: chunked on the miss, and the length of
+            // what was stored on the hit.
+            _ => frames(
+                whole
+                    .chunks(7000)
+                    .map(|part| Frame::data(Bytes::copy_from_slice(part))),
+            ),
+        };
+        (fields, body)
+    };
+    let app = Router::new()
+        .fallback(any(handler))
+        .layer(CacheLayer::new(CacheConfig::default()));
+    let server = wire::serve(app).await;
+    for path in ["/whole", "/empty"] {
+        let ask = format!("GET {path} HTTP/1.1\r\n{CLOSE}");
+        let miss = on_the_wire(server, &ask).await;
+        let hit = on_the_wire(server, &ask).await;
+        assert!(miss.windows(8).any(|part| part == b"; stored"), "{path}");
+        assert!(hit.windows(5).any(|part| part == b"; hit"), "{path}");
+        let (lines, content) = parted(&miss);
+        assert!(lines.len() > 309, "{path}: {}", lines.len());
+        assert!(lines.iter().map(|line| line.len()).sum::<usize>() > 64 * 1024);
+        assert_eq!((lines, content), parted(&hit), "{path}");
+    }
+    let ask = format!("GET /parts HTTP/1.1\r\n{CLOSE}");
+    let miss = on_the_wire(server, &ask).await;
+    let hit = on_the_wire(server, &ask).await;
+    let framing: [&[u8]; 2] = [b"transfer-encoding: chunked", b"content-length: 100000"];
+    let own = |answer| {
+        let (mut lines, _) = parted(answer);
+        lines.retain(|line| !framing.contains(line));
+        lines
+    };
+    assert_eq!(own(&miss), own(&hit));
+    assert_eq!(
+        parted(&hit)
+            .0
+            .iter()
+            .filter(|line| **line == framing[1])
+            .count(),
+        1
+    );
+}
+
+/// What is not to be stored leaves the server as it would without the layer, to the byte.
+#[tokio::test]
+async fn on_the_wire_what_passes_is_what_the_application_sends_without_the_layer() {
+    async fn answer(request: AxumRequest) -> Response<Body> {
+        let trailers = headers(&[("grpc-status", "0"), ("grpc-message", "")]);
+        let events = ["data: 1\n\n", "data: 2\n\n"].map(|event| Frame::data(event.into()));
+        match request.uri().path() {
+            "/plain" => response(200, &[("content-type", "text/plain"), ("x-empty", "")], "x"),
+            "/private" => response(200, &[("cache-control", "private, max-age=60")], "x"),
+            "/cookies" => response(200, &[("set-cookie", "a=1"), ("set-cookie", "b=2")], "x"),
+            "/events" => response(
+                200,
+                &[("content-type", "text/event-stream")],
+                frames(events),
+            ),
+            "/grpc" => {
+                let lines = [
+                    ("content-type", "application/grpc"),
+                    ("trailer", "grpc-status, grpc-message"),
+                    ("cache-control", "max-age=60"),
+                ];
+                let message = Frame::data(Bytes::from_static(b"\0\0\0\0\x01x"));
+                response(200, &lines, frames([message, Frame::trailers(trailers)]))
+            }
+            "/upgrade" => {
+                let lines = [("connection", "upgrade"), ("upgrade", "websocket")];
+                response(101, &lines, "")
+            }
+            "/missing" => response(404, &[], "no"),
+            "/nothing" => response(204, &[], ""),
+            "/part" => response(206, &[("content-range", "bytes 0-0/9")], "x"),
+            "/unchanged" => response(304, &[("etag", "\"a\"")], ""),
+            "/moved" => response(302, &[("location", "/plain")], ""),
+            _ => response(500, &[], "odd"),
+        }
+    }
+    let plain = Router::new().fallback(any(answer));
+    let layered = plain.clone().layer(CacheLayer::new(CacheConfig::default()));
+    let (plain, layered) = (wire::serve(plain).await, wire::serve(layered).await);
+    let paths = [
+        "/plain",
+        "/private",
+        "/cookies",
+        "/events",
+        "/grpc",
+        "/missing",
+        "/nothing",
+        "/part",
+        "/unchanged",
+        "/moved",
+        "/odd",
+    ];
+    let mut cases = 0;
+    for path in paths {
+        for method in ["GET", "HEAD", "POST", "OPTIONS", "DELETE"] {
+            for version in ["1.1", "1.0"] {
+                for content in ["", "content-length: 2\r\n"] {
+                    let body = if content.is_empty() { "" } else { "ab" };
+                    let ask = format!("{method} {path} HTTP/{version}\r\n{content}{CLOSE}{body}");
+                    let (with, without) = (
+                        on_the_wire(layered, &ask).await,
+                        on_the_wire(plain, &ask).await,
+                    );
+                    let shown = String::from_utf8_lossy(&with);
+                    assert!(shown.contains("cache-status: "), "{ask}{shown}");
+                    assert!(!shown.contains("\r\nage: "), "{ask}{shown}");
+                    assert_eq!(parted(&with), parted(&without), "{ask}{shown}");
+                    cases += 1;
+                }
+            }
+        }
+    }
+    assert!(cases >= 220, "{cases}");
+    let ask =
+        "GET /upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    let head = async |server| {
+        let mut stream = TcpStream::connect(server).await.unwrap();
+        stream.write_all(ask.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        head
+    };
+    let (with, without) = (head(layered).await, head(plain).await);
+    assert_eq!(parted(&with), parted(&without));
 }
 
 #[tokio::test]
@@ -354,3 +539,5 @@ async fn the_inner_services_error_is_the_outer_ones() {
     let layer = CacheLayer::new(CacheConfig::default());
     drop(infallible(tower::Layer::layer(&layer, inner)));
 }
+
+const PATIENCE: Duration = Duration::from_secs(5);

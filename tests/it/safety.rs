@@ -1,7 +1,12 @@
 //! Each bug that other caches were known by, and what no cache may ever do.
 
+mod matrices;
+
+use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,10 +17,12 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
-use tower::ServiceExt;
-use tower_response_cache::{CacheConfig, CacheLayer, Policy, Purge};
+use tower::{Layer, ServiceExt};
+use tower_response_cache::{CacheConfig, CacheLayer, CacheOptions, Policy, Purge};
 
 use crate::support::app::{App, Lines, feed, frames, request, response};
+use crate::support::proxy::{Mode, Proxy, Tamper};
+use crate::support::valkey::Valkey;
 use crate::support::{eventually, wire};
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=60");
@@ -477,6 +484,91 @@ async fn fusioncache_625_a_purge_during_a_fill_wins() {
     }
 }
 
+/// Of what was purged while a background refresh was under way, nothing of that refresh stays.
+#[tokio::test]
+async fn fusioncache_628_a_purge_during_a_background_refresh_wins() {
+    let purges: [fn() -> Purge; 2] = [|| Purge::tag("t"), Purge::everything];
+    for purge in purges {
+        let (sender, body) = feed();
+        let body = std::sync::Mutex::new(Some(body));
+        let app = App::new(move |_, number| {
+            let lines = [("cache-control", "max-age=10, stale-while-revalidate=60")];
+            let body = match number {
+                1 => body.lock().unwrap().take().unwrap(),
+                _ => number.to_string().into(),
+            };
+            let mut made = response(200, &lines, body);
+            made.extensions_mut().insert(CacheOptions::new().tag("t"));
+            made
+        });
+        app.get("/", &[]).await;
+        app.wait(15);
+        assert_eq!(app.get("/", &[]).await.text(), "0", "served stale");
+        eventually("the refresh begins", Duration::from_secs(5), || async {
+            app.calls() == 2
+        })
+        .await;
+        app.cache.purge(purge()).await.unwrap();
+        sender
+            .send(Ok(Frame::data(Bytes::from_static(b"old"))))
+            .unwrap();
+        drop(sender);
+        for _ in 0..3 {
+            assert_eq!(app.get("/", &[]).await.text(), "2");
+        }
+    }
+}
+
+/// After a hard purge no failure brings the purged response back.
+#[tokio::test]
+async fn fusioncache_648_what_was_purged_does_not_stand_in_for_a_failure() {
+    let purges: [fn() -> Purge; 3] = [
+        Purge::everything,
+        || Purge::uri(&"http://example.org/".parse().unwrap()).unwrap(),
+        || Purge::tag("t"),
+    ];
+    for purge in purges {
+        for wait in [0, 15] {
+            let app = App::new(|_, number| {
+                if number > 0 {
+                    return response(503, &[], "down");
+                }
+                let lines = [
+                    ("cache-control", "max-age=10, stale-if-error=600"),
+                    ("etag", "\"a\""),
+                    ("surrogate-key", "t"),
+                ];
+                response(200, &lines, "old")
+            });
+            app.get("/", &[]).await;
+            app.wait(wait);
+            app.cache.purge(purge()).await.unwrap();
+            for _ in 0..3 {
+                assert_eq!(app.get("/", &[]).await.text(), "down");
+            }
+        }
+    }
+}
+
+/// A handler that fails costs nothing that is stored, for as long as it may be served.
+#[tokio::test]
+async fn fusioncache_553_a_failing_handler_does_not_cost_the_stored_response() {
+    let app = App::new(|_, number| match number {
+        0 => response(
+            200,
+            &[("cache-control", "max-age=10, stale-if-error=600")],
+            "good",
+        ),
+        _ => response(503, &[], "down"),
+    });
+    app.get("/", &[]).await;
+    for _ in 0..20 {
+        app.wait(15);
+        assert_eq!(app.get("/", &[]).await.text(), "good");
+    }
+    assert!(app.calls() > 10, "it was asked again: {}", app.calls());
+}
+
 #[tokio::test]
 async fn ocache_61_who_waits_does_not_get_the_cookie_of_who_leads() {
     let gate = Arc::new(Semaphore::new(0));
@@ -548,6 +640,70 @@ async fn github_2016_an_application_starts_and_serves_without_its_store() {
     }
 }
 
+/// ChatGPT in March 2023 and go-redis CVE-2025-29923: a command that was given up, or that took
+/// too long, left its reply to the next one, which was someone else's.
+#[tokio::test]
+async fn chatgpt_2023_and_go_redis_cve_2025_29923_no_reply_goes_to_another_command() {
+    let server = Valkey::start();
+    let proxy = Proxy::to(server.port()).await;
+    // Without memory, so that every hit is a reply.
+    let config = CacheConfig::builder()
+        .url(server.tcp_url_at(proxy.port()))
+        .memory_bytes(0)
+        .build()
+        .unwrap();
+    let inner = tower::service_fn(|request: Request<Body>| async move {
+        let path = request.uri().path().to_owned();
+        Ok::<_, Infallible>(response(200, &[FRESH], path))
+    });
+    let cached = CacheLayer::new(config).layer(inner);
+    let start = |path: &str| cached.clone().oneshot(request(Method::GET, path, &[]));
+    let ask = async |path: &str| {
+        let (head, body) = start(path).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        assert_eq!(body, path, "{:?}", head.headers);
+        head.headers["cache-status"]
+            .to_str()
+            .unwrap()
+            .contains("; hit")
+    };
+    let paths: Vec<_> = (0..10).map(|number| format!("/{number}")).collect();
+    let all_hit = async || {
+        for path in &paths {
+            eventually("a hit", Duration::from_secs(10), || ask(path)).await;
+        }
+    };
+    all_hit().await;
+    let mut hits = 0;
+    for round in 0..500 {
+        // Given up after the command was sent.
+        let mut given_up = Box::pin(start(&paths[round % 10]));
+        let _pending = given_up
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        drop(given_up);
+        hits += usize::from(ask(&paths[(round + 1) % 10]).await);
+    }
+    assert!(hits > 400, "{hits}");
+    // Late: the replies come when nobody waits for them any more.
+    for round in 0..5 {
+        proxy.set(Mode::Delay(Duration::from_millis(150)));
+        for path in &paths[round..round + 3] {
+            ask(path).await;
+        }
+        proxy.set(Mode::Forward);
+        all_hit().await;
+    }
+    // Twice: every later reply would be that of the command before.
+    for _ in 0..5 {
+        proxy.tamper(Tamper::Duplicate);
+        for path in &paths {
+            ask(path).await;
+        }
+        all_hit().await;
+    }
+}
+
 #[tokio::test]
 async fn railway_2026_nothing_is_stored_that_does_not_say_how_long() {
     let table: [Lines<'_>; 5] = [
@@ -577,7 +733,7 @@ async fn credentials_by_directives_by_vary() {
         "no-store",
         "no-cache",
     ];
-    let mut hits = 0;
+    let (mut cases, mut hits) = (0, 0);
     for bits in 0..1_u32 << DIRECTIVES.len() {
         let chosen: Vec<_> = (0..DIRECTIVES.len())
             .filter(|bit| bits & (1 << bit) != 0)
@@ -612,9 +768,11 @@ async fn credentials_by_directives_by_vary() {
                     "{control}; vary {vary}; {lines:?}"
                 );
                 hits += usize::from(anonymous.is_hit());
+                cases += 1;
             }
         }
     }
+    assert!(cases >= 1536, "{cases}");
     assert!(hits > 100, "the model must allow something: {hits}");
 }
 

@@ -418,6 +418,146 @@ fn vary_of_fields_and_options_add_up() {
 }
 
 #[test]
+fn fields_of_vary_and_of_options_are_64_together() {
+    let vary = (0..64)
+        .map(|n| format!("x{n}"))
+        .collect::<Vec<_>>()
+        .join(",");
+    let lines = [("cache-control", "max-age=60"), ("vary", &*vary)];
+    assert_eq!(Case::new(&lines).admit().unwrap().vary.len(), 64);
+    for (name, expected) in [("x7", None), ("y", Some(R::VaryInvalid))] {
+        let options = CacheOptions::new().vary(name.parse().unwrap());
+        assert_eq!(Case::new(&lines).options(options).admit().err(), expected);
+    }
+}
+
+#[test]
+fn tags_are_kept_from_clients_only_where_the_policy_says_so() {
+    let lines = [
+        ("cache-control", "max-age=60"),
+        ("surrogate-key", "a"),
+        ("cache-tag", "b"),
+        ("x", "1"),
+    ];
+    for strip in [false, true] {
+        let case = Case::new(&lines).rules(|rules| rules.strip_tags = strip);
+        let stored = case.admit().unwrap();
+        let has = |name: &str| stored.headers.contains_key(name);
+        assert_eq!([has("surrogate-key"), has("cache-tag")], [!strip; 2]);
+        assert!(has("x") && has("cache-control"));
+        assert_eq!(stored.tags, ["a", "b"]);
+    }
+}
+
+/// RFC 9110, section 9.3.3: only with its own explicit, positive lifetime and the target as its
+/// `Content-Location`.
+#[test]
+fn a_post_is_admitted_only_as_what_a_get_would_be() {
+    let target: http::Uri = "http://example.org/a".parse().unwrap();
+    let same = ("content-location", "/a");
+    let fresh = ("cache-control", "max-age=60");
+    let own = CacheOptions::new().max_age(60);
+    let table: [(Lines<'_>, u16, Option<CacheOptions>, Option<R>); 12] = [
+        (&[same, fresh], 200, None, None),
+        (&[same, ("cache-control", "max-age=1")], 200, None, None),
+        (&[same], 200, Some(own.clone()), None),
+        (&[fresh], 200, None, Some(R::Method)),
+        (&[fresh], 200, Some(own), Some(R::Method)),
+        (
+            &[("content-location", "/b"), fresh],
+            200,
+            None,
+            Some(R::Method),
+        ),
+        (&[same, fresh], 201, None, Some(R::Method)),
+        (&[fresh], 201, None, Some(R::Method)),
+        (&[same], 200, None, Some(R::NoFreshness)),
+        (
+            &[same, ("cache-control", "max-age=0"), ("etag", "\"a\"")],
+            200,
+            None,
+            Some(R::NoFreshness),
+        ),
+        (
+            &[same, ("cache-control", "no-cache"), ("etag", "\"a\"")],
+            200,
+            None,
+            Some(R::NoFreshness),
+        ),
+        (
+            &[same, fresh, ("set-cookie", "a")],
+            200,
+            None,
+            Some(R::SetCookie),
+        ),
+    ];
+    for (lines, status, options, expected) in table {
+        for default_ttl in [None, Some(secs(600))] {
+            let mut case = Case::new(lines).status(status);
+            case.options = options.clone();
+            // A lifetime that the policy makes up is none of the response's own.
+            case.rules.default_ttl = default_ttl;
+            let found = case.with(|exchange| admit_posted(exchange, &target, &case.rules));
+            assert_eq!(found.err(), expected, "{lines:?} {status} {default_ttl:?}");
+        }
+    }
+}
+
+/// RFC 9111, section 3.3: only as the answer to the very range, and only where the policy says
+/// so. All sixteen combinations of what has to come together.
+#[test]
+fn a_part_is_admitted_only_if_all_is_in_order() {
+    for bits in 0..16 {
+        let has = |bit: u32| bits & (1 << bit) != 0;
+        let request = [
+            ("range", if has(1) { "bytes=0-1" } else { "bytes=0-1,3-4" }),
+            ("x", "1"),
+        ];
+        let request = if has(0) { &request[..] } else { &request[1..] };
+        let range = if has(2) { "bytes 0-1/9" } else { "bytes 1-0/9" };
+        let mut case = Case::new(&[("cache-control", "max-age=60"), ("content-range", range)])
+            .request(request)
+            .status(206);
+        if has(3) {
+            case.rules.partial = PartialRule::ReplaySameRange;
+        }
+        let found = case.admit();
+        if bits == 15 {
+            assert_eq!(found.unwrap().vary, ["if-range", "range"]);
+        } else {
+            assert_eq!(found, Err(R::Partial), "{bits:b}");
+        }
+        // HEAD has no range to answer.
+        case.method = Method::HEAD;
+        assert!(case.admit().is_err());
+    }
+}
+
+/// RFC 9111, section 5.2.1.2: a client may take what is stale; but only what was ever fresh.
+#[test]
+fn what_was_never_fresh_is_not_kept_for_clients_that_take_stale() {
+    for (line, kept) in [("max-age=0", false), ("max-age=1", true)] {
+        let case = Case::cache_control(line).rules(|rules| rules.client_directives = true);
+        let found = case.admit();
+        assert_eq!(found.is_ok(), kept, "{line}");
+        let until = found.map(|admitted| admitted.lifetimes.kept_until);
+        assert!(
+            until.is_err() || until == Ok(after(601)),
+            "{line}: {until:?}"
+        );
+    }
+}
+
+#[test]
+fn flags_add_up() {
+    let one = Flags::NO_CACHE;
+    assert_eq!(one.with(one), one);
+    let both = one.with(Flags::IMMUTABLE);
+    assert!(both.contains(one) && both.contains(Flags::IMMUTABLE));
+    assert!(!one.contains(both) && one.intersects(both));
+}
+
+#[test]
 fn a_zero_lifetime_needs_a_validator() {
     let zero: &[(&str, &str)] = &[
         ("cache-control", "max-age=0"),
@@ -481,6 +621,8 @@ fn labels_are_kebab_case_and_distinct() {
         R::SetCookie,
         R::VaryAny,
         R::VaryInvalid,
+        R::Policy,
+        R::Tags,
         R::NoFreshness,
     ];
     let labels: std::collections::HashSet<_> = all.iter().map(|refusal| refusal.as_str()).collect();

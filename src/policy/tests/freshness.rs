@@ -551,6 +551,13 @@ fn client_directives_count_only_if_the_policy_says_so() {
         ),
         ("max-age=0", immutable, 0, Reuse::Fresh, Reuse::Fresh),
         (
+            "max-age=0",
+            immutable,
+            30,
+            revalidate(RequestMaxAge),
+            revalidate(Expired),
+        ),
+        (
             "no-cache",
             immutable,
             0,
@@ -674,4 +681,28 @@ fn clocks_that_jump_back_do_no_harm() {
         reuse(&facts(&[]), &lifetimes, &Rules::default(), after(-1000)),
         Reuse::Fresh
     );
+}
+
+/// RFC 5861, section 4: "500, 502, 503, or 504", and no other.
+#[test]
+fn four_statuses_are_failures() {
+    let failures: Vec<_> = (100..1000)
+        .filter(|code| is_failure(StatusCode::from_u16(*code).unwrap()))
+        .collect();
+    assert_eq!(failures, [500, 502, 503, 504]);
+}
+
+#[test]
+fn what_has_to_be_validated_says_at_whose_wish() {
+    use Staleness::{Expired, NoCache, RequestMaxAge, RequestMinFresh, RequestNoCache};
+    for (staleness, label, of_request) in [
+        (Expired, "expired", false),
+        (NoCache, "no-cache", false),
+        (RequestNoCache, "request-no-cache", true),
+        (RequestMaxAge, "request-max-age", true),
+        (RequestMinFresh, "request-min-fresh", true),
+    ] {
+        assert_eq!(staleness.as_str(), label);
+        assert_eq!(staleness.is_of_request(), of_request, "{label}");
+    }
 }

@@ -5,6 +5,7 @@ mod conditionals;
 mod freshness;
 mod garbage;
 mod headers;
+mod matrices;
 mod revalidation;
 mod syntax;
 

@@ -59,6 +59,7 @@ impl Cache {
             settings.operation_timeout = config.operation_timeout;
             settings.connect_timeout = config.connect_timeout;
             settings.log_max_records = config.purge_log_length as u64;
+            settings.longest_value = config.max_body.saturating_add(BESIDE_THE_BODY);
             Arc::new(ValkeyStore::new(settings))
         });
         let store = valkey.clone().map(|store| store as Arc<dyn SharedStore>);
@@ -70,6 +71,8 @@ impl Cache {
     #[must_use]
     pub fn with_valkey(config: CacheConfig, mut settings: ValkeySettings) -> Self {
         settings.prefix.clone_from(&config.prefix);
+        let least = config.max_body.saturating_add(BESIDE_THE_BODY);
+        settings.longest_value = settings.longest_value.max(least);
         let valkey = Arc::new(ValkeyStore::new(settings));
         let store = Arc::clone(&valkey) as Arc<dyn SharedStore>;
         Self::assemble(config, Some(store), Some(valkey))
@@ -270,6 +273,10 @@ impl fmt::Debug for Cache {
             .finish_non_exhaustive()
     }
 }
+
+/// For the head of a stored response, and for what an application may store of its own beside
+/// responses, in bytes.
+const BESIDE_THE_BODY: u64 = 4 << 20;
 
 fn kib(bytes: u64) -> usize {
     usize::try_from(bytes.div_ceil(1024)).unwrap_or(Semaphore::MAX_PERMITS)

@@ -15,7 +15,7 @@ use tower_response_cache::{
     StoreError, StoreState, StoreUrl, ValkeySettings, ValkeyStore,
 };
 
-use crate::support::cluster::Nodes;
+use crate::support::cluster::{Nodes, Replicas};
 use crate::support::eventually;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::sentinel::Sentinel;
@@ -336,7 +336,7 @@ async fn spread(store: &ValkeyStore) -> Vec<String> {
 
 #[tokio::test]
 async fn each_key_of_a_cluster_is_found_on_its_node() {
-    let nodes = Nodes::start();
+    let nodes = Nodes::start(Replicas::None);
     let dead = Valkey::reserve();
     let with_a_dead_seed = nodes
         .url()
@@ -358,7 +358,7 @@ async fn each_key_of_a_cluster_is_found_on_its_node() {
 
 #[tokio::test]
 async fn the_log_of_a_cluster_is_one() {
-    let nodes = Nodes::start();
+    let nodes = Nodes::start(Replicas::None);
     let [writer, reader] = [(); 2].map(|()| ValkeyStore::new(settings(&nodes.url())));
     let first = writer.log_append(b"a", soon()).await.unwrap();
     let second = reader.log_append(b"b", soon()).await.unwrap();
@@ -372,7 +372,7 @@ async fn the_log_of_a_cluster_is_one() {
 
 #[tokio::test]
 async fn a_purge_in_a_cluster_reaches_the_other_instances() {
-    let nodes = Nodes::start();
+    let nodes = Nodes::start(Replicas::None);
     let cache = || {
         let config = CacheConfig::builder().url(nodes.url());
         Cache::new(config.operation_timeout(MINUTE / 30).build().unwrap())
@@ -406,7 +406,7 @@ async fn a_purge_in_a_cluster_reaches_the_other_instances() {
 
 #[tokio::test]
 async fn a_slot_that_moved_is_followed() {
-    let nodes = Nodes::start();
+    let nodes = Nodes::start(Replicas::None);
     let store = ValkeyStore::new(settings(&nodes.url()));
     spread(&store).await;
     let (from, slot) = nodes.owner("moving");
@@ -424,7 +424,7 @@ async fn a_slot_that_moved_is_followed() {
 
 #[tokio::test]
 async fn a_slot_that_is_moving_is_asked_for_where_it_goes() {
-    let nodes = Nodes::start();
+    let nodes = Nodes::start(Replicas::None);
     let store = ValkeyStore::new(settings(&nodes.url()));
     spread(&store).await;
     let (from, slot) = nodes.owner("moving");
@@ -446,7 +446,7 @@ async fn a_slot_that_is_moving_is_asked_for_where_it_goes() {
 
 #[tokio::test]
 async fn a_dead_node_of_a_cluster_costs_its_own_keys_only() {
-    let mut nodes = Nodes::start();
+    let mut nodes = Nodes::start(Replicas::None);
     let store = ValkeyStore::new(settings(&nodes.url()));
     let keys = spread(&store).await;
     let (of_dead, of_living): (Vec<_>, Vec<_>) =
@@ -471,6 +471,50 @@ async fn a_dead_node_of_a_cluster_costs_its_own_keys_only() {
         store.set(key, "v".into(), MINUTE, budget()).await.is_ok()
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_replica_that_is_elected_has_its_keys_and_its_log() {
+    let mut nodes = Nodes::start(Replicas::OneEach);
+    let store = ValkeyStore::new(settings(&nodes.url()));
+    let (victim, _slot) = nodes.owner("trc:log");
+    let keys = spread(&store).await;
+    let (of_dead, of_living): (Vec<_>, Vec<_>) = keys
+        .into_iter()
+        .partition(|key| nodes.owner(key).0 == victim);
+    let first = store.log_append(b"a", soon()).await.unwrap();
+    let read = store.log_read(LogPosition::ZERO, Duration::from_millis(50));
+    assert_eq!(read.await.unwrap().len(), 1);
+    eventually("the copy", PATIENCE, || async {
+        nodes.0[victim].command(&["WAIT", "1", "1000"]) == "1"
+    })
+    .await;
+
+    nodes.0[victim].kill();
+    let budget = || Instant::now() + Duration::from_millis(50);
+    let until_hit = async || {
+        eventually("a hit", PATIENCE, || async {
+            // Nothing wrong meanwhile, and nothing of the others lost.
+            for key in &of_living {
+                let read = store.get(key, soon()).await;
+                assert_eq!(read, Ok(Some(key.clone().into())));
+            }
+            let key = &of_dead[0];
+            matches!(store.get(key, budget()).await, Ok(Some(value)) if value == key.as_bytes())
+        })
+        .await
+    };
+    nodes.until_elected(victim).await;
+    let took = until_hit().await;
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    for key in &of_dead {
+        assert_eq!(get(&store, key).await, Ok(Some(key.clone().into())));
+    }
+    let second = store.log_append(b"b", soon()).await.unwrap();
+    assert!(first < second);
+    let read = store.log_read(LogPosition::ZERO, Duration::from_millis(50));
+    let read = read.await.unwrap();
+    assert!(read.iter().map(|(at, _)| *at).eq([first, second]));
 }
 
 #[tokio::test]

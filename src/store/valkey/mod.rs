@@ -44,6 +44,9 @@ pub use self::url::{StoreUrl, UrlError};
 /// connection it fails at once, and after failures in a row a breaker, one for reads and
 /// one for writes, spares the attempt.
 ///
+/// An empty value is as none: values are read by `GETRANGE`, which bounds what someone else's
+/// can cost.
+///
 /// It needs a tokio runtime with I/O and time enabled to work, but none to be created. It
 /// may outlive the runtime that it connected on, and connects anew on the next.
 pub struct ValkeyStore {
@@ -189,8 +192,10 @@ impl SharedStore for ValkeyStore {
         key: &'a str,
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
-        let command = command::get(key);
-        Box::pin(self.run(Lane::Read, key, command, deadline, command::value))
+        let longest = self.settings.longest_value;
+        let command = command::get(key, longest);
+        let value = move |reply| command::value(reply, longest);
+        Box::pin(self.run(Lane::Read, key, command, deadline, value))
     }
 
     fn set<'a>(
@@ -322,8 +327,13 @@ impl SharedStore for ValkeyStore {
         Box::pin(self.read_log(after, block))
     }
 
+    /// Waits for a connection, unlike all else: the log's reader has nothing better to do, and
+    /// nothing stored is trusted again before it has looked.
     fn log_bounds(&self, deadline: Instant) -> BoxFuture<'_, Result<LogBounds, StoreError>> {
         Box::pin(async move {
+            if let Topology::One(node) = &self.topology {
+                node.supervisor.until_linked(deadline).await;
+            }
             let command = command::log_bounds(&self.log);
             let bounds = |reply| command::bounds(&reply);
             match self

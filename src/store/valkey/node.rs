@@ -165,6 +165,8 @@ fn verdict(error: Option<&StoreError>, took: Duration, limit: Duration) -> Verdi
         Some(StoreError::Unavailable | StoreError::Busy | StoreError::Suspended) => {
             Verdict::Neither
         }
+        // An answer, and the server has done its part.
+        Some(StoreError::TooLong) => Verdict::Good,
         // About this one key: something else keeps a value of another type under it, or its slot
         // is another node's.
         Some(StoreError::Server(code))

@@ -4,15 +4,17 @@
 //! |---|---|---|
 //! | idle | an operation comes | dialling, and the operation waits |
 //! | dialling | connected and answered | linked |
-//! | dialling | failed | dialling, a second later; operations fail at once |
+//! | dialling | failed, or took half a second | dialling once more; operations fail at once |
 //! | linked | closed, silent, or its replies do not fit | dialling; operations fail at once |
 //! | linked | the server takes no writes | linked, while another connection is dialled |
 //! | any | the tokio runtime behind it ended | idle |
 //!
 //! Operations wait for the first dial only; after that, no connection means an error at
-//! once. Dials are a second apart and jittered. The pause does not grow: a dial a second
-//! costs a server nothing, and a longer pause would delay recovery by as much.
+//! once. Dials begin half a second apart, jittered, whether the one before has ended or
+//! hangs. The pause does not grow: two dials a second cost a server nothing, and a longer
+//! pause would delay recovery by as much.
 
+use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -79,7 +81,9 @@ impl Supervisor {
         };
         match reply {
             Reply::Value(value) => read(value).map_err(|error| {
-                self.lose(link.id(), Fault::from(&error));
+                if error == StoreError::Protocol {
+                    self.lose(link.id(), Fault::from(&error));
+                }
                 error.into()
             }),
             Reply::Error(reply) => {
@@ -163,19 +167,24 @@ impl Supervisor {
         }
     }
 
-    /// Connects once, within the time that a connection may take.
-    pub(super) async fn make_link(self: &Arc<Self>) -> Result<Arc<Link>, Fault> {
+    /// Connects once, within the time that a connection may take. Does not keep the supervisor.
+    pub(super) fn make_link(
+        self: &Arc<Self>,
+    ) -> impl Future<Output = Result<Arc<Link>, Fault>> + Send + use<> {
         let id = LinkId(self.dials.fetch_add(1, Ordering::Relaxed));
-        let pipeline = self.settings.max_in_flight.max(1);
+        let settings = self.settings.clone();
         let watcher = WeakSupervisor(Arc::downgrade(self));
-        let dial = async {
-            let target = dial::target(&self.settings, id.0).await?;
-            Link::dial(target, id, pipeline, watcher).await
-        };
-        // Boxed because it is large, and rare.
-        match timeout(self.settings.connect_timeout, Box::pin(dial)).await {
-            Ok(link) => link.map(Arc::new),
-            Err(_late) => Err(Fault::unreachable("no connection in time")),
+        async move {
+            let pipeline = settings.max_in_flight.max(1);
+            let dial = async {
+                let target = dial::target(&settings, id.0).await?;
+                Link::dial(target, id, pipeline, watcher).await
+            };
+            // Boxed because it is large, and rare.
+            match timeout(settings.connect_timeout, Box::pin(dial)).await {
+                Ok(link) => link.map(Arc::new),
+                Err(_late) => Err(Fault::unreachable("no connection in time")),
+            }
         }
     }
 
@@ -318,17 +327,45 @@ impl Supervisor {
     }
 
     /// When `attempt` may dial, if it is still wanted.
-    pub(super) fn reserve_dial(&self, attempt: &Attempt) -> Option<Instant> {
+    pub(super) fn next_dial(&self, attempt: &Attempt) -> Option<Instant> {
         let mut state = self.state();
         if !state.is_dialled_by(attempt.number) {
             return None;
         }
         let start = state.next_dial.max(Instant::now());
-        state.next_dial = start + dial_gap();
         if let Phase::Dialling { done_by, .. } = &mut state.phase {
             *done_by = self.done_by(start);
         }
         Some(start)
+    }
+
+    /// Whether `attempt` may dial now.
+    pub(super) fn reserve_dial(&self, attempt: &Attempt) -> Reserved {
+        let mut state = self.state();
+        let now = Instant::now();
+        if !state.is_dialled_by(attempt.number) || state.next_dial > now {
+            return Reserved::No;
+        }
+        state.next_dial = now + dial_gap();
+        Reserved::Yes
+    }
+
+    /// Waits for a connection for as long as it takes, until `deadline`.
+    pub(super) async fn until_linked(self: &Arc<Self>, deadline: Instant) {
+        let linked = async {
+            loop {
+                let mut changed = pin!(self.changed.notified());
+                changed.as_mut().enable();
+                if Handle::try_current().is_err() {
+                    return;
+                }
+                if let Look::Linked(_) = self.look_or_dial() {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        let _linked_or_not = timeout_at(deadline, linked).await;
     }
 
     pub(super) fn linked(
@@ -438,10 +475,17 @@ impl Supervisor {
     }
 }
 
-/// The pause between two dials. With a dial a second for each of the two connections, a
-/// server that is back is found within two seconds even if the last dial has to time out.
+/// Whether a dial may begin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reserved {
+    Yes,
+    No,
+}
+
+/// The pause between the beginnings of two dials. A server that is back is found within it,
+/// even if the last dial still hangs.
 pub(super) fn dial_gap() -> Duration {
-    Duration::from_millis(fastrand::u64(1000..1300))
+    Duration::from_millis(fastrand::u64(500..650))
 }
 
 struct WeakSupervisor(Weak<Supervisor>);

@@ -93,6 +93,8 @@ mod invalidate;
 mod key;
 mod layer;
 mod lease;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[cfg(all(test, shuttle))]
 mod model;
 #[cfg(feature = "serde")]
@@ -131,6 +133,8 @@ pub use policy::{
 pub use purge::Purge;
 pub use readiness::{Readiness, ReadinessService, ReadinessState};
 pub use service::CacheService;
+#[cfg(feature = "metrics")]
+pub use statistics::Responses;
 pub use statistics::Statistics;
 pub use status::Forwarded;
 #[cfg(feature = "test-util")]

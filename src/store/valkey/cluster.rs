@@ -149,12 +149,13 @@ impl Cluster {
         let nodes = self.nodes();
         let own = self.known_node_of(key).map(|node| node.supervisor.health());
         let all = nodes.iter().map(|node| node.supervisor.health());
-        let (dials, mismatches) = all.fold((0, 0), |(dials, mismatches), health| {
-            (dials + health.dials, mismatches + health.mismatches)
-        });
         let mut health = own.unwrap_or_else(|| self.shared.unknown());
-        health.dials = dials;
-        health.mismatches = mismatches;
+        (health.dials, health.mismatches, health.suspensions) = (0, 0, 0);
+        for one in all {
+            health.dials += one.dials;
+            health.mismatches += one.mismatches;
+            health.suspensions += one.suspensions;
+        }
         health
     }
 
@@ -248,6 +249,7 @@ impl Shared {
             write_breaker: crate::store::BreakerState::Closed,
             dials: 0,
             mismatches: 0,
+            suspensions: 0,
             last_error: map.last_error.clone(),
         }
     }

@@ -9,10 +9,12 @@ use super::url::Address;
 use crate::error::{ErrorCode, StoreError};
 use crate::store::{Leased, LogBounds, LogPosition, Trimmed};
 
-/// `GETRANGE` rather than `GET`: whoever may write to the server can leave half a gigabyte under
-/// a key, and the client library takes a reply whole. One byte more than allowed tells that
-/// there is more.
-pub(super) fn get(key: &str, longest: u64) -> Cmd {
+pub(super) fn get(key: &str) -> Cmd {
+    build(&[b"GET", key.as_bytes()])
+}
+
+/// As [`get`], of no more than it takes to tell that a value is too long: one byte more.
+pub(super) fn get_carefully(key: &str, longest: u64) -> Cmd {
     build(&[
         b"GETRANGE",
         key.as_bytes(),
@@ -220,9 +222,11 @@ pub(super) fn is_primary(reply: &Value) -> bool {
     }
 }
 
-/// A key that is not there has an empty range. Nothing that the cache stores is empty.
+/// A key that is not there has an empty range, and nothing that the cache stores is empty: the
+/// two are one.
 pub(super) fn value(reply: Value, longest: u64) -> Result<Option<Bytes>, StoreError> {
     match reply {
+        Value::Nil => Ok(None),
         Value::BulkString(bytes) if bytes.is_empty() => Ok(None),
         Value::BulkString(bytes) if bytes.len() as u64 > longest => Err(StoreError::TooLong),
         Value::BulkString(bytes) => Ok(Some(Bytes::from(bytes))),
@@ -450,7 +454,6 @@ mod tests {
     #[test]
     fn replies_of_another_kind_are_a_breach_of_protocol() {
         assert_eq!(value(Value::Okay, 9), Err(StoreError::Protocol));
-        assert_eq!(value(Value::Nil, 9), Err(StoreError::Protocol));
         assert_eq!(okay(&bulk("OK")), Err(StoreError::Protocol));
         assert_eq!(count(&Value::Int(-1)), Err(StoreError::Protocol));
         assert_eq!(pong(&bulk("2"), 1), Err(StoreError::Protocol));
@@ -461,6 +464,7 @@ mod tests {
 
     #[test]
     fn a_value_is_read_up_to_its_longest() {
+        assert_eq!(value(Value::Nil, 3), Ok(None));
         assert_eq!(value(bulk(""), 3), Ok(None));
         assert_eq!(value(bulk("abc"), 3), Ok(Some(Bytes::from("abc"))));
         assert_eq!(value(bulk("abcd"), 3), Err(StoreError::TooLong));

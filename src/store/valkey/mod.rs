@@ -2,6 +2,7 @@
 
 mod attempt;
 mod breaker;
+mod care;
 mod cluster;
 mod command;
 mod dial;
@@ -24,6 +25,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Value};
 use tokio::time::Instant;
 
+use self::care::Care;
 use self::cluster::Cluster;
 use self::node::{Lane, Manner, Node};
 use self::tail::Tail;
@@ -44,8 +46,8 @@ pub use self::url::{StoreUrl, UrlError};
 /// connection it fails at once, and after failures in a row a breaker, one for reads and
 /// one for writes, spares the attempt.
 ///
-/// An empty value is as none: values are read by `GETRANGE`, which bounds what someone else's
-/// can cost.
+/// An empty value is as none. For a minute after a read that took too long, values are read by
+/// `GETRANGE`, in case a huge one of someone else's was the reason.
 ///
 /// It needs a tokio runtime with I/O and time enabled to work, but none to be created. It
 /// may outlive the runtime that it connected on, and connects anew on the next.
@@ -53,6 +55,7 @@ pub struct ValkeyStore {
     topology: Topology,
     settings: ValkeySettings,
     tail: Tail,
+    care: Care,
     log: String,
     /// The server lacks a compare-and-delete: leases are left to expire.
     leases_expire: AtomicBool,
@@ -84,6 +87,7 @@ impl ValkeyStore {
             log: format!("{}:log", settings.prefix),
             settings,
             tail: Tail::new(),
+            care: Care::new(),
             leases_expire: AtomicBool::new(false),
             trimmed: AtomicU64::new(0),
         }
@@ -193,9 +197,18 @@ impl SharedStore for ValkeyStore {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         let longest = self.settings.longest_value;
-        let command = command::get(key, longest);
-        let value = move |reply| command::value(reply, longest);
-        Box::pin(self.run(Lane::Read, key, command, deadline, value))
+        let command = match self.care.is_due() {
+            false => command::get(key),
+            true => command::get_carefully(key, longest),
+        };
+        Box::pin(async move {
+            let value = |reply| command::value(reply, longest);
+            let read = self.run(Lane::Read, key, command, deadline, value).await;
+            if let Err(StoreError::TimedOut | StoreError::TooLong) = &read {
+                self.care.take();
+            }
+            read
+        })
     }
 
     fn set<'a>(

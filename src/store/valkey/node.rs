@@ -76,6 +76,8 @@ impl Node {
         let permit = breaker.admit(started)?;
         let result = self.send(manner, command, deadline, read).await;
         let now = Instant::now();
+        #[cfg(feature = "metrics")]
+        crate::metrics::operation(lane.name(), now - started);
         let error = result.as_ref().err().map(|failed| &failed.error);
         let limit = self.supervisor.settings.operation_timeout;
         let change = match verdict(error, now - started, limit) {

@@ -49,8 +49,9 @@ pub struct ValkeySettings {
     /// The longest value that is read, in bytes. Default 8 MiB. [`Cache`](crate::Cache) makes it
     /// 4 MiB more than its longest body.
     ///
-    /// It bounds the memory that a value of someone else's can take: a longer one is not
-    /// transferred beyond it, and is an error of that key alone.
+    /// A longer one is an error of that key alone. Once one was met, or a read has timed out, no
+    /// more than this is transferred of any value for a minute: it bounds the memory that values
+    /// of someone else's can take.
     pub longest_value: u64,
 
     /// How many silent waits in a row make the connection suspect, so that it is replaced.

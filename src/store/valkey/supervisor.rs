@@ -142,6 +142,7 @@ impl Supervisor {
             write_breaker: self.writes.state(),
             dials: self.dials.load(Ordering::Relaxed),
             mismatches: self.mismatches.load(Ordering::Relaxed),
+            suspensions: self.reads.times_opened() + self.writes.times_opened(),
             last_error: state.last_error.clone(),
         }
     }

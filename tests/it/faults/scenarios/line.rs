@@ -10,7 +10,7 @@ use tower_response_cache::Cache;
 use super::{PATIENCE, merge, through};
 use crate::faults::oracle::Question;
 use crate::faults::rig::{Load, Report, Rig, Scale, config, fronted};
-use crate::support::proxy::{Mode, READ};
+use crate::support::proxy::Mode;
 
 /// The connections in use lead nowhere; new ones work.
 pub(crate) async fn half_open(_scale: Scale) -> Vec<Report> {
@@ -137,7 +137,7 @@ pub(crate) async fn error_replies(scale: Scale) -> Vec<Report> {
         proxy.set(Mode::Forward);
         let rig = Rig::new(Cache::new(config(&url)));
         rig.ask(Question::public(1)).await;
-        proxy.set(Mode::Answer(&[READ, "SET"], error));
+        proxy.set(Mode::Answer(&["GET", "GETRANGE", "SET"], error));
         let mut dice = fastrand::Rng::with_seed(1);
         for _ in 0..scale.of(30, 300) {
             slowest = slowest.max(rig.ask(Question::random(&mut dice)).await);
@@ -151,7 +151,7 @@ pub(crate) async fn error_replies(scale: Scale) -> Vec<Report> {
         for error in errors() {
             let shown = error[..error.len().min(24)].escape_ascii().to_string();
             let name = format!("error {}", shown.trim_end_matches("\\r\\n"));
-            let mode = Mode::Answer(&[READ, "SET"], error);
+            let mode = Mode::Answer(&["GET", "GETRANGE", "SET"], error);
             reports.push(through(&name, mode, Scale::Short).await);
         }
     }
@@ -177,7 +177,7 @@ fn errors() -> Vec<Bytes> {
         "-CLUSTERDOWN The cluster is down\r\n",
         "-CROSSSLOT Keys in request don't hash to the same slot\r\n",
         "-ERR max number of clients reached\r\n",
-        "-ERR unknown command 'GETRANGE', with args beginning with:\r\n",
+        "-ERR unknown command 'GET', with args beginning with:\r\n",
         "-\r\n",
         "-ERR\r\n",
         "!21\r\nSYNTAX invalid syntax\r\n",

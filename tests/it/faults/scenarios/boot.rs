@@ -4,8 +4,11 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use axum::Router;
+use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
+use tower_response_cache::{Cache, CacheConfig, CacheLayer};
 
 use super::throughput::Client;
 use super::{begin, suffer};
@@ -57,7 +60,7 @@ pub(crate) async fn down_at_boot(scale: Scale) -> Vec<Report> {
     reports
 }
 
-/// The example server in a process of its own: how long it takes to its first answer.
+/// A server in a process of its own: how long it takes to its first answer.
 pub(crate) async fn listening(scale: Scale) -> Vec<Report> {
     let down = Valkey::reserve().tcp_url();
     // It takes connections, which nobody ever answers.
@@ -103,6 +106,7 @@ impl Process {
         let mut process = Command::new(program())
             .env_clear()
             .env("PORT", "0")
+            .env(SERVE, "1")
             .env("CACHE_URL", url)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -123,21 +127,35 @@ impl Drop for Process {
     }
 }
 
-/// The example, built as this test is.
+/// The example, if it is built beside this test; or this program, which serves when it is asked to.
 fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
-    let program = profile.join("examples/server");
-    if !program.is_file() {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--all-features", "--example", "server"]);
-        if profile.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(
-            build.status().unwrap().success(),
-            "the example is not built"
-        );
+    let example = profile.join("examples/server");
+    match example.is_file() {
+        true => example,
+        false => test,
     }
-    program
 }
+
+/// Serves as the example does, if this process was started for that.
+#[allow(dead_code, reason = "for the long suite")]
+pub(crate) async fn serve_if_asked() {
+    if std::env::var_os(SERVE).is_none() {
+        return;
+    }
+    let cache = Cache::new(CacheConfig::from_env().unwrap());
+    let fresh = [("cache-control", "max-age=60")];
+    let app = Router::new()
+        .route(
+            "/products/{id}",
+            get(move || async move { (fresh, "lamp") }),
+        )
+        .layer(CacheLayer::new(cache))
+        .route("/livez", get(|| async { "alive" }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    println!("listening on http://{}", listener.local_addr().unwrap());
+    axum::serve(listener, app).await.unwrap();
+}
+
+const SERVE: &str = "FAULTS_SERVE";

@@ -17,6 +17,8 @@ use tower_response_cache::Cache;
 use super::rig::{Added, Load, Report, Rig, Scale, config, fronted};
 use crate::support::proxy::Mode;
 
+#[allow(unused_imports, reason = "for the long suite")]
+pub(crate) use boot::serve_if_asked;
 pub(crate) use boot::{down_at_boot, listening};
 pub(crate) use line::{desynchronised, error_replies, half_open, slow, torn};
 pub(crate) use log::{late_writes, log_cut};

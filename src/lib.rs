@@ -61,7 +61,8 @@
 //! | `serde` | no | settings by serde, serde types as the application's own values |
 //! | `tls` | no | `valkeys://` and `rediss://`, by rustls |
 //! | `zstd` | no | long bodies are compressed in Valkey |
-//! | `test-util` | no | `TestClock`, which stands until it is told to move |
+//! | `metrics` | no | the figures of a cache for the `metrics` facade |
+//! | `test-util` | no | `TestClock`, which stands until it is told to move; `ChaosStore`, which fails |
 #![cfg_attr(
     test,
     allow(

@@ -12,26 +12,15 @@ use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_response_cache::{
     Cache, CacheConfig, CacheLayer, CredentialsProvider, LogPosition, Purge, SharedStore,
-    StoreError, StoreState, StoreUrl, ValkeySettings, ValkeyStore,
+    StoreError, StoreState, ValkeySettings, ValkeyStore,
 };
 
 use crate::support::cluster::{Nodes, Replicas};
 use crate::support::eventually;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::sentinel::Sentinel;
+use crate::support::store::{MINUTE, get, set, settings, soon};
 use crate::support::valkey::Valkey;
-
-fn settings(url: &str) -> ValkeySettings {
-    ValkeySettings::new(StoreUrl::parse(url).unwrap())
-}
-
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(5)
-}
-
-async fn set(store: &ValkeyStore) -> Result<(), StoreError> {
-    store.set("k", "v".into(), MINUTE, soon()).await
-}
 
 /// Waits until writes succeed, and tells how long that took.
 async fn until_written(store: &ValkeyStore) -> Duration {
@@ -68,7 +57,7 @@ mod tls {
 
     async fn refused(settings: ValkeySettings) -> String {
         let store = ValkeyStore::new(settings);
-        assert!(set(&store).await.is_err());
+        assert!(set(&store, "k", "v").await.is_err());
         eventually("the fault", PATIENCE, || async {
             store.health().state == StoreState::Unreachable
         })
@@ -82,7 +71,7 @@ mod tls {
         let authority = Authority::new();
         let front = TlsFront::to(server.port(), &authority.sign("localhost"), None).await;
         let store = ValkeyStore::new(trusting(&url(&front), &authority, None));
-        set(&store).await.unwrap();
+        set(&store, "k", "v").await.unwrap();
         let read = store.log_read(LogPosition::ZERO, Duration::from_millis(5));
         assert_eq!(read.await, Ok(Vec::new()));
         assert_eq!(front.handshakes(), 2, "the log is read by TLS as well");
@@ -107,7 +96,9 @@ mod tls {
             settings
         };
         let files = pems();
-        set(&ValkeyStore::new(settings(&files))).await.unwrap();
+        set(&ValkeyStore::new(settings(&files)), "k", "v")
+            .await
+            .unwrap();
 
         let gone = settings(&files);
         let path = files[0].path();
@@ -146,7 +137,7 @@ mod tls {
         let front = TlsFront::to(server.port(), &identity, Some(&clients)).await;
         let own = clients.sign("client");
         let known = trusting(&url(&front), &authority, Some(&own));
-        set(&ValkeyStore::new(known)).await.unwrap();
+        set(&ValkeyStore::new(known), "k", "v").await.unwrap();
         refused(trusting(&url(&front), &authority, None)).await;
     }
 
@@ -186,7 +177,7 @@ async fn rotated_credentials_are_asked_for_with_the_next_connection() {
         .await
         .unwrap();
     // A key that the user may not touch is no fault of the connection.
-    assert_eq!(set(&store).await, Err(StoreError::Refused));
+    assert_eq!(set(&store, "k", "v").await, Err(StoreError::Refused));
     assert_eq!(store.health().state, StoreState::Ready);
 
     allow("two");
@@ -219,7 +210,7 @@ async fn the_primary_is_found_through_sentinels_of_which_some_are_dead() {
         sentinel.port()
     );
     let store = ValkeyStore::new(settings(&url));
-    set(&store).await.unwrap();
+    set(&store, "k", "v").await.unwrap();
     assert_eq!(primary.command(&["GET", "k"]), "v");
 }
 
@@ -229,7 +220,7 @@ async fn an_unknown_name_of_a_primary_is_said() {
     let sentinel = Sentinel::watching(&primary);
     let url = sentinel.url().replace("/main", "/other");
     let store = ValkeyStore::new(settings(&url));
-    assert!(set(&store).await.is_err());
+    assert!(set(&store, "k", "v").await.is_err());
     let error = store.health().last_error.unwrap();
     assert!(error.contains("no primary of that name"), "{error}");
 }
@@ -242,7 +233,7 @@ async fn a_dead_primary_is_replaced_by_its_successor() {
     let sentinel = Sentinel::watching(&primary);
     sentinel.until_replicas(1);
     let store = ValkeyStore::new(settings(&sentinel.url()));
-    set(&store).await.unwrap();
+    set(&store, "k", "v").await.unwrap();
     let position = store.log_append(b"r", soon()).await.unwrap();
     store
         .log_read(position, Duration::from_millis(5))
@@ -273,7 +264,7 @@ async fn a_demoted_primary_is_left_for_its_successor() {
     let sentinel = Sentinel::watching(&primary);
     sentinel.until_replicas(1);
     let store = ValkeyStore::new(settings(&sentinel.url()));
-    set(&store).await.unwrap();
+    set(&store, "k", "v").await.unwrap();
     eventually("a failover", PATIENCE, || async {
         sentinel.command(&["SENTINEL", "FAILOVER", "main"]) == "OK"
     })
@@ -296,7 +287,7 @@ async fn a_primary_that_is_cut_off_from_its_sentinels_is_left_as_well() {
     let new = Valkey::start();
     let sentinel = Sentinel::watching(&old);
     let store = ValkeyStore::new(settings(&sentinel.url()));
-    set(&store).await.unwrap();
+    set(&store, "k", "v").await.unwrap();
     store
         .log_read(LogPosition::ZERO, Duration::from_millis(5))
         .await
@@ -318,10 +309,6 @@ async fn a_primary_that_is_cut_off_from_its_sentinels_is_left_as_well() {
             .is_ok_and(|records| records.first().is_some_and(|(at, _)| *at == position))
     })
     .await;
-}
-
-async fn get(store: &ValkeyStore, key: &str) -> Result<Option<Bytes>, StoreError> {
-    store.get(key, soon()).await
 }
 
 /// Thirty keys, some of each node, stored.
@@ -531,7 +518,5 @@ async fn a_cluster_that_is_down_costs_the_budget_once() {
     let took = started.elapsed();
     assert!(took < Duration::from_secs(1), "{took:?}");
 }
-
-const MINUTE: Duration = Duration::from_secs(60);
 
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -9,39 +9,18 @@ use bytes::Bytes;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 use tower_response_cache::{
-    BreakerState, LogBounds, LogPosition, SharedStore, StoreError, StoreState, StoreUrl, Trimmed,
-    ValkeySettings, ValkeyStore,
+    BreakerState, LogBounds, LogPosition, SharedStore, StoreError, StoreState, Trimmed, ValkeyStore,
 };
 
 use crate::support::eventually;
 use crate::support::logs::Logs;
 use crate::support::proxy::{Mode, Proxy, Tamper};
+use crate::support::store::{MINUTE, get, set, settings, soon, store};
 use crate::support::valkey::Valkey;
-
-fn settings(url: &str) -> ValkeySettings {
-    ValkeySettings::new(StoreUrl::parse(url).unwrap())
-}
-
-fn store(url: &str) -> ValkeyStore {
-    ValkeyStore::new(settings(url))
-}
-
-/// Long enough for a loaded test machine to answer in, where the answer is what matters.
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(5)
-}
 
 /// The budget of a request.
 fn budget() -> Instant {
     Instant::now() + BUDGET
-}
-
-async fn get(store: &ValkeyStore, key: &str) -> Result<Option<Bytes>, StoreError> {
-    store.get(key, soon()).await
-}
-
-async fn set(store: &ValkeyStore, key: &str, value: &'static str) -> Result<(), StoreError> {
-    store.set(key, value.into(), MINUTE, soon()).await
 }
 
 /// Waits until reads hit, and tells how long that took.
@@ -799,7 +778,5 @@ const BUDGET: Duration = Duration::from_millis(50);
 const SLACK: Duration = Duration::from_millis(150);
 
 const MOMENT: Duration = Duration::from_millis(5);
-
-const MINUTE: Duration = Duration::from_secs(60);
 
 const PATIENCE: Duration = Duration::from_secs(10);

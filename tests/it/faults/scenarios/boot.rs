@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use axum::Router;
 use axum::routing::get;
@@ -98,7 +98,11 @@ pub(crate) async fn listening(scale: Scale) -> Vec<Report> {
 }
 
 /// Killed on drop.
-struct Process(Child);
+struct Process {
+    child: Child,
+    /// Kept open for what else it prints.
+    _stdout: BufReader<ChildStdout>,
+}
 
 impl Process {
     /// The process, and the host and port at which it listens.
@@ -113,17 +117,21 @@ impl Process {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        let stdout = process.stdout.take().unwrap();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on http://").unwrap();
-        (Self(process), address.to_owned())
+        let process = Self {
+            child: process,
+            _stdout: stdout,
+        };
+        (process, address.to_owned())
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _gone = self.0.kill();
-        let _gone = self.0.wait();
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
     }
 }
 

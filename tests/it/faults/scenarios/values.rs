@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
-use tower_response_cache::{Cache, SharedStore, StoreError, StoreUrl, ValkeySettings, ValkeyStore};
+use tower_response_cache::{
+    Cache, CacheConfig, SharedStore, StoreError, StoreUrl, ValkeySettings, ValkeyStore,
+};
 
 use super::{PATIENCE, begin, through};
 use crate::faults::oracle::Question;
@@ -69,7 +71,12 @@ pub(crate) async fn wrong_values(scale: Scale) -> Vec<Report> {
 /// damaged at random, read back through the cache each time.
 pub(crate) async fn damaged_values(scale: Scale) -> Vec<Report> {
     let server = Valkey::start();
-    let rig = Rig::new(Cache::new(config(&server.tcp_url())));
+    // Patience: each value has to be read, and not to be late.
+    let config = CacheConfig::builder()
+        .url(server.tcp_url())
+        .memory_bytes(0)
+        .operation_timeout(Duration::from_secs(5));
+    let rig = Rig::new(Cache::new(config.build().unwrap()));
     let store = store(&server);
     let deadline = || Instant::now() + PATIENCE;
     let (question, other) = (Question::public(0), Question::public(4));

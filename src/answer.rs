@@ -8,7 +8,7 @@ use crate::body::{Followed, ResponseBody};
 use crate::clock::Timestamp;
 use crate::entry::Head;
 use crate::policy::{self, MethodClass, Precondition, RangeAnswer, RequestFacts};
-use crate::status::{Outcome, age_value};
+use crate::status::{Outcome, Teller, age_value};
 
 /// The request, as far as it shapes an answer from the store.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) now: Timestamp,
     /// This cache's name.
-    pub(crate) name: &'a str,
+    pub(crate) name: &'a Teller,
 }
 
 impl Asked<'_> {

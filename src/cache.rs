@@ -15,8 +15,11 @@ use crate::error::PurgeError;
 use crate::flight::{Flights, Limits};
 use crate::purge::{Claim, Forget, Log, Purge, Validity};
 use crate::readiness::LastPing;
+use crate::status::Teller;
 use crate::store::valkey::{ValkeySettings, ValkeyStore};
 use crate::store::{Flushed, Memory, Shared, SharedSettings, SharedStore, StoreError, Tiers};
+#[cfg(feature = "metrics")]
+use crate::task;
 
 /// A cache: cheap to clone, usable in handlers (it is a request extension) and outside them.
 ///
@@ -47,6 +50,10 @@ struct Inner {
     fills: Arc<Semaphore>,
     valkey: Option<Arc<ValkeyStore>>,
     last_ping: LastPing,
+    /// This cache's name in `Cache-Status`, and what was told under it.
+    teller: Teller,
+    #[cfg(feature = "metrics")]
+    recording: std::sync::atomic::AtomicBool,
 }
 
 impl Cache {
@@ -59,6 +66,7 @@ impl Cache {
             settings.operation_timeout = config.operation_timeout;
             settings.connect_timeout = config.connect_timeout;
             settings.log_max_records = config.purge_log_length as u64;
+            settings.longest_value = config.max_body.saturating_add(BESIDE_THE_BODY);
             Arc::new(ValkeyStore::new(settings))
         });
         let store = valkey.clone().map(|store| store as Arc<dyn SharedStore>);
@@ -70,6 +78,8 @@ impl Cache {
     #[must_use]
     pub fn with_valkey(config: CacheConfig, mut settings: ValkeySettings) -> Self {
         settings.prefix.clone_from(&config.prefix);
+        let least = config.max_body.saturating_add(BESIDE_THE_BODY);
+        settings.longest_value = settings.longest_value.max(least);
         let valkey = Arc::new(ValkeyStore::new(settings));
         let store = Arc::clone(&valkey) as Arc<dyn SharedStore>;
         Self::assemble(config, Some(store), Some(valkey))
@@ -118,6 +128,9 @@ impl Cache {
             clock,
             valkey,
             last_ping: LastPing::default(),
+            teller: Teller::new(&config.status_name),
+            #[cfg(feature = "metrics")]
+            recording: std::sync::atomic::AtomicBool::new(false),
             config,
         };
         Self {
@@ -175,8 +188,8 @@ impl Cache {
     }
 
     /// This cache's name in `Cache-Status`.
-    pub(crate) fn name(&self) -> &str {
-        &self.inner.config.status_name
+    pub(crate) fn name(&self) -> &Teller {
+        &self.inner.teller
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -211,6 +224,41 @@ impl Cache {
     /// Makes sure that the purge log is followed.
     pub(crate) fn follow_log(&self) {
         self.inner.log.follow(&self.inner);
+        #[cfg(feature = "metrics")]
+        self.begin_recording();
+    }
+
+    /// Once, as soon as there is a runtime to do it in; anew if that ends.
+    #[cfg(feature = "metrics")]
+    fn begin_recording(&self) {
+        use std::sync::Weak;
+        use std::sync::atomic::Ordering;
+
+        struct Recording(Weak<Inner>);
+        impl Drop for Recording {
+            fn drop(&mut self) {
+                if let Some(inner) = self.0.upgrade() {
+                    inner.recording.store(false, Ordering::Release);
+                }
+            }
+        }
+        if self.inner.recording.load(Ordering::Relaxed)
+            || self.inner.recording.swap(true, Ordering::AcqRel)
+        {
+            return;
+        }
+        let recording = Recording(Arc::downgrade(&self.inner));
+        let _tried_again_without_a_runtime = task::spawn(async move {
+            let cache = || recording.0.upgrade().map(|inner| Self { inner });
+            crate::metrics::keep_recording(cache).await;
+        });
+    }
+
+    /// Memory set aside for bodies being recorded.
+    pub(crate) fn fill_bytes_taken(&self) -> u64 {
+        let Inner { config, fills, .. } = &*self.inner;
+        let taken = kib(config.fill_bytes).saturating_sub(fills.available_permits());
+        taken as u64 * 1024
     }
 
     pub(crate) fn last_ping(&self) -> &LastPing {
@@ -258,18 +306,20 @@ impl fmt::Debug for Cache {
             config,
             tiers,
             flights,
-            fills,
             ..
         } = &*self.inner;
-        let taken = kib(config.fill_bytes).saturating_sub(fills.available_permits());
         f.debug_struct("Cache")
             .field("store", &config.store())
             .field("memory", tiers.memory())
             .field("flights", &flights.len())
-            .field("fills_kib", &taken)
+            .field("fill_bytes", &self.fill_bytes_taken())
             .finish_non_exhaustive()
     }
 }
+
+/// For the head of a stored response, and for what an application may store of its own beside
+/// responses, in bytes.
+const BESIDE_THE_BODY: u64 = 4 << 20;
 
 fn kib(bytes: u64) -> usize {
     usize::try_from(bytes.div_ceil(1024)).unwrap_or(Semaphore::MAX_PERMITS)

@@ -26,6 +26,8 @@ pub enum StoreError {
     Full,
     /// The server answered with another error, told by its code, such as `LOADING`.
     Server(ErrorCode),
+    /// The value is longer than this instance reads.
+    TooLong,
     /// The reply was not one to the command that was sent; the connection is replaced.
     Protocol,
 }
@@ -43,6 +45,7 @@ impl StoreError {
             Self::ReadOnly => "read-only",
             Self::Full => "full",
             Self::Server(_) => "server-error",
+            Self::TooLong => "too-long",
             Self::Protocol => "protocol",
         }
     }
@@ -63,6 +66,7 @@ impl fmt::Display for StoreError {
             Self::ReadOnly => f.write_str("the shared store is read-only (a replica)"),
             Self::Full => f.write_str("the shared store is out of memory"),
             Self::Server(code) => write!(f, "the shared store answered with the error {code}"),
+            Self::TooLong => f.write_str("the value is longer than this instance reads"),
             Self::Protocol => f.write_str("the shared store's reply does not fit the command"),
         }
     }

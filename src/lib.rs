@@ -61,7 +61,8 @@
 //! | `serde` | no | settings by serde, serde types as the application's own values |
 //! | `tls` | no | `valkeys://` and `rediss://`, by rustls |
 //! | `zstd` | no | long bodies are compressed in Valkey |
-//! | `test-util` | no | `TestClock`, which stands until it is told to move |
+//! | `metrics` | no | the figures of a cache for the `metrics` facade |
+//! | `test-util` | no | `TestClock`, which stands until it is told to move; `ChaosStore`, which fails |
 #![cfg_attr(
     test,
     allow(
@@ -93,6 +94,8 @@ mod invalidate;
 mod key;
 mod layer;
 mod lease;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[cfg(all(test, shuttle))]
 mod model;
 #[cfg(feature = "serde")]
@@ -131,6 +134,8 @@ pub use policy::{
 pub use purge::Purge;
 pub use readiness::{Readiness, ReadinessService, ReadinessState};
 pub use service::CacheService;
+#[cfg(feature = "metrics")]
+pub use statistics::Responses;
 pub use statistics::Statistics;
 pub use status::Forwarded;
 #[cfg(feature = "test-util")]

@@ -3,6 +3,11 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+#[cfg(feature = "metrics")]
+mod counts;
+#[cfg(feature = "metrics")]
+pub use counts::Responses;
+
 /// The name of the field.
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -40,6 +45,44 @@ impl Forwarded {
             Self::Partial => "partial",
         }
     }
+}
+
+/// A cache's name, and a count of what was told under it.
+#[derive(Debug)]
+pub(crate) struct Teller {
+    name: String,
+    #[cfg(feature = "metrics")]
+    counts: counts::Counts,
+}
+
+impl Teller {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            #[cfg(feature = "metrics")]
+            counts: counts::Counts::default(),
+        }
+    }
+
+    /// For labels.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn as_str(&self) -> &str {
+        &self.name
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn responses(&self) -> Responses {
+        self.counts.responses()
+    }
+
+    #[cfg(feature = "metrics")]
+    fn count(&self, outcome: &Outcome) {
+        self.counts.count(outcome);
+    }
+
+    /// Nothing is counted that nobody reads.
+    #[cfg(not(feature = "metrics"))]
+    fn count(&self, _outcome: &Outcome) {}
 }
 
 /// What the cache did with one request.
@@ -117,15 +160,17 @@ impl Outcome {
     }
 
     /// Appends this cache's member to the list that caches nearer the origin have begun.
-    pub(crate) fn append_to(self, headers: &mut HeaderMap, name: &str) {
-        if let Ok(value) = HeaderValue::from_bytes(self.render(name).as_bytes()) {
+    pub(crate) fn append_to(self, headers: &mut HeaderMap, teller: &Teller) {
+        teller.count(&self);
+        if let Ok(value) = HeaderValue::from_bytes(self.render(&teller.name).as_bytes()) {
             headers.append(CACHE_STATUS, value);
         }
     }
 
     /// As [`Outcome::append_to`], in an answer from the store, which keeps a place for it.
-    pub(crate) fn set_in(self, headers: &mut HeaderMap, name: &str) {
-        let Ok(value) = HeaderValue::from_bytes(self.render(name).as_bytes()) else {
+    pub(crate) fn set_in(self, headers: &mut HeaderMap, teller: &Teller) {
+        teller.count(&self);
+        let Ok(value) = HeaderValue::from_bytes(self.render(&teller.name).as_bytes()) else {
             return;
         };
         match headers.get_mut(CACHE_STATUS) {

@@ -2,6 +2,7 @@
 //!
 //! - `GET /livez`: the process runs
 //! - `GET /readyz`: it may be sent requests
+//! - `GET /metrics`: figures of the cache, in the text format of Prometheus
 //! - `POST /purge?url=…`, `?tag=…`, `?path=…` or `?all`, each with `&soft`: what is stored
 //!   is forgotten, or with `soft` is stale from now on
 
@@ -9,15 +10,23 @@ use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tower_response_cache::{Cache, Purge, PurgeError};
 
 /// Answers on `listener` as long as the process runs.
-pub(crate) async fn serve(listener: TcpListener, cache: Cache) {
+pub(crate) async fn serve(listener: TcpListener, cache: Cache, metrics: PrometheusHandle) {
+    let figures = cache.clone();
+    let rendered = move || async move {
+        figures.record_metrics();
+        metrics.run_upkeep();
+        metrics.render()
+    };
     let routes = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(|| async { "ready\n" }))
+        .route("/metrics", get(rendered))
         .route("/purge", post(purge))
         .with_state(cache);
     if let Err(error) = axum::serve(listener, routes).await {

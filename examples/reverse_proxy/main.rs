@@ -14,7 +14,7 @@
 //! - `interim.rs`: 1xx responses on a client's connection
 //! - `forward.rs`: the side of the origin
 //! - `fields.rs`: the fields that an intermediary removes, adds and counts down
-//! - `admin.rs`: liveness, readiness, purges
+//! - `admin.rs`: liveness, readiness, metrics, purges
 #![allow(clippy::disallowed_methods, reason = "a program starts its own tasks")]
 
 use std::error::Error;
@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use http::uri::{Authority, Scheme, Uri};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use tower::Layer;
 use tower_response_cache::{
@@ -47,7 +48,7 @@ struct Args {
     /// The origin: scheme `http`, host and port.
     #[arg(long, default_value = "http://127.0.0.1:8000", value_parser = origin)]
     origin: Authority,
-    /// Where `/livez`, `/readyz` and `POST /purge` are served; nowhere if not given.
+    /// Where `/livez`, `/readyz`, `/metrics` and `POST /purge` are served; nowhere if not given.
     /// Whoever can connect may purge: keep it private.
     #[arg(long)]
     admin: Option<SocketAddr>,
@@ -140,7 +141,8 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     if let Some(address) = args.admin {
         let listener = TcpListener::bind(address).await?;
         println!("admin on http://{}", listener.local_addr()?);
-        tokio::spawn(admin::serve(listener, cache));
+        let metrics = PrometheusBuilder::new().install_recorder()?;
+        tokio::spawn(admin::serve(listener, cache, metrics));
     }
     let listener = TcpListener::bind(args.listen).await?;
     println!(

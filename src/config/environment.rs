@@ -22,12 +22,16 @@ impl CacheConfig {
     /// | `CACHE_OPERATION_TIMEOUT` | `50ms` | [`operation_timeout`](CacheConfigBuilder::operation_timeout) |
     /// | `CACHE_CONNECT_TIMEOUT` | `2s` | [`connect_timeout`](CacheConfigBuilder::connect_timeout) |
     /// | `CACHE_WRITE_QUEUE_BYTES` | `16MiB` | [`write_queue_bytes`](CacheConfigBuilder::write_queue_bytes) |
+    /// | `CACHE_COMPRESS_ABOVE` (feature `zstd`) | `4KiB` | `compress_above` |
     /// | `CACHE_FILL_BYTES` | `64MiB` | [`fill_bytes`](CacheConfigBuilder::fill_bytes) |
     /// | `CACHE_FILL_DEADLINE` | `30s` | [`fill_deadline`](CacheConfigBuilder::fill_deadline) |
     /// | `CACHE_FOLLOWER_WAIT` | `5s` | [`follower_wait`](CacheConfigBuilder::follower_wait) |
+    /// | `CACHE_MAX_FOLLOWERS` | `10000` | [`max_followers`](CacheConfigBuilder::max_followers) |
+    /// | `CACHE_MAX_FLIGHTS` | `10000` | [`max_flights`](CacheConfigBuilder::max_flights) |
     /// | `CACHE_UNCACHEABLE_TTL` | `10s` | [`uncacheable_ttl`](CacheConfigBuilder::uncacheable_ttl) |
     /// | `CACHE_LEASE` | `false` | [`lease`](CacheConfigBuilder::lease) |
     /// | `CACHE_PURGE_BOUND` | `5s` | [`purge_bound`](CacheConfigBuilder::purge_bound) |
+    /// | `CACHE_PURGE_LOG_LENGTH` | `100000` | [`purge_log_length`](CacheConfigBuilder::purge_log_length) |
     /// | `CACHE_STRICT_READINESS` | `true` | [`strict_readiness`](CacheConfigBuilder::strict_readiness) |
     ///
     /// # Errors
@@ -57,7 +61,7 @@ impl CacheConfig {
         mut variable: impl FnMut(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
         let mut builder = Self::builder();
-        for (name, set) in VARIABLES {
+        for &(name, set) in VARIABLES {
             if let Some(value) = variable(name).filter(|value| !value.is_empty()) {
                 builder = set(builder, &value)
                     .map_err(|expected| ConfigError::new(name, value, expected))?;
@@ -70,7 +74,7 @@ impl CacheConfig {
 /// Reads one variable into the builder, or says what is allowed.
 type Set = fn(CacheConfigBuilder, &str) -> Result<CacheConfigBuilder, &'static str>;
 
-const VARIABLES: [(&str, Set); 17] = [
+const VARIABLES: &[(&str, Set)] = &[
     ("CACHE_URL", |builder, value| Ok(builder.url(value))),
     ("CACHE_PREFIX", |builder, value| Ok(builder.prefix(value))),
     ("CACHE_STATUS_NAME", |builder, value| {
@@ -83,7 +87,7 @@ const VARIABLES: [(&str, Set); 17] = [
         Ok(builder.max_body(size(value)?))
     }),
     ("CACHE_MAX_VARIANTS", |builder, value| {
-        Ok(builder.max_variants(value.parse().map_err(|_bad| "a number such as 64")?))
+        Ok(builder.max_variants(count(value)?))
     }),
     ("CACHE_DEFAULT_TTL", |builder, value| {
         Ok(builder.default_ttl(duration(value)?))
@@ -97,6 +101,10 @@ const VARIABLES: [(&str, Set); 17] = [
     ("CACHE_WRITE_QUEUE_BYTES", |builder, value| {
         Ok(builder.write_queue_bytes(size(value)?))
     }),
+    #[cfg(feature = "zstd")]
+    ("CACHE_COMPRESS_ABOVE", |builder, value| {
+        Ok(builder.compress_above(size(value)?))
+    }),
     ("CACHE_FILL_BYTES", |builder, value| {
         Ok(builder.fill_bytes(size(value)?))
     }),
@@ -105,6 +113,12 @@ const VARIABLES: [(&str, Set); 17] = [
     }),
     ("CACHE_FOLLOWER_WAIT", |builder, value| {
         Ok(builder.follower_wait(duration(value)?))
+    }),
+    ("CACHE_MAX_FOLLOWERS", |builder, value| {
+        Ok(builder.max_followers(count(value)?))
+    }),
+    ("CACHE_MAX_FLIGHTS", |builder, value| {
+        Ok(builder.max_flights(count(value)?))
     }),
     ("CACHE_UNCACHEABLE_TTL", |builder, value| {
         Ok(builder.uncacheable_ttl(duration(value)?))
@@ -115,10 +129,17 @@ const VARIABLES: [(&str, Set); 17] = [
     ("CACHE_PURGE_BOUND", |builder, value| {
         Ok(builder.purge_bound(duration(value)?))
     }),
+    ("CACHE_PURGE_LOG_LENGTH", |builder, value| {
+        Ok(builder.purge_log_length(count(value)?))
+    }),
     ("CACHE_STRICT_READINESS", |builder, value| {
         Ok(builder.strict_readiness(value.parse().map_err(|_bad| "true or false")?))
     }),
 ];
+
+fn count(value: &str) -> Result<usize, &'static str> {
+    value.trim().parse().map_err(|_bad| "a number such as 64")
+}
 
 /// A duration such as `50ms`, `5s` or `1h 30m`; a bare `0` needs no unit.
 pub(super) fn duration(value: &str) -> Result<Duration, &'static str> {

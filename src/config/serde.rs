@@ -43,6 +43,8 @@ struct Fields {
     operation_timeout: Option<Time>,
     connect_timeout: Option<Time>,
     write_queue_bytes: Option<Size>,
+    #[cfg(feature = "zstd")]
+    compress_above: Option<Size>,
     fill_bytes: Option<Size>,
     fill_deadline: Option<Time>,
     follower_wait: Option<Time>,
@@ -58,9 +60,13 @@ struct Fields {
 impl Fields {
     fn build(self) -> Result<CacheConfig, crate::ConfigError> {
         let mut builder = CacheConfig::builder();
+        #[cfg(feature = "zstd")]
+        if let Some(Size(bytes)) = self.compress_above {
+            builder = builder.compress_above(bytes);
+        }
         macro_rules! set {
             ($($field:ident $(. $inner:tt)?),* $(,)?) => {
-                let Self { $($field),* } = self;
+                let Self { $($field,)* .. } = self;
                 $(if let Some(value) = $field {
                     builder = builder.$field(value $(. $inner)?);
                 })*

@@ -194,6 +194,11 @@ fn every_variable_sets_its_setting() {
         ("CACHE_FOLLOWER_WAIT", "10s"),
         ("CACHE_UNCACHEABLE_TTL", "0"),
         ("CACHE_PURGE_BOUND", "12s"),
+        ("CACHE_MAX_FOLLOWERS", "13"),
+        ("CACHE_MAX_FLIGHTS", "14"),
+        ("CACHE_PURGE_LOG_LENGTH", "15000"),
+        ("CACHE_COMPRESS_ABOVE", "16KiB"),
+        ("CACHE_LEASE", "true"),
         ("CACHE_STRICT_READINESS", "true"),
     ])
     .unwrap();
@@ -214,6 +219,12 @@ fn every_variable_sets_its_setting() {
     assert_eq!(config.uncacheable_ttl, Duration::ZERO);
     assert_eq!(config.purge_bound, secs(12));
     assert!(config.strict_readiness);
+    assert_eq!(config.max_followers, 13);
+    assert_eq!(config.max_flights, 14);
+    assert_eq!(config.purge_log_length, 15_000);
+    #[cfg(feature = "zstd")]
+    assert_eq!(config.compress_above, Some(16 << 10));
+    assert!(config.lease);
 }
 
 #[test]
@@ -310,6 +321,13 @@ mod by_serde {
         assert_eq!(config.default_ttl, Some(Duration::from_secs(5400)));
         assert_eq!(config.max_followers, 5);
         assert!(config.strict_readiness);
+    }
+
+    #[cfg(feature = "zstd")]
+    #[test]
+    fn the_length_from_which_bodies_are_compressed_is_read() {
+        let config: CacheConfig = serde_json::from_str(r#"{ "compress_above": "4KiB" }"#).unwrap();
+        assert_eq!(config.compress_above, Some(4 << 10));
     }
 
     #[test]

@@ -186,11 +186,13 @@ impl<F: Forget> Following<F> {
             let Some(owner) = self.owner.upgrade() else {
                 return;
             };
+            let began = Instant::now();
             let step = owner.log().step(owner.memory(), &mut count).await;
             drop(owner);
+            // Counted from its beginning: who has waited for the store need not wait again.
             if step.is_err() {
                 let wait = fastrand::u64(RETRY_MS / 2..RETRY_MS);
-                tokio::time::sleep(Duration::from_millis(wait)).await;
+                tokio::time::sleep_until(began + Duration::from_millis(wait)).await;
             }
         }
     }

@@ -84,6 +84,11 @@ impl View {
         self.read(|state| state.tail)
     }
 
+    /// How many selectors' purges are remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.read(|state| state.marks.len())
+    }
+
     /// There is no log but this one.
     pub(crate) fn always_current(&self) {
         self.good_until.store(u64::MAX, Ordering::Release);

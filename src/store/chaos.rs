@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{BoxFuture, Health, LogBounds, LogPosition, SharedStore};
+use super::{BoxFuture, Health, Leased, LogBounds, LogPosition, SharedStore};
 use crate::error::StoreError;
 
 /// Wraps a [`SharedStore`] and makes it fail, dawdle and lie, each with a probability and all
@@ -186,6 +186,27 @@ impl SharedStore for ChaosStore {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<u64, StoreError>> {
         Box::pin(self.afflict(deadline, self.inner.remove(keys, deadline)))
+    }
+
+    fn lease<'a>(
+        &'a self,
+        key: &'a str,
+        token: &'a str,
+        ttl: Duration,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Leased, StoreError>> {
+        let lease = self.inner.lease(key, token, ttl, deadline);
+        Box::pin(self.afflict(deadline, lease))
+    }
+
+    fn release<'a>(
+        &'a self,
+        key: &'a str,
+        token: &'a str,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let release = self.inner.release(key, token, deadline);
+        Box::pin(self.afflict(deadline, release))
     }
 
     fn ping(&self, deadline: Instant) -> BoxFuture<'_, Result<Duration, StoreError>> {

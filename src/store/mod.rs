@@ -213,6 +213,8 @@ pub struct Health {
     pub dials: u64,
     /// How often a value of another key was read.
     pub mismatches: u64,
+    /// How often a breaker has opened.
+    pub suspensions: u64,
     /// The last fault of the connection, in words and without secrets.
     pub last_error: Option<String>,
 }
@@ -238,6 +240,17 @@ pub enum StoreState {
 }
 
 impl StoreState {
+    #[cfg(feature = "metrics")]
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Idle,
+        Self::Connecting,
+        Self::Ready,
+        Self::ReadOnly,
+        Self::Loading,
+        Self::Unreachable,
+        Self::Refused,
+    ];
+
     /// A short, stable name for logs and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {

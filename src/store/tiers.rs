@@ -324,6 +324,11 @@ impl Tiers {
         let shared = self.shared.as_ref()?;
         let bytes = match shared.store.get(&shared.name(key), deadline).await {
             Ok(bytes) => bytes?,
+            // Left alone: the next response overwrites it.
+            Err(StoreError::TooLong) => {
+                self.counters.too_long.fetch_add(1, Ordering::Relaxed);
+                return None;
+            }
             Err(_logged_by_the_store) => {
                 self.counters.failed_reads.fetch_add(1, Ordering::Relaxed);
                 return None;

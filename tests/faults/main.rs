@@ -21,6 +21,7 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
+    runtime.block_on(faults::scenarios::serve_if_asked());
     println!("{}", Report::heading());
     runtime.block_on(faults::scenarios::all(Scale::Long, |report| {
         println!("{report}");

@@ -20,6 +20,7 @@ mod fidelity;
 mod fills;
 mod layer;
 mod lease;
+mod metrics;
 mod policy;
 mod purge;
 mod rooms;

@@ -12,26 +12,15 @@ use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_response_cache::{
     Cache, CacheConfig, CacheLayer, CredentialsProvider, LogPosition, Purge, SharedStore,
-    StoreError, StoreState, StoreUrl, ValkeySettings, ValkeyStore,
+    StoreError, StoreState, ValkeySettings, ValkeyStore,
 };
 
-use crate::support::cluster::Nodes;
+use crate::support::cluster::{Nodes, Replicas};
 use crate::support::eventually;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::sentinel::Sentinel;
+use crate::support::store::{MINUTE, get, set, settings, soon};
 use crate::support::valkey::Valkey;
-
-fn settings(url: &str) -> ValkeySettings {
-    ValkeySettings::new(StoreUrl::parse(url).unwrap())
-}
-
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(5)
-}
-
-async fn set(store: &ValkeyStore) -> Result<(), StoreError> {
-    store.set("k", "v".into(), MINUTE, soon()).await
-}
 
 /// Waits until writes succeed, and tells how long that took.
 async fn until_written(store: &ValkeyStore) -> Duration {
@@ -68,7 +57,7 @@ mod tls {
 
     async fn refused(settings: ValkeySettings) -> String {
         let store = ValkeyStore::new(settings);
-        assert!(set(&store).await.is_err());
+        assert!(set(&store, "k", "v").await.is_err());
         eventually("the fault", PATIENCE, || async {
             store.health().state == StoreState::Unreachable
         })
@@ -82,7 +71,7 @@ mod tls {
         let authority = Authority::new();
         let front = TlsFront::to(server.port(), &authority.sign("localhost"), None).await;
         let store = ValkeyStore::new(trusting(&url(&front), &authority, None));
-        set(&store).await.unwrap();
+        set(&store, "k", "v").await.unwrap();
         let read = store.log_read(LogPosition::ZERO, Duration::from_millis(5));
         assert_eq!(read.await, Ok(Vec::new()));
         assert_eq!(front.handshakes(), 2, "the log is read by TLS as well");
@@ -107,7 +96,9 @@ mod tls {
             settings
         };
         let files = pems();
-        set(&ValkeyStore::new(settings(&files))).await.unwrap();
+        set(&ValkeyStore::new(settings(&files)), "k", "v")
+            .await
+            .unwrap();
 
         let gone = settings(&files);
         let path = files[0].path();
@@ -146,7 +137,7 @@ mod tls {
         let front = TlsFront::to(server.port(), &identity, Some(&clients)).await;
         let own = clients.sign("client");
         let known = trusting(&url(&front), &authority, Some(&own));
-        set(&ValkeyStore::new(known)).await.unwrap();
+        set(&ValkeyStore::new(known), "k", "v").await.unwrap();
         refused(trusting(&url(&front), &authority, None)).await;
     }
 
@@ -186,7 +177,7 @@ async fn rotated_credentials_are_asked_for_with_the_next_connection() {
         .await
         .unwrap();
     // A key that the user may not touch is no fault of the connection.
-    assert_eq!(set(&store).await, Err(StoreError::Refused));
+    assert_eq!(set(&store, "k", "v").await, Err(StoreError::Refused));
     assert_eq!(store.health().state, StoreState::Ready);
 
     allow("two");
@@ -219,7 +210,7 @@ async fn the_primary_is_found_through_sentinels_of_which_some_are_dead() {
         sentinel.port()
     );
     let store = ValkeyStore::new(settings(&url));
-    set(&store).await.unwrap();
+    set(&store, "k", "v").await.unwrap();
     assert_eq!(primary.command(&["GET", "k"]), "v");
 }
 
@@ -229,7 +220,7 @@ async fn an_unknown_name_of_a_primary_is_said() {
     let sentinel = Sentinel::watching(&primary);
     let url = sentinel.url().replace("/main", "/other");
     let store = ValkeyStore::new(settings(&url));
-    assert!(set(&store).await.is_err());
+    assert!(set(&store, "k", "v").await.is_err());
     let error = store.health().last_error.unwrap();
     assert!(error.contains("no primary of that name"), "{error}");
 }
@@ -242,7 +233,7 @@ async fn a_dead_primary_is_replaced_by_its_successor() {
     let sentinel = Sentinel::watching(&primary);
     sentinel.until_replicas(1);
     let store = ValkeyStore::new(settings(&sentinel.url()));
-    set(&store).await.unwrap();
+    set(&store, "k", "v").await.unwrap();
     let position = store.log_append(b"r", soon()).await.unwrap();
     store
         .log_read(position, Duration::from_millis(5))
@@ -273,7 +264,7 @@ async fn a_demoted_primary_is_left_for_its_successor() {
     let sentinel = Sentinel::watching(&primary);
     sentinel.until_replicas(1);
     let store = ValkeyStore::new(settings(&sentinel.url()));
-    set(&store).await.unwrap();
+    set(&store, "k", "v").await.unwrap();
     eventually("a failover", PATIENCE, || async {
         sentinel.command(&["SENTINEL", "FAILOVER", "main"]) == "OK"
     })
@@ -296,7 +287,7 @@ async fn a_primary_that_is_cut_off_from_its_sentinels_is_left_as_well() {
     let new = Valkey::start();
     let sentinel = Sentinel::watching(&old);
     let store = ValkeyStore::new(settings(&sentinel.url()));
-    set(&store).await.unwrap();
+    set(&store, "k", "v").await.unwrap();
     store
         .log_read(LogPosition::ZERO, Duration::from_millis(5))
         .await
@@ -320,10 +311,6 @@ async fn a_primary_that_is_cut_off_from_its_sentinels_is_left_as_well() {
     .await;
 }
 
-async fn get(store: &ValkeyStore, key: &str) -> Result<Option<Bytes>, StoreError> {
-    store.get(key, soon()).await
-}
-
 /// Thirty keys, some of each node, stored.
 async fn spread(store: &ValkeyStore) -> Vec<String> {
     let keys = (0..30).map(|i| format!("k{i}")).collect::<Vec<_>>();
@@ -336,7 +323,7 @@ async fn spread(store: &ValkeyStore) -> Vec<String> {
 
 #[tokio::test]
 async fn each_key_of_a_cluster_is_found_on_its_node() {
-    let nodes = Nodes::start();
+    let nodes = Nodes::start(Replicas::None);
     let dead = Valkey::reserve();
     let with_a_dead_seed = nodes
         .url()
@@ -358,7 +345,7 @@ async fn each_key_of_a_cluster_is_found_on_its_node() {
 
 #[tokio::test]
 async fn the_log_of_a_cluster_is_one() {
-    let nodes = Nodes::start();
+    let nodes = Nodes::start(Replicas::None);
     let [writer, reader] = [(); 2].map(|()| ValkeyStore::new(settings(&nodes.url())));
     let first = writer.log_append(b"a", soon()).await.unwrap();
     let second = reader.log_append(b"b", soon()).await.unwrap();
@@ -372,7 +359,7 @@ async fn the_log_of_a_cluster_is_one() {
 
 #[tokio::test]
 async fn a_purge_in_a_cluster_reaches_the_other_instances() {
-    let nodes = Nodes::start();
+    let nodes = Nodes::start(Replicas::None);
     let cache = || {
         let config = CacheConfig::builder().url(nodes.url());
         Cache::new(config.operation_timeout(MINUTE / 30).build().unwrap())
@@ -406,7 +393,7 @@ async fn a_purge_in_a_cluster_reaches_the_other_instances() {
 
 #[tokio::test]
 async fn a_slot_that_moved_is_followed() {
-    let nodes = Nodes::start();
+    let nodes = Nodes::start(Replicas::None);
     let store = ValkeyStore::new(settings(&nodes.url()));
     spread(&store).await;
     let (from, slot) = nodes.owner("moving");
@@ -424,7 +411,7 @@ async fn a_slot_that_moved_is_followed() {
 
 #[tokio::test]
 async fn a_slot_that_is_moving_is_asked_for_where_it_goes() {
-    let nodes = Nodes::start();
+    let nodes = Nodes::start(Replicas::None);
     let store = ValkeyStore::new(settings(&nodes.url()));
     spread(&store).await;
     let (from, slot) = nodes.owner("moving");
@@ -446,7 +433,7 @@ async fn a_slot_that_is_moving_is_asked_for_where_it_goes() {
 
 #[tokio::test]
 async fn a_dead_node_of_a_cluster_costs_its_own_keys_only() {
-    let mut nodes = Nodes::start();
+    let mut nodes = Nodes::start(Replicas::None);
     let store = ValkeyStore::new(settings(&nodes.url()));
     let keys = spread(&store).await;
     let (of_dead, of_living): (Vec<_>, Vec<_>) =
@@ -474,6 +461,50 @@ async fn a_dead_node_of_a_cluster_costs_its_own_keys_only() {
 }
 
 #[tokio::test]
+async fn a_replica_that_is_elected_has_its_keys_and_its_log() {
+    let mut nodes = Nodes::start(Replicas::OneEach);
+    let store = ValkeyStore::new(settings(&nodes.url()));
+    let (victim, _slot) = nodes.owner("trc:log");
+    let keys = spread(&store).await;
+    let (of_dead, of_living): (Vec<_>, Vec<_>) = keys
+        .into_iter()
+        .partition(|key| nodes.owner(key).0 == victim);
+    let first = store.log_append(b"a", soon()).await.unwrap();
+    let read = store.log_read(LogPosition::ZERO, Duration::from_millis(50));
+    assert_eq!(read.await.unwrap().len(), 1);
+    eventually("the copy", PATIENCE, || async {
+        nodes.0[victim].command(&["WAIT", "1", "1000"]) == "1"
+    })
+    .await;
+
+    nodes.0[victim].kill();
+    let budget = || Instant::now() + Duration::from_millis(50);
+    let until_hit = async || {
+        eventually("a hit", PATIENCE, || async {
+            // Nothing wrong meanwhile, and nothing of the others lost.
+            for key in &of_living {
+                let read = store.get(key, soon()).await;
+                assert_eq!(read, Ok(Some(key.clone().into())));
+            }
+            let key = &of_dead[0];
+            matches!(store.get(key, budget()).await, Ok(Some(value)) if value == key.as_bytes())
+        })
+        .await
+    };
+    nodes.until_elected(victim).await;
+    let took = until_hit().await;
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    for key in &of_dead {
+        assert_eq!(get(&store, key).await, Ok(Some(key.clone().into())));
+    }
+    let second = store.log_append(b"b", soon()).await.unwrap();
+    assert!(first < second);
+    let read = store.log_read(LogPosition::ZERO, Duration::from_millis(50));
+    let read = read.await.unwrap();
+    assert!(read.iter().map(|(at, _)| *at).eq([first, second]));
+}
+
+#[tokio::test]
 async fn a_cluster_that_is_down_costs_the_budget_once() {
     let dead = [Valkey::reserve(), Valkey::reserve()];
     let [one, two] = dead.each_ref().map(Valkey::port);
@@ -487,7 +518,5 @@ async fn a_cluster_that_is_down_costs_the_budget_once() {
     let took = started.elapsed();
     assert!(took < Duration::from_secs(1), "{took:?}");
 }
-
-const MINUTE: Duration = Duration::from_secs(60);
 
 const PATIENCE: Duration = Duration::from_secs(20);

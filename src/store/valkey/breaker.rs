@@ -2,6 +2,7 @@
 //!
 //! It has no clock of its own; "now" is a parameter.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ pub(super) struct Breaker {
     failures_until_open: u32,
     probe_interval: Duration,
     phase: Mutex<Phase>,
+    opened: AtomicU64,
 }
 
 /// Leave to try one operation. Dropped without a verdict, it says nothing about the server.
@@ -45,6 +47,7 @@ impl Breaker {
             failures_until_open: failures_until_open.max(1),
             probe_interval,
             phase: Mutex::new(Phase::Closed { failures: 0 }),
+            opened: AtomicU64::new(0),
         }
     }
 
@@ -81,6 +84,11 @@ impl Breaker {
         }
     }
 
+    /// How often it has opened so far; a probe that fails is not another time.
+    pub(super) fn times_opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
+    }
+
     fn succeed(&self, kind: PermitKind) -> Change {
         let mut phase = self.phase();
         match (kind, *phase) {
@@ -107,6 +115,7 @@ impl Breaker {
                     return Change::None;
                 }
                 *phase = self.open_from(now);
+                self.opened.fetch_add(1, Ordering::Relaxed);
                 Change::Opened
             }
             (PermitKind::Regular, _) => Change::None,
@@ -192,7 +201,10 @@ mod tests {
     fn failures_in_a_row_open_it() {
         let now = Instant::now();
         let breaker = open(now);
-        assert_eq!(breaker.state(), BreakerState::Open);
+        assert_eq!(
+            (breaker.state(), breaker.times_opened()),
+            (BreakerState::Open, 1)
+        );
         assert_eq!(breaker.admit(now).unwrap_err(), StoreError::Suspended);
     }
 

@@ -3,7 +3,7 @@
 //! Each node is a server like any other, with a connection, a supervisor and breakers of its
 //! own, so that a dead one costs the hits of its keys and nothing else. The map of the slots is
 //! asked for in the background: at first, when a node says that a slot has moved, and, about
-//! once a second, while one does not answer, since a replica may have taken its place.
+//! twice a second, while one does not answer, since a replica may have taken its place.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -20,6 +20,7 @@ use super::command::{self, Redirect, SlotRange};
 use super::dial;
 use super::link::Fault;
 use super::node::{Failed, Lane, Manner, Node};
+use super::supervisor::dial_gap;
 use super::url::{Address, Transport};
 use crate::error::StoreError;
 use crate::store::{Health, StoreState};
@@ -130,7 +131,11 @@ impl Cluster {
             | StoreError::Suspended
             | StoreError::ReadOnly
             | StoreError::Server(_) => self.shared.ask(),
-            StoreError::Busy | StoreError::Refused | StoreError::Full | StoreError::Protocol => {}
+            StoreError::Busy
+            | StoreError::Refused
+            | StoreError::Full
+            | StoreError::TooLong
+            | StoreError::Protocol => {}
         }
     }
 
@@ -144,12 +149,13 @@ impl Cluster {
         let nodes = self.nodes();
         let own = self.known_node_of(key).map(|node| node.supervisor.health());
         let all = nodes.iter().map(|node| node.supervisor.health());
-        let (dials, mismatches) = all.fold((0, 0), |(dials, mismatches), health| {
-            (dials + health.dials, mismatches + health.mismatches)
-        });
         let mut health = own.unwrap_or_else(|| self.shared.unknown());
-        health.dials = dials;
-        health.mismatches = mismatches;
+        (health.dials, health.mismatches, health.suspensions) = (0, 0, 0);
+        for one in all {
+            health.dials += one.dials;
+            health.mismatches += one.mismatches;
+            health.suspensions += one.suspensions;
+        }
         health
     }
 
@@ -243,6 +249,7 @@ impl Shared {
             write_breaker: crate::store::BreakerState::Closed,
             dials: 0,
             mismatches: 0,
+            suspensions: 0,
             last_error: map.last_error.clone(),
         }
     }
@@ -307,7 +314,7 @@ impl Drop for Question {
         let mut gone = Vec::new();
         {
             let mut map = self.shared.map();
-            map.next_question = Instant::now() + pause();
+            map.next_question = Instant::now() + dial_gap();
             match answer {
                 Ok(ranges) => {
                     let kept =
@@ -367,11 +374,6 @@ fn crc16(bytes: &[u8]) -> u16 {
             _ => (crc << 1) ^ 0x1021,
         })
     })
-}
-
-/// The pause between two questions for the map.
-fn pause() -> Duration {
-    Duration::from_millis(fastrand::u64(1000..1300))
 }
 
 const SLOTS: u16 = 16384;

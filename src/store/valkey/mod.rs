@@ -2,6 +2,7 @@
 
 mod attempt;
 mod breaker;
+mod care;
 mod cluster;
 mod command;
 mod dial;
@@ -24,6 +25,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Value};
 use tokio::time::Instant;
 
+use self::care::Care;
 use self::cluster::Cluster;
 use self::node::{Lane, Manner, Node};
 use self::tail::Tail;
@@ -44,12 +46,16 @@ pub use self::url::{StoreUrl, UrlError};
 /// connection it fails at once, and after failures in a row a breaker, one for reads and
 /// one for writes, spares the attempt.
 ///
+/// An empty value is as none. For a minute after a read that took too long, values are read by
+/// `GETRANGE`, in case a huge one of someone else's was the reason.
+///
 /// It needs a tokio runtime with I/O and time enabled to work, but none to be created. It
 /// may outlive the runtime that it connected on, and connects anew on the next.
 pub struct ValkeyStore {
     topology: Topology,
     settings: ValkeySettings,
     tail: Tail,
+    care: Care,
     log: String,
     /// The server lacks a compare-and-delete: leases are left to expire.
     leases_expire: AtomicBool,
@@ -81,6 +87,7 @@ impl ValkeyStore {
             log: format!("{}:log", settings.prefix),
             settings,
             tail: Tail::new(),
+            care: Care::new(),
             leases_expire: AtomicBool::new(false),
             trimmed: AtomicU64::new(0),
         }
@@ -189,8 +196,19 @@ impl SharedStore for ValkeyStore {
         key: &'a str,
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
-        let command = command::get(key);
-        Box::pin(self.run(Lane::Read, key, command, deadline, command::value))
+        let longest = self.settings.longest_value;
+        let command = match self.care.is_due() {
+            false => command::get(key),
+            true => command::get_carefully(key, longest),
+        };
+        Box::pin(async move {
+            let value = |reply| command::value(reply, longest);
+            let read = self.run(Lane::Read, key, command, deadline, value).await;
+            if let Err(StoreError::TimedOut | StoreError::TooLong) = &read {
+                self.care.take();
+            }
+            read
+        })
     }
 
     fn set<'a>(
@@ -322,8 +340,13 @@ impl SharedStore for ValkeyStore {
         Box::pin(self.read_log(after, block))
     }
 
+    /// Waits for a connection, unlike all else: the log's reader has nothing better to do, and
+    /// nothing stored is trusted again before it has looked.
     fn log_bounds(&self, deadline: Instant) -> BoxFuture<'_, Result<LogBounds, StoreError>> {
         Box::pin(async move {
+            if let Topology::One(node) = &self.topology {
+                node.supervisor.until_linked(deadline).await;
+            }
             let command = command::log_bounds(&self.log);
             let bounds = |reply| command::bounds(&reply);
             match self

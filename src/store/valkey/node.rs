@@ -76,6 +76,8 @@ impl Node {
         let permit = breaker.admit(started)?;
         let result = self.send(manner, command, deadline, read).await;
         let now = Instant::now();
+        #[cfg(feature = "metrics")]
+        crate::metrics::operation(lane.name(), now - started);
         let error = result.as_ref().err().map(|failed| &failed.error);
         let limit = self.supervisor.settings.operation_timeout;
         let change = match verdict(error, now - started, limit) {
@@ -165,6 +167,8 @@ fn verdict(error: Option<&StoreError>, took: Duration, limit: Duration) -> Verdi
         Some(StoreError::Unavailable | StoreError::Busy | StoreError::Suspended) => {
             Verdict::Neither
         }
+        // An answer, and the server has done its part.
+        Some(StoreError::TooLong) => Verdict::Good,
         // About this one key: something else keeps a value of another type under it, or its slot
         // is another node's.
         Some(StoreError::Server(code))

@@ -46,6 +46,14 @@ pub struct ValkeySettings {
     /// How many operations may be under way at once; more fail as busy. Default 1024.
     pub max_in_flight: usize,
 
+    /// The longest value that is read, in bytes. Default 8 MiB. [`Cache`](crate::Cache) makes it
+    /// 4 MiB more than its longest body.
+    ///
+    /// A longer one is an error of that key alone. Once one was met, or a read has timed out, no
+    /// more than this is transferred of any value for a minute: it bounds the memory that values
+    /// of someone else's can take.
+    pub longest_value: u64,
+
     /// How many silent waits in a row make the connection suspect, so that it is replaced.
     /// Default 3. Operations that time out together count once.
     pub timeouts_until_replaced: u32,
@@ -81,6 +89,7 @@ impl ValkeySettings {
             operation_timeout: Duration::from_millis(50),
             connect_timeout: Duration::from_secs(1),
             max_in_flight: 1024,
+            longest_value: 8 << 20,
             timeouts_until_replaced: 3,
             failures_until_open: 5,
             probe_interval: Duration::from_millis(500),

@@ -56,7 +56,7 @@ impl Tail {
             Some(link) => link,
             None => line.dial(supervisor, block).await?,
         };
-        let grace = supervisor.settings.connect_timeout;
+        let grace = supervisor.settings.connect_timeout.min(GRACE);
         let command = command::log_read(log, after, block);
         let records = match link.send(&command, Instant::now() + block + grace).await {
             Reply::Value(value) => command::records(value)?,
@@ -95,3 +95,7 @@ impl Line {
 
 /// Far beyond any sensible wait, and within what instants can be added to.
 const LONGEST_BLOCK: Duration = Duration::from_secs(60 * 60);
+
+/// How much later than it has to a server may answer. With the second that the log is waited
+/// for at a time, a connection that leads nowhere is replaced within two.
+const GRACE: Duration = Duration::from_millis(750);

@@ -1,17 +1,30 @@
-//! Three real servers that are one cluster, without replicas.
+//! Three real servers that are one cluster, and a replica of each if wanted.
 
 use std::net::TcpListener;
 
 use tokio::time::Instant;
 
+use super::eventually;
 use super::valkey::{PATIENCE, Valkey};
 
-/// Each node has a third of the slots; without one of them the others go on.
+/// Each of the first three nodes has a third of the slots; without one of them the others go on.
+/// The replica of each, if there are any, is three places behind it.
 pub(crate) struct Nodes(pub(crate) Vec<Valkey>);
 
+/// Whether somebody takes the place of a dead node.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replicas {
+    None,
+    OneEach,
+}
+
 impl Nodes {
-    pub(crate) fn start() -> Self {
-        let ports = (0..3)
+    pub(crate) fn start(replicas: Replicas) -> Self {
+        let count = match replicas {
+            Replicas::None => 3,
+            Replicas::OneEach => 6,
+        };
+        let ports = (0..count)
             .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
             .collect::<Vec<_>>();
         let ports = ports
@@ -28,15 +41,19 @@ impl Nodes {
                 "1000",
                 "--cluster-require-full-coverage",
                 "no",
+                "--repl-diskless-sync-delay",
+                "0",
             ]);
             node.start_again();
             node
         });
         let nodes = Self(nodes.collect());
         let thirds = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
-        for (place, (node, (first, last))) in nodes.0.iter().zip(thirds).enumerate() {
+        for (place, node) in nodes.0.iter().enumerate() {
             let epoch = (place + 1).to_string();
             node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]);
+        }
+        for (node, (first, last)) in nodes.0.iter().zip(thirds) {
             node.command(&["CLUSTER", "ADDSLOTSRANGE", first, last]);
         }
         for (node, port) in nodes.0.iter().zip(&ports).skip(1) {
@@ -44,20 +61,50 @@ impl Nodes {
             nodes.0[0].command(&["CLUSTER", "MEET", "127.0.0.1", &own, port]);
         }
         nodes.until_whole();
+        for place in 3..count {
+            let id = nodes.id(place - 3);
+            nodes.until("a replica", |nodes| {
+                nodes.0[place].command(&["CLUSTER", "REPLICATE", &id]) == "OK"
+            });
+        }
+        nodes.until_copied();
         nodes
+    }
+
+    /// Waits until every replica has what its master has.
+    pub(crate) fn until_copied(&self) {
+        self.until("copies", |nodes| {
+            let copies = |node: &Valkey| {
+                let info = node.command(&["INFO", "replication"]);
+                info.contains("master_link_status:up")
+            };
+            nodes.0.iter().skip(3).all(copies)
+        });
+    }
+
+    /// Waits until the replica of the node at `place` has been elected in its stead.
+    pub(crate) async fn until_elected(&self, place: usize) {
+        eventually("the election", PATIENCE, || async {
+            self.0[place + 3].command(&["ROLE"]).starts_with("master")
+        })
+        .await;
+    }
+
+    fn until(&self, what: &str, check: impl Fn(&Self) -> bool) {
+        let started = Instant::now();
+        while !check(self) {
+            assert!(started.elapsed() < PATIENCE, "the cluster has not: {what}");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
     }
 
     /// Waits until every node knows all slots to be served.
     pub(crate) fn until_whole(&self) {
-        let started = Instant::now();
         let whole = |node: &Valkey| {
             let info = node.command(&["CLUSTER", "INFO"]);
             info.contains("cluster_state:ok") && info.contains("cluster_slots_ok:16384")
         };
-        while !self.0.iter().all(whole) {
-            assert!(started.elapsed() < PATIENCE, "the cluster is not whole");
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+        self.until("all slots", |nodes| nodes.0.iter().all(whole));
     }
 
     pub(crate) fn url(&self) -> String {

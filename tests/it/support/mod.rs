@@ -12,6 +12,7 @@ pub(crate) mod handler;
 pub(crate) mod logs;
 pub(crate) mod proxy;
 pub(crate) mod sentinel;
+pub(crate) mod store;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 pub(crate) mod valkey;

@@ -304,9 +304,11 @@ fn tampered(reply: Vec<u8>, asked: &str, held: &mut Option<Vec<u8>>, shared: &Sh
     match shared.mode() {
         Mode::Reply(bytes) => return bytes.into(),
         Mode::Answer(commands, bytes) if commands.contains(&asked) => return bytes.into(),
-        Mode::Corrupt if asked == "GET" && reply.len() > 12 => return flipped(reply, shared),
+        Mode::Corrupt if READS.contains(&asked) && reply.len() > 12 => {
+            return flipped(reply, shared);
+        }
         Mode::Slip(probability)
-            if asked == "GET" && shared.roll(fastrand::Rng::f64) < probability =>
+            if READS.contains(&asked) && shared.roll(fastrand::Rng::f64) < probability =>
         {
             let tampers = [Tamper::Duplicate, Tamper::Drop, Tamper::Swap];
             let which = shared.roll(|dice| dice.usize(..tampers.len()));
@@ -337,6 +339,9 @@ fn flipped(mut reply: Vec<u8>, shared: &Shared) -> Vec<u8> {
     reply[place] ^= 1 << shared.roll(|dice| dice.u8(..8));
     reply
 }
+
+/// The commands that read a value.
+const READS: [&str; 2] = ["GET", "GETRANGE"];
 
 /// A command's name: the first of its parts.
 fn name(command: &[u8]) -> String {

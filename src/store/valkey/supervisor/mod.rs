@@ -4,37 +4,38 @@
 //! |---|---|---|
 //! | idle | an operation comes | dialling, and the operation waits |
 //! | dialling | connected and answered | linked |
-//! | dialling | failed | dialling, a second later; operations fail at once |
+//! | dialling | failed, or took half a second | dialling once more; operations fail at once |
 //! | linked | closed, silent, or its replies do not fit | dialling; operations fail at once |
 //! | linked | the server takes no writes | linked, while another connection is dialled |
 //! | any | the tokio runtime behind it ended | idle |
 //!
 //! Operations wait for the first dial only; after that, no connection means an error at
-//! once. Dials are a second apart and jittered. The pause does not grow: a dial a second
-//! costs a server nothing, and a longer pause would delay recovery by as much.
+//! once. Dials begin half a second apart, jittered, whether the one before has ended or
+//! hangs. The pause does not grow: two dials a second cost a server nothing, and a longer
+//! pause would delay recovery by as much.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redis::{Cmd, Value};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::ValkeySettings;
-use super::attempt::{Attempt, Persistence};
+use super::attempt::Persistence;
 use super::breaker::Breaker;
 use super::command::{self, Remedy};
-use super::dial;
-use super::link::{Fault, Link, LinkId, Reply, Watcher};
+use super::link::{Fault, Link, LinkId, Reply};
 use super::node::{Failed, Manner};
-use super::sentinel;
 use super::state::{Hope, Look, Phase, State};
 use crate::error::StoreError;
 use crate::store::{Health, StoreState};
-use crate::task::{self, Spawned};
+
+mod dialling;
+
+pub(super) use dialling::{Reserved, dial_gap};
 
 /// Owns the connection, its replacement, and all that is known of the server.
 pub(super) struct Supervisor {
@@ -79,7 +80,9 @@ impl Supervisor {
         };
         match reply {
             Reply::Value(value) => read(value).map_err(|error| {
-                self.lose(link.id(), Fault::from(&error));
+                if error == StoreError::Protocol {
+                    self.lose(link.id(), Fault::from(&error));
+                }
                 error.into()
             }),
             Reply::Error(reply) => {
@@ -138,6 +141,7 @@ impl Supervisor {
             write_breaker: self.writes.state(),
             dials: self.dials.load(Ordering::Relaxed),
             mismatches: self.mismatches.load(Ordering::Relaxed),
+            suspensions: self.reads.times_opened() + self.writes.times_opened(),
             last_error: state.last_error.clone(),
         }
     }
@@ -160,22 +164,6 @@ impl Supervisor {
             if state.report == StoreState::ReadOnly {
                 state.report(&self.settings.url, StoreState::Ready, None);
             }
-        }
-    }
-
-    /// Connects once, within the time that a connection may take.
-    pub(super) async fn make_link(self: &Arc<Self>) -> Result<Arc<Link>, Fault> {
-        let id = LinkId(self.dials.fetch_add(1, Ordering::Relaxed));
-        let pipeline = self.settings.max_in_flight.max(1);
-        let watcher = WeakSupervisor(Arc::downgrade(self));
-        let dial = async {
-            let target = dial::target(&self.settings, id.0).await?;
-            Link::dial(target, id, pipeline, watcher).await
-        };
-        // Boxed because it is large, and rare.
-        match timeout(self.settings.connect_timeout, Box::pin(dial)).await {
-            Ok(link) => link.map(Arc::new),
-            Err(_late) => Err(Fault::unreachable("no connection in time")),
         }
     }
 
@@ -245,122 +233,22 @@ impl Supervisor {
         self.start(attempt, Persistence::Once);
     }
 
-    fn look(&self) -> Look {
-        let state = self.state();
-        match &state.phase {
-            Phase::Linked { link, .. } => Look::Linked(Arc::clone(link)),
-            Phase::Idle
-            | Phase::Dialling {
-                hope: Hope::First, ..
-            } => Look::Soon,
-            Phase::Dialling { .. } => Look::Down(match state.report {
-                StoreState::Refused => StoreError::Refused,
-                _ => StoreError::Unavailable,
-            }),
-        }
-    }
-
-    /// Starts to dial if nobody does, or if who does has been stuck for too long: its
-    /// runtime may still exist and yet not run.
-    fn look_or_dial(self: &Arc<Self>) -> Look {
-        let now = Instant::now();
-        let attempt = {
-            let mut state = self.state();
-            match &state.phase {
-                Phase::Idle => {
-                    if state.report == StoreState::Idle {
-                        state.report(&self.settings.url, StoreState::Connecting, None);
-                    }
-                    let hope = match state.next_dial <= now {
-                        true => Hope::First,
-                        false => Hope::None,
-                    };
-                    Some(self.begin(&mut state, hope))
+    /// Waits for a connection for as long as it takes, until `deadline`.
+    pub(super) async fn until_linked(self: &Arc<Self>, deadline: Instant) {
+        let linked = async {
+            loop {
+                let mut changed = pin!(self.changed.notified());
+                changed.as_mut().enable();
+                if Handle::try_current().is_err() {
+                    return;
                 }
-                Phase::Dialling { done_by, .. } if *done_by < now => {
-                    Some(self.begin(&mut state, Hope::None))
+                if let Look::Linked(_) = self.look_or_dial() {
+                    return;
                 }
-                Phase::Dialling { .. } | Phase::Linked { .. } => None,
+                changed.await;
             }
         };
-        if let Some(attempt) = attempt {
-            self.start(attempt, Persistence::UntilLinked);
-        }
-        self.look()
-    }
-
-    fn begin(self: &Arc<Self>, state: &mut State, hope: Hope) -> Attempt {
-        state.attempts = state.attempts.wrapping_add(1);
-        state.phase = Phase::Dialling {
-            number: state.attempts,
-            hope,
-            done_by: self.done_by(state.next_dial),
-        };
-        self.attempt(state.attempts)
-    }
-
-    fn attempt(self: &Arc<Self>, number: u64) -> Attempt {
-        Attempt {
-            supervisor: Arc::downgrade(self),
-            number,
-        }
-    }
-
-    fn done_by(&self, next_dial: Instant) -> Instant {
-        next_dial.max(Instant::now()) + self.settings.connect_timeout + STUCK_AFTER
-    }
-
-    /// Never under the lock: without a runtime the attempt is dropped here and now.
-    fn start(self: &Arc<Self>, attempt: Attempt, persistence: Persistence) {
-        match task::spawn(attempt.run(persistence)) {
-            Spawned::Started | Spawned::Dropped => {}
-        }
-    }
-
-    /// When `attempt` may dial, if it is still wanted.
-    pub(super) fn reserve_dial(&self, attempt: &Attempt) -> Option<Instant> {
-        let mut state = self.state();
-        if !state.is_dialled_by(attempt.number) {
-            return None;
-        }
-        let start = state.next_dial.max(Instant::now());
-        state.next_dial = start + dial_gap();
-        if let Phase::Dialling { done_by, .. } = &mut state.phase {
-            *done_by = self.done_by(start);
-        }
-        Some(start)
-    }
-
-    pub(super) fn linked(
-        self: &Arc<Self>,
-        attempt: &Attempt,
-        link: Arc<Link>,
-    ) -> Result<(), Fault> {
-        let watched = link.found_at().map(|address| (link.id(), address.clone()));
-        let replaced = {
-            let mut state = self.state();
-            if link.is_over() {
-                return Err(Fault::unreachable("the connection was closed"));
-            }
-            if !state.is_dialled_by(attempt.number) {
-                return Ok(());
-            }
-            let relief = matches!(state.phase, Phase::Linked { .. });
-            if !relief {
-                self.read_only.store(false, Ordering::Relaxed);
-                state.report(&self.settings.url, StoreState::Ready, None);
-            }
-            std::mem::replace(&mut state.phase, Phase::Linked { link, relief: None })
-        };
-        drop(replaced);
-        let now = Instant::now();
-        self.reads.probe_now(now);
-        self.writes.probe_now(now);
-        self.changed.notify_waiters();
-        if let Some((id, address)) = watched {
-            sentinel::watch(Arc::downgrade(self), id, address);
-        }
-        Ok(())
+        let _linked_or_not = timeout_at(deadline, linked).await;
     }
 
     /// Whether the connection `id` is the one in use.
@@ -380,85 +268,7 @@ impl Supervisor {
         self.lose(id, Fault::unreachable("the primary is another server now"));
     }
 
-    pub(super) fn dial_failed(&self, attempt: &Attempt, fault: Fault) {
-        let mut state = self.state();
-        if !state.is_dialled_by(attempt.number) {
-            return;
-        }
-        match &mut state.phase {
-            // The connection in use is as good as it was.
-            Phase::Linked { .. } => state.last_error = Some(fault.words),
-            Phase::Idle => {}
-            Phase::Dialling { hope, .. } => {
-                *hope = Hope::None;
-                state.report(&self.settings.url, fault.state, Some(fault.words));
-            }
-        }
-        drop(state);
-        self.changed.notify_waiters();
-    }
-
-    /// The runtime that ran an attempt ended, or the attempt panicked (in a TLS library
-    /// without a cryptography provider, for one): the next operation starts another.
-    pub(super) fn abandoned(&self, number: u64, panicked: bool) {
-        let mut state = self.state();
-        match &mut state.phase {
-            Phase::Dialling {
-                number: current, ..
-            } if *current == number => {
-                state.phase = Phase::Idle;
-                if panicked {
-                    let words = "making a connection panicked".to_owned();
-                    state.report(&self.settings.url, StoreState::Unreachable, Some(words));
-                }
-            }
-            Phase::Linked { relief, .. } if *relief == Some(number) => *relief = None,
-            _ => return,
-        }
-        drop(state);
-        self.changed.notify_waiters();
-    }
-
-    /// The runtime that drove the connection ended: nothing is wrong with the server, so
-    /// the next operation may dial at once, and wait for it.
-    fn orphaned(&self, id: LinkId) {
-        let orphan = {
-            let mut state = self.state();
-            if !state.is_linked_by(id) {
-                return;
-            }
-            state.next_dial = Instant::now();
-            std::mem::replace(&mut state.phase, Phase::Idle)
-        };
-        drop(orphan);
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// The pause between two dials. With a dial a second for each of the two connections, a
-/// server that is back is found within two seconds even if the last dial has to time out.
-pub(super) fn dial_gap() -> Duration {
-    Duration::from_millis(fastrand::u64(1000..1300))
-}
-
-struct WeakSupervisor(Weak<Supervisor>);
-
-impl Watcher for WeakSupervisor {
-    fn broke(&self, id: LinkId) {
-        if let Some(supervisor) = self.0.upgrade() {
-            supervisor.lose(id, Fault::unreachable("the connection was closed"));
-        }
-    }
-
-    fn ended(&self, id: LinkId) {
-        if let Some(supervisor) = self.0.upgrade() {
-            supervisor.orphaned(id);
-        }
-    }
-}
-
-/// How much longer than a dial may take it takes to be given up as stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(2);

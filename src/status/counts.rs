@@ -1,0 +1,161 @@
+//! How often each outcome was told.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use super::{Forwarded, Outcome};
+
+/// What became of requests since the cache was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Responses {
+    /// How many were answered how: `hit`, `hit-stale`, `generated`, or why they were forwarded,
+    /// as `Cache-Status` has it. All of them, those that never happened included.
+    pub outcomes: Vec<(&'static str, u64)>,
+    /// How many had which `detail` in `Cache-Status`: mostly why they were not stored.
+    pub details: Vec<(&'static str, u64)>,
+    /// How many of the forwarded were stored.
+    pub stored: u64,
+    /// How many were answered by the response to another's request.
+    pub collapsed: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    outcomes: [AtomicU64; NAMES.len()],
+    /// Names in the code, so there are some dozens at most. Not on the way of a plain hit.
+    details: RwLock<HashMap<&'static str, AtomicU64>>,
+    stored: AtomicU64,
+    collapsed: AtomicU64,
+}
+
+impl Counts {
+    pub(super) fn count(&self, outcome: &Outcome) {
+        let (place, told) = match *outcome {
+            Outcome::Hit { detail: None, .. } => (HIT, None),
+            Outcome::Hit { detail, .. } => (HIT_STALE, detail),
+            Outcome::Generated { detail } => (GENERATED, Some(detail)),
+            Outcome::Forward {
+                why,
+                stored,
+                collapsed,
+                detail,
+                status: _,
+            } => {
+                self.stored.fetch_add(stored.into(), Ordering::Relaxed);
+                self.collapsed
+                    .fetch_add(collapsed.into(), Ordering::Relaxed);
+                (GENERATED + 1 + why as usize, detail)
+            }
+        };
+        if let Some(counter) = self.outcomes.get(place) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(detail) = told {
+            self.count_detail(detail);
+        }
+    }
+
+    fn count_detail(&self, detail: &'static str) {
+        let details = self.details.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counter) = details.get(detail) {
+            counter.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        drop(details);
+        let mut details = self.details.write().unwrap_or_else(PoisonError::into_inner);
+        *details.entry(detail).or_default().get_mut() += 1;
+    }
+
+    pub(super) fn responses(&self) -> Responses {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let outcomes = NAMES.iter().zip(&self.outcomes);
+        let details = self.details.read().unwrap_or_else(PoisonError::into_inner);
+        Responses {
+            outcomes: outcomes
+                .map(|(name, counter)| (*name, load(counter)))
+                .collect(),
+            details: details
+                .iter()
+                .map(|(name, counter)| (*name, load(counter)))
+                .collect(),
+            stored: load(&self.stored),
+            collapsed: load(&self.collapsed),
+        }
+    }
+}
+
+const HIT: usize = 0;
+const HIT_STALE: usize = 1;
+const GENERATED: usize = 2;
+
+/// The forwarded follow in the order of their kind.
+const NAMES: [&str; 10] = [
+    "hit",
+    "hit-stale",
+    "generated",
+    Forwarded::Bypass.as_str(),
+    Forwarded::Method.as_str(),
+    Forwarded::UriMiss.as_str(),
+    Forwarded::VaryMiss.as_str(),
+    Forwarded::Request.as_str(),
+    Forwarded::Stale.as_str(),
+    Forwarded::Partial.as_str(),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_outcome_has_its_own_count() {
+        let forwarded = [
+            Forwarded::Bypass,
+            Forwarded::Method,
+            Forwarded::UriMiss,
+            Forwarded::VaryMiss,
+            Forwarded::Request,
+            Forwarded::Stale,
+            Forwarded::Partial,
+        ];
+        let mut outcomes = vec![
+            (Outcome::hit(1), "hit"),
+            (Outcome::stale(0, "stale-if-error"), "hit-stale"),
+            (
+                Outcome::Generated {
+                    detail: "only-if-cached",
+                },
+                "generated",
+            ),
+        ];
+        outcomes.extend(forwarded.map(|why| (Outcome::forward(why, Some("d")), why.as_str())));
+        assert_eq!(outcomes.len(), NAMES.len());
+        let counts = Counts::default();
+        for (times, (outcome, _)) in outcomes.iter().enumerate() {
+            for _ in 0..=times {
+                counts.count(outcome);
+            }
+        }
+        let seen = counts.responses().outcomes;
+        for (times, (_, name)) in outcomes.iter().enumerate() {
+            assert!(
+                seen.contains(&(*name, times as u64 + 1)),
+                "{name}: {seen:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn details_storing_and_collapsing_are_counted() {
+        let counts = Counts::default();
+        for _ in 0..2 {
+            counts.count(&Outcome::forward(Forwarded::UriMiss, Some("private")));
+        }
+        counts.count(&Outcome::forward(Forwarded::UriMiss, None).and_stored());
+        counts.count(&Outcome::forward(Forwarded::UriMiss, None).collapsed());
+        let seen = counts.responses();
+        assert_eq!(seen.details, [("private", 2)]);
+        assert_eq!((seen.stored, seen.collapsed), (1, 1));
+    }
+}

@@ -1,0 +1,174 @@
+//! The commands about the purge log, and their replies.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::{Cmd, Value};
+
+use super::{build, text};
+use crate::error::StoreError;
+use crate::store::{LogBounds, LogPosition, Trimmed};
+
+/// `MAXLEN ~` trims whole nodes of the stream only, which costs next to nothing.
+pub(in crate::store::valkey) fn log_append(log: &str, max_records: u64, record: &[u8]) -> Cmd {
+    let max_records = max_records.to_string();
+    build(&[
+        b"XADD",
+        log.as_bytes(),
+        b"MAXLEN",
+        b"~",
+        max_records.as_bytes(),
+        b"*",
+        FIELD,
+        record,
+    ])
+}
+
+/// Forgets the records before `oldest`, in whole nodes of the stream.
+pub(in crate::store::valkey) fn log_trim(log: &str, oldest: LogPosition) -> Cmd {
+    let oldest = oldest.to_string();
+    build(&[b"XTRIM", log.as_bytes(), b"MINID", b"~", oldest.as_bytes()])
+}
+
+/// `BLOCK 0` would wait for ever.
+pub(in crate::store::valkey) fn log_read(log: &str, after: LogPosition, block: Duration) -> Cmd {
+    let millis = u64::try_from(block.as_millis()).unwrap_or(u64::MAX);
+    build(&[
+        b"XREAD",
+        b"COUNT",
+        RECORDS_A_READ,
+        b"BLOCK",
+        millis.max(1).to_string().as_bytes(),
+        b"STREAMS",
+        log.as_bytes(),
+        after.to_string().as_bytes(),
+    ])
+}
+
+pub(in crate::store::valkey) fn log_bounds(log: &str) -> Cmd {
+    build(&[b"XINFO", b"STREAM", log.as_bytes()])
+}
+
+pub(in crate::store::valkey) fn position(reply: &Value) -> Result<LogPosition, StoreError> {
+    text(reply)
+        .and_then(LogPosition::parse)
+        .ok_or(StoreError::Protocol)
+}
+
+/// A map of one stream to its records, each an identifier and a list of fields and values.
+pub(in crate::store::valkey) fn records(
+    reply: Value,
+) -> Result<Vec<(LogPosition, Bytes)>, StoreError> {
+    let streams = match reply {
+        Value::Nil => return Ok(Vec::new()),
+        Value::Map(streams) => streams,
+        _ => return Err(StoreError::Protocol),
+    };
+    let mut records = Vec::new();
+    for (_log, list) in streams {
+        let Value::Array(list) = list else {
+            return Err(StoreError::Protocol);
+        };
+        records.reserve(list.len());
+        for item in list {
+            records.push(record(item)?);
+        }
+    }
+    Ok(records)
+}
+
+/// A record without our field was not written by us; it is empty rather than missing, so
+/// that the reader's position moves past it.
+fn record(item: Value) -> Result<(LogPosition, Bytes), StoreError> {
+    let Value::Array(parts) = item else {
+        return Err(StoreError::Protocol);
+    };
+    let Ok([id, fields]) = <[Value; 2]>::try_from(parts) else {
+        return Err(StoreError::Protocol);
+    };
+    let id = position(&id)?;
+    let mut fields = match fields {
+        Value::Array(fields) => fields.into_iter(),
+        _ => return Err(StoreError::Protocol),
+    };
+    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        if let (Value::BulkString(name), Value::BulkString(value)) = (name, value)
+            && name == FIELD
+        {
+            return Ok((id, Bytes::from(value)));
+        }
+    }
+    Ok((id, Bytes::new()))
+}
+
+pub(in crate::store::valkey) fn bounds(reply: &Value) -> Result<LogBounds, StoreError> {
+    let Value::Map(facts) = reply else {
+        return Err(StoreError::Protocol);
+    };
+    let fact = |wanted: &str| {
+        facts
+            .iter()
+            .find_map(|(name, fact)| (text(name) == Some(wanted)).then_some(fact))
+    };
+    let entry = |name| match fact(name) {
+        Some(Value::Array(parts)) => parts.first().and_then(text).and_then(LogPosition::parse),
+        _ => None,
+    };
+    let number = |name| match fact(name) {
+        Some(Value::Int(number)) => Some(*number),
+        _ => None,
+    };
+    let last_generated = fact("last-generated-id")
+        .and_then(text)
+        .and_then(LogPosition::parse)
+        .ok_or(StoreError::Protocol)?;
+    let added = number("entries-added").and_then(|added| u64::try_from(added).ok());
+    let Some((first, last)) = entry("first-entry").zip(entry("last-entry")) else {
+        return Ok(LogBounds::Empty {
+            last_generated,
+            added,
+        });
+    };
+    let complete = added.is_some() && number("entries-added") == number("length");
+    Ok(LogBounds::Held {
+        first,
+        last,
+        last_generated,
+        trimmed: match complete {
+            true => Trimmed::Nothing,
+            false => Trimmed::Some,
+        },
+        added,
+    })
+}
+
+/// The one field of a record.
+const FIELD: &[u8] = b"r";
+
+/// A few hundred kilobytes at most, so that a long log does not come as one reply.
+const RECORDS_A_READ: &[u8] = b"1000";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulk(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn a_foreign_record_is_empty_and_keeps_its_place() {
+        let item = |fields| Value::Array(vec![bulk("5-1"), Value::Array(fields)]);
+        let read = |item| records(Value::Map(vec![(bulk("log"), Value::Array(vec![item]))]));
+        let at = LogPosition::new(5, 1);
+        assert_eq!(
+            read(item(vec![bulk("r"), bulk("x")])),
+            Ok(vec![(at, Bytes::from("x"))])
+        );
+        assert_eq!(
+            read(item(vec![bulk("q"), bulk("x")])),
+            Ok(vec![(at, Bytes::new())])
+        );
+        assert_eq!(read(bulk("5-1")), Err(StoreError::Protocol));
+    }
+}

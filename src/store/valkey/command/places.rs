@@ -1,0 +1,175 @@
+//! What Sentinels and the nodes of a cluster are asked, and where they send their clients.
+
+use redis::{Cmd, RedisError, Value};
+
+use super::{build, text};
+use crate::store::valkey::url::Address;
+
+/// Asks a Sentinel where the primary is.
+pub(in crate::store::valkey) fn primary(name: &str) -> Cmd {
+    build(&[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", name.as_bytes()])
+}
+
+pub(in crate::store::valkey) fn role() -> Cmd {
+    build(&[b"ROLE"])
+}
+
+/// Asks a node of a cluster which node has which slots.
+pub(in crate::store::valkey) fn slots() -> Cmd {
+    build(&[b"CLUSTER", b"SLOTS"])
+}
+
+pub(in crate::store::valkey) fn asking() -> Cmd {
+    build(&[b"ASKING"])
+}
+
+/// A host and a port, as a Sentinel gives them.
+pub(in crate::store::valkey) fn address(reply: &Value) -> Option<Address> {
+    let Value::Array(parts) = reply else {
+        return None;
+    };
+    let [host, port] = parts.as_slice() else {
+        return None;
+    };
+    let port = match port {
+        Value::Int(port) => u16::try_from(*port).ok()?,
+        port => text(port)?.parse().ok()?,
+    };
+    let host = text(host)?.to_owned();
+    (!host.is_empty() && port != 0).then_some(Address { host, port })
+}
+
+/// Consecutive slots of one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::store::valkey) struct SlotRange {
+    pub(in crate::store::valkey) first: u16,
+    pub(in crate::store::valkey) last: u16,
+    pub(in crate::store::valkey) owner: Address,
+}
+
+/// Which primary has which slots, sorted. A node that does not say its own name is the one
+/// that was `asked`.
+pub(in crate::store::valkey) fn slot_ranges(
+    reply: &Value,
+    asked: &Address,
+) -> Option<Vec<SlotRange>> {
+    let Value::Array(list) = reply else {
+        return None;
+    };
+    let mut ranges = list
+        .iter()
+        .map(|range| slot_range(range, asked))
+        .collect::<Option<Vec<_>>>()?;
+    ranges.sort_unstable_by_key(|range| range.first);
+    Some(ranges)
+}
+
+/// First slot, last slot, primary, replicas.
+fn slot_range(reply: &Value, asked: &Address) -> Option<SlotRange> {
+    let Value::Array(parts) = reply else {
+        return None;
+    };
+    let [
+        Value::Int(first),
+        Value::Int(last),
+        Value::Array(primary),
+        ..,
+    ] = parts.as_slice()
+    else {
+        return None;
+    };
+    let [host, Value::Int(port), ..] = primary.as_slice() else {
+        return None;
+    };
+    Some(SlotRange {
+        first: u16::try_from(*first).ok()?,
+        last: u16::try_from(*last).ok()?,
+        owner: Address {
+            host: match text(host) {
+                None | Some("" | "?") => asked.host.clone(),
+                Some(host) => host.to_owned(),
+            },
+            port: u16::try_from(*port).ok()?,
+        },
+    })
+}
+
+/// To which other node a cluster's node sends a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::store::valkey) enum Redirect {
+    /// For good.
+    Moved(Address),
+    /// For this once.
+    Ask(Address),
+}
+
+/// `MOVED 3999 127.0.0.1:6381`, of which the first word is the code.
+pub(in crate::store::valkey) fn redirect(error: &RedisError) -> Option<Redirect> {
+    let kind = match error.code()? {
+        "MOVED" => Redirect::Moved,
+        "ASK" => Redirect::Ask,
+        _ => return None,
+    };
+    let (host, port) = error.detail()?.split_once(' ')?.1.rsplit_once(':')?;
+    let address = Address {
+        host: host.trim_matches(['[', ']']).to_owned(),
+        port: port.trim().parse().ok()?,
+    };
+    (!address.host.is_empty()).then(|| kind(address))
+}
+
+/// Whether the server takes writes, by its own account.
+pub(in crate::store::valkey) fn is_primary(reply: &Value) -> bool {
+    match reply {
+        Value::Array(parts) => parts.first().and_then(text) == Some("master"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulk(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn redirections_name_a_node() {
+        let redirected = |code: &str, detail: &str| {
+            let detail = Some(detail.to_owned());
+            redirect(&redis::make_extension_error(code.to_owned(), detail))
+        };
+        let node = |host: &str| Address {
+            host: host.to_owned(),
+            port: 6381,
+        };
+        let moved = redirected("MOVED", "3999 127.0.0.1:6381");
+        assert_eq!(moved, Some(Redirect::Moved(node("127.0.0.1"))));
+        let asked = redirected("ASK", "3999 ::1:6381");
+        assert_eq!(asked, Some(Redirect::Ask(node("::1"))));
+        for detail in ["", "3999", "3999 :6381", "3999 h:x", "3999 h"] {
+            assert_eq!(redirected("MOVED", detail), None, "{detail}");
+        }
+        assert_eq!(redirected("ERR", "3999 h:6381"), None);
+    }
+
+    #[test]
+    fn slots_are_read() {
+        let asked = Address {
+            host: "asked".to_owned(),
+            port: 1,
+        };
+        let range = |first, last, host: Value, port| {
+            let node = Value::Array(vec![host, Value::Int(port), bulk("id")]);
+            Value::Array(vec![Value::Int(first), Value::Int(last), node])
+        };
+        let reply = Value::Array(vec![range(9, 10, bulk("h"), 2), range(0, 8, Value::Nil, 3)]);
+        let read = slot_ranges(&reply, &asked).unwrap();
+        let owners = read.iter().map(|range| range.owner.to_string());
+        assert!(owners.eq(["asked:3", "h:2"]));
+        let bad = Value::Array(vec![range(0, 99999, bulk("h"), 2)]);
+        assert_eq!(slot_ranges(&bad, &asked), None);
+        assert_eq!(slot_ranges(&Value::Okay, &asked), None);
+    }
+}

@@ -1,0 +1,201 @@
+//! A line that stalls, tears and lies.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+use tower_response_cache::Cache;
+
+use super::{PATIENCE, merge, through};
+use crate::faults::oracle::Question;
+use crate::faults::rig::{Load, Report, Rig, Scale, config, fronted};
+use crate::support::proxy::Mode;
+
+/// The connections in use lead nowhere; new ones work.
+pub(crate) async fn half_open(_scale: Scale) -> Vec<Report> {
+    let (server, proxy) = fronted().await;
+    let cache = Cache::new(config(&server.tcp_url_at(proxy.port())));
+    let (rig, former) = Rig::warm(cache, Load::STEADY).await;
+    rig.added();
+    let before = proxy.connections();
+    proxy.blackhole_existing();
+    let started = Instant::now();
+    // The one for operations first, then the log's.
+    let replaced = async |count| {
+        while proxy.connections() < before + count {
+            assert!(started.elapsed() < PATIENCE, "never replaced");
+            sleep(Duration::from_millis(2)).await;
+        }
+        started.elapsed()
+    };
+    let (recovery, data, log) = tokio::join!(rig.recovery(former), replaced(1), replaced(2));
+    vec![Report {
+        added: rig.added(),
+        recovery: Some(recovery),
+        note: format!("replaced after {data:.0?}, the log's after {log:.0?}"),
+        ..rig.finish("existing connections blackholed").await
+    }]
+}
+
+/// From a little late to far too late, and too slow a line.
+pub(crate) async fn slow(scale: Scale) -> Vec<Report> {
+    let millis = Duration::from_millis;
+    let latency = |least, jitter| Mode::Latency(millis(least), millis(jitter));
+    let all = [
+        ("latency 20 to 30 ms", latency(20, 10)),
+        ("latency 40 to 60 ms", latency(40, 20)),
+        ("latency 100 ms", latency(100, 0)),
+        ("latency 500 ms to 1 s", latency(500, 500)),
+        ("latency 5 s", latency(5000, 0)),
+        ("replies held up 200 ms", Mode::Delay(millis(200))),
+        ("200 kB/s", Mode::Throttle(2000)),
+    ];
+    let mut reports = Vec::new();
+    for (name, mode) in &all[..scale.of(2, all.len())] {
+        reports.push(through(name, mode.clone(), scale).await);
+    }
+    reports
+}
+
+/// The transport ends after each number of bytes in turn, in the handshake and in a value.
+pub(crate) async fn torn(scale: Scale) -> Vec<Report> {
+    let (server, proxy) = fronted().await;
+    let url = server.tcp_url_at(proxy.port());
+    let question = Question::public(0);
+    let writer = Rig::new(Cache::new(config(&url)));
+    writer.ask(question).await;
+    assert!(writer.cache.shutdown(PATIENCE).await);
+    let mut reports = Vec::new();
+    for orderly in [false, true] {
+        let (name, mode) = match orderly {
+            false => (
+                "torn after each byte (reset)",
+                Mode::ResetAfter as fn(usize) -> Mode,
+            ),
+            true => (
+                "torn after each byte (end)",
+                Mode::EndAfter as fn(usize) -> Mode,
+            ),
+        };
+        let mut whole = None;
+        let mut report = Report::default();
+        for length in (0..1200).step_by(scale.of(37, 1)) {
+            proxy.set(mode(length));
+            let rig = Rig::new(Cache::new(config(&url)));
+            rig.ask(question).await;
+            rig.ask(question).await;
+            if rig.tally.hits.load(Ordering::Relaxed) > 0 {
+                whole.get_or_insert(length);
+            }
+            merge(&mut report, rig.finish(name).await);
+        }
+        let whole = whole.expect("a hit once everything gets through");
+        report.note = format!("the first hit is after {whole} bytes");
+        reports.push(report);
+    }
+    reports
+}
+
+/// Replies repeated, dropped and swapped, under a storm of requests of which many are given up.
+pub(crate) async fn desynchronised(scale: Scale) -> Vec<Report> {
+    let (server, proxy) = fronted().await;
+    let cache = Cache::new(config(&server.tcp_url_at(proxy.port())));
+    let (rig, former) = Rig::warm(cache, Load::STORM).await;
+    proxy.set(Mode::Slip(0.002));
+    let wanted = scale.of(20_000, 1_000_000);
+    let started = Instant::now();
+    let enough = || {
+        let mismatches = rig.health().map_or(0, |health| health.mismatches);
+        rig.tally.checked.load(Ordering::Relaxed) >= wanted && mismatches > 0
+    };
+    while !enough() {
+        assert!(started.elapsed() < Duration::from_secs(400), "too slow");
+        sleep(Duration::from_millis(20)).await;
+    }
+    proxy.set(Mode::Forward);
+    let recovery = rig.recovery(former).await;
+    let connections = rig.health().map_or(0, |health| health.mismatches);
+    let values = rig.cache.statistics().mismatched_values;
+    let hits = rig.tally.hits.load(Ordering::Relaxed);
+    vec![Report {
+        recovery: Some(recovery),
+        note: format!(
+            "{values} values of other keys, {connections} connections distrusted, {hits} hits"
+        ),
+        ..rig.finish("replies slip, requests given up").await
+    }]
+}
+
+/// Every error that a server answers with, and some that none does.
+pub(crate) async fn error_replies(scale: Scale) -> Vec<Report> {
+    let (server, proxy) = fronted().await;
+    let url = server.tcp_url_at(proxy.port());
+    let mut all = Report::default();
+    let mut slowest = Duration::ZERO;
+    for error in errors() {
+        proxy.set(Mode::Forward);
+        let rig = Rig::new(Cache::new(config(&url)));
+        rig.ask(Question::public(1)).await;
+        proxy.set(Mode::Answer(&["GET", "GETRANGE", "SET"], error));
+        let mut dice = fastrand::Rng::with_seed(1);
+        for _ in 0..scale.of(30, 300) {
+            slowest = slowest.max(rig.ask(Question::random(&mut dice)).await);
+        }
+        merge(&mut all, rig.finish("every error reply").await);
+    }
+    all.added.before = Some(slowest);
+    all.note = format!("{} errors; the slowest response is told", errors().len());
+    let mut reports = vec![all];
+    if scale == Scale::Long {
+        for error in errors() {
+            let shown = error[..error.len().min(24)].escape_ascii().to_string();
+            let name = format!("error {}", shown.trim_end_matches("\\r\\n"));
+            let mode = Mode::Answer(&["GET", "GETRANGE", "SET"], error);
+            reports.push(through(&name, mode, Scale::Short).await);
+        }
+    }
+    reports
+}
+
+fn errors() -> Vec<Bytes> {
+    let mut errors = [
+        "-LOADING Valkey is loading the dataset in memory\r\n",
+        "-OOM command not allowed when used memory > 'maxmemory'.\r\n",
+        "-READONLY You can't write against a read only replica.\r\n",
+        "-MISCONF Errors writing to disk\r\n",
+        "-NOREPLICAS Not enough good replicas to write.\r\n",
+        "-MASTERDOWN Link with MASTER is down\r\n",
+        "-BUSY Valkey is busy running a script.\r\n",
+        "-NOAUTH Authentication required.\r\n",
+        "-WRONGPASS invalid username-password pair\r\n",
+        "-NOPERM this user has no permissions\r\n",
+        "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n",
+        "-MOVED 3999 127.0.0.1:1\r\n",
+        "-ASK 3999 127.0.0.1:1\r\n",
+        "-TRYAGAIN Multiple keys request during rehashing of slot\r\n",
+        "-CLUSTERDOWN The cluster is down\r\n",
+        "-CROSSSLOT Keys in request don't hash to the same slot\r\n",
+        "-ERR max number of clients reached\r\n",
+        "-ERR unknown command 'GET', with args beginning with:\r\n",
+        "-\r\n",
+        "-ERR\r\n",
+        "!21\r\nSYNTAX invalid syntax\r\n",
+        "_\r\n",
+        "*0\r\n",
+        "$0\r\n\r\n",
+        "$-1\r\n",
+        ":-1\r\n",
+        "+OK\r\n",
+        "$18446744073709551615\r\n",
+        "$536870912\r\nshort\r\n",
+        "*99999999\r\n",
+        "garbage\r\n",
+    ]
+    .map(Bytes::from)
+    .to_vec();
+    errors.push([b"-ERR ", &[b'x'; 65536][..], b"\r\n"].concat().into());
+    errors.push(Bytes::from_static(b"-ERR \xff\xfe not UTF-8\r\n"));
+    errors.push(Bytes::from_static(b"-\xff\xfe\r\n"));
+    errors
+}

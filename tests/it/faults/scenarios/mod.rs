@@ -1,0 +1,105 @@
+//! The faults, a file for each kind.
+
+mod boot;
+mod line;
+mod log;
+mod places;
+mod server;
+#[allow(dead_code, reason = "the long suite measures it")]
+mod throughput;
+mod values;
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tower_response_cache::Cache;
+
+use super::rig::{Added, Load, Report, Rig, Scale, config, fronted};
+use crate::support::proxy::Mode;
+
+#[allow(unused_imports, reason = "for the long suite")]
+pub(crate) use boot::serve_if_asked;
+pub(crate) use boot::{down_at_boot, listening};
+pub(crate) use line::{desynchronised, error_replies, half_open, slow, torn};
+pub(crate) use log::{late_writes, log_cut};
+pub(crate) use places::moved;
+pub(crate) use server::{chaos, flushed, full, killed, skewed_clocks, stopped};
+pub(crate) use values::{damaged_values, huge_values, wrong_values};
+
+/// All of them, in the order of the long suite.
+#[allow(dead_code, reason = "the short selection has a test for each")]
+pub(crate) async fn all(scale: Scale, mut told: impl FnMut(&Report)) {
+    macro_rules! run {
+        ($($scenario:ident),* $(,)?) => {
+            $(for report in $scenario(scale).await {
+                told(&report);
+                report.assert_good();
+            })*
+        };
+    }
+    use throughput::throughput;
+    run!(
+        down_at_boot,
+        listening,
+        killed,
+        stopped,
+        late_writes,
+        half_open,
+        slow,
+        torn,
+        error_replies,
+        wrong_values,
+        damaged_values,
+        huge_values,
+        skewed_clocks,
+        flushed,
+        full,
+        log_cut,
+        moved,
+        chaos,
+        desynchronised,
+        throughput,
+    );
+}
+
+/// A cache under load from its first moment.
+pub(super) fn begin(url: &str) -> Rig {
+    let mut rig = Rig::new(Cache::new(config(url)));
+    rig.load(Load::STEADY);
+    rig
+}
+
+/// A fault of the line, while the cache is warm and under load.
+pub(super) async fn through(name: &str, mode: Mode, scale: Scale) -> Report {
+    let (server, proxy) = fronted().await;
+    let cache = Cache::new(config(&server.tcp_url_at(proxy.port())));
+    let (rig, former) = Rig::warm(cache, Load::STEADY).await;
+    proxy.set(mode);
+    let added = suffer(&rig, scale).await;
+    let during = rig.hit_rate(Duration::from_millis(200)).await;
+    proxy.set(Mode::Forward);
+    let recovery = rig.recovery(former).await;
+    Report {
+        added,
+        recovery: Some(recovery),
+        note: format!("hit rate {former:.2}, then {during:.2}"),
+        ..rig.finish(name).await
+    }
+}
+
+/// What a fault adds to the latency.
+pub(super) async fn suffer(rig: &Rig, scale: Scale) -> Added {
+    rig.added();
+    sleep(scale.of(Duration::from_millis(1200), Duration::from_millis(4500))).await;
+    rig.added()
+}
+
+pub(super) fn merge(sum: &mut Report, one: Report) {
+    sum.fault = one.fault;
+    sum.checked += one.checked;
+    sum.wrong += one.wrong;
+    sum.errors += one.errors;
+    sum.dials += one.dials;
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,81 @@
+//! Servers that are replaced by others.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tower_response_cache::{Cache, Purge};
+
+use super::suffer;
+use crate::faults::rig::{Load, Report, Rig, Scale, config};
+use crate::support::cluster::{Nodes, Replicas};
+use crate::support::sentinel::Sentinel;
+use crate::support::valkey::Valkey;
+
+/// A primary dies and its replica takes over; a node of a cluster dies and comes back; one dies
+/// for good, and its replica takes over.
+pub(crate) async fn moved(scale: Scale) -> Vec<Report> {
+    let mut primary = Valkey::start();
+    let replica = Valkey::start();
+    replica.follow(&primary);
+    let sentinel = Sentinel::watching(&primary);
+    sentinel.until_replicas(1);
+    let (rig, former) = Rig::warm(Cache::new(config(&sentinel.url())), Load::STEADY).await;
+    primary.kill();
+    let added = suffer(&rig, scale).await;
+    let recovery = rig.recovery(former).await;
+    let by_sentinel = Report {
+        added,
+        recovery: Some(recovery),
+        ..rig.finish("primary killed, Sentinel").await
+    };
+
+    let mut nodes = Nodes::start(Replicas::None);
+    let (log, _slot) = nodes.owner("trc:log");
+    let victim = (log + 1) % 3;
+    let (rig, former) = Rig::warm(Cache::new(config(&nodes.url())), Load::STEADY).await;
+    nodes.0[victim].kill();
+    let added = suffer(&rig, scale).await;
+    let during = rig.hit_rate(Duration::from_millis(300)).await;
+    assert!(
+        during > former * 0.3,
+        "the other nodes' hits go on: {during}"
+    );
+    nodes.0[victim].start_again();
+    let recovery = rig.recovery(former).await;
+    let by_cluster = Report {
+        added,
+        recovery: Some(recovery),
+        note: format!("hit rate {former:.2}, then {during:.2}"),
+        ..rig.finish("node killed, cluster").await
+    };
+    vec![by_sentinel, by_cluster, taken_over(scale).await]
+}
+
+/// The master of a cluster that keeps the purge log dies, and its replica is elected.
+async fn taken_over(scale: Scale) -> Report {
+    let mut nodes = Nodes::start(Replicas::OneEach);
+    let (victim, _slot) = nodes.owner("trc:log");
+    let cache = Cache::new(config(&nodes.url()));
+    let (rig, former) = Rig::warm(cache.clone(), Load::STEADY).await;
+    nodes.until_copied();
+    nodes.0[victim].kill();
+    let killed = Instant::now();
+    let watched = async {
+        nodes.until_elected(victim).await;
+        let elected = killed.elapsed();
+        let recovery = rig.recovery(former).await;
+        while cache.purge(Purge::tag("none")).await.is_err() {
+            sleep(Duration::from_millis(5)).await;
+        }
+        (elected, recovery, killed.elapsed())
+    };
+    let (added, (elected, recovery, purged)) = tokio::join!(suffer(&rig, scale), watched);
+    Report {
+        added,
+        recovery: Some(recovery),
+        note: format!(
+            "elected {elected:.1?} after the kill; then recovery; purges by {purged:.1?}"
+        ),
+        ..rig.finish("master killed, replica elected").await
+    }
+}

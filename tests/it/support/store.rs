@@ -1,0 +1,34 @@
+//! A store and what is asked of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use tower_response_cache::{SharedStore, StoreError, StoreUrl, ValkeySettings, ValkeyStore};
+
+pub(crate) fn settings(url: &str) -> ValkeySettings {
+    ValkeySettings::new(StoreUrl::parse(url).unwrap())
+}
+
+pub(crate) fn store(url: &str) -> ValkeyStore {
+    ValkeyStore::new(settings(url))
+}
+
+/// Long enough for a loaded test machine to answer in, where the answer is what matters.
+pub(crate) fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(5)
+}
+
+pub(crate) async fn get(store: &ValkeyStore, key: &str) -> Result<Option<Bytes>, StoreError> {
+    store.get(key, soon()).await
+}
+
+pub(crate) async fn set(
+    store: &ValkeyStore,
+    key: &str,
+    value: &'static str,
+) -> Result<(), StoreError> {
+    store.set(key, value.into(), MINUTE, soon()).await
+}
+
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);

@@ -88,7 +88,8 @@ pub(crate) fn variant_value(name: &HeaderName, headers: &HeaderMap, out: &mut Ve
         header::ACCEPT_LANGUAGE => normalize_accept_language(&joined(lines)),
         header::ACCEPT | header::ACCEPT_CHARSET => without_space_around(&joined(lines), b",;"),
         // Credentials are nobody's list.
-        header::AUTHORIZATION | header::COOKIE => joined(lines),
+        header::AUTHORIZATION => joined(lines),
+        header::COOKIE => joined_by(b"; ", lines),
         _ => without_space_around(&joined(lines), b","),
     };
     out.extend_from_slice(&u64::try_from(value.len()).unwrap_or(u64::MAX).to_be_bytes());
@@ -246,10 +247,17 @@ fn weight(weight: &[u8]) -> Option<u16> {
 
 /// The lines as one: RFC 9110, section 5.3 lets them be combined with ", ".
 fn joined<'a>(lines: impl IntoIterator<Item = &'a HeaderValue>) -> Vec<u8> {
+    joined_by(b", ", lines)
+}
+
+/// The lines as one. Those of `Cookie`, which HTTP/2 lets a client divide, are no list: RFC 9113,
+/// section 8.2.3, has them "concatenated into a single octet string using the two-octet delimiter
+/// of 0x3b, 0x20 (the ASCII string "; ")".
+fn joined_by<'a>(delimiter: &[u8], lines: impl IntoIterator<Item = &'a HeaderValue>) -> Vec<u8> {
     let mut out = Vec::new();
     for (position, line) in lines.into_iter().enumerate() {
         if position > 0 {
-            out.extend_from_slice(b", ");
+            out.extend_from_slice(delimiter);
         }
         out.extend_from_slice(trim_ows(line.as_bytes()));
     }

@@ -1,8 +1,8 @@
 //! Responses made from what is stored.
 
 use bytes::Bytes;
-use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, EXPIRES};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::body::{Followed, ResponseBody};
 use crate::clock::Timestamp;
@@ -124,10 +124,17 @@ impl Asked<'_> {
                     policy::content_range(start, end_inclusive, length),
                 );
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(part.len()));
+                for digest_of_whole in [CONTENT_DIGEST, CONTENT_MD5] {
+                    headers.remove(digest_of_whole);
+                }
                 (StatusCode::PARTIAL_CONTENT, part)
             }
             RangeAnswer::Unsatisfiable => {
                 headers = policy::not_modified_headers(&headers);
+                // They are of the whole; this is the answer to one bad range.
+                for lifetime in [CACHE_CONTROL, EXPIRES] {
+                    headers.remove(lifetime);
+                }
                 headers.insert(CONTENT_RANGE, policy::unsatisfied_range(length));
                 (StatusCode::RANGE_NOT_SATISFIABLE, Bytes::new())
             }
@@ -154,6 +161,18 @@ impl Asked<'_> {
     }
 }
 
+/// RFC 9111 5.2.1.7: to only-if-cached, a cache that cannot answer "SHOULD … respond with a 504
+/// (Gateway Timeout) status code".
+pub(crate) fn not_cached<R>(teller: &Teller) -> Response<ResponseBody<R>> {
+    let mut response = Response::new(ResponseBody::stored(Bytes::new()));
+    *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+    let outcome = Outcome::Generated {
+        detail: "only-if-cached",
+    };
+    outcome.append_to(response.headers_mut(), teller);
+    response
+}
+
 /// The bytes of a range that was resolved against this very body.
 fn slice(body: &Bytes, start: u64, end_inclusive: u64) -> Bytes {
     let bounds = usize::try_from(start)
@@ -169,3 +188,9 @@ fn slice(body: &Bytes, start: u64, end_inclusive: u64) -> Bytes {
 fn has_content(status: StatusCode) -> bool {
     status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
 }
+
+/// RFC 9530 2: of the content as it is sent, unlike `Repr-Digest`.
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+
+/// RFC 1864, the same for MD5.
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");

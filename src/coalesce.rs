@@ -17,7 +17,7 @@ use crate::flight::{
 use crate::flow::{Flow, Stale, Verdict};
 use crate::key::{Draft, Key};
 use crate::lease::{Lease, LeaseAnswer};
-use crate::policy::{self, MethodClass};
+use crate::policy::MethodClass;
 use crate::recording::Recording;
 use crate::status::Outcome;
 use crate::store::Lookup;
@@ -107,7 +107,10 @@ impl Flow {
         let Verdict::Serve(outcome) = self.judge(&entry.head) else {
             return None;
         };
-        self.lookup = Lookup::new(&draft, found);
+        self.lookup = Lookup {
+            presence: self.lookup.presence.take(),
+            ..Lookup::new(&draft, found)
+        };
         Some((entry, outcome))
     }
 
@@ -268,8 +271,7 @@ impl Flow {
     }
 
     pub(crate) fn may_stand_in(&self, head: &Head, now: Timestamp) -> bool {
-        let rules = &self.settings.policy.rules;
-        policy::may_serve_on_error(&self.facts, &head.lifetimes, rules, now)
+        self.settings.may_stand_in(head, &self.facts, now)
     }
 
     /// RFC 5861 4 counts a handler that does not answer as one that fails.

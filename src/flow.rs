@@ -10,13 +10,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body::Body;
 use tokio::time::{Instant, timeout_at};
 
-use crate::answer::Asked;
+use crate::answer::{self, Asked};
 use crate::body::ResponseBody;
 use crate::cache::Cache;
 use crate::clock::Timestamp;
@@ -77,6 +76,18 @@ impl Settings {
 }
 
 impl Settings {
+    /// Whether a stored response may be served because fetching it anew failed. What was softly
+    /// purged is as stale as if its lifetime had ended.
+    pub(crate) fn may_stand_in(&self, head: &Head, facts: &RequestFacts, now: Timestamp) -> bool {
+        let in_time =
+            || policy::may_serve_on_error(facts, &head.lifetimes, &self.policy.rules, now);
+        match self.cache.validity(head, now) {
+            Validity::Valid => in_time(),
+            Validity::Soft => !head.lifetimes.flags.contains(Flags::MUST_REVALIDATE) && in_time(),
+            Validity::Purged | Validity::Unknown => false,
+        }
+    }
+
     /// Whether a fresh response is refreshed early (XFetch): at the earlier a moment, the longer
     /// its handler took, and by chance, so that instances do not do it all at once.
     pub(crate) fn freshness(&self, head: &Head, now: Timestamp) -> Freshness {
@@ -166,7 +177,7 @@ impl Flow {
         R: Content,
     {
         if self.facts.directives.only_if_cached {
-            return Ok(self.not_cached());
+            return Ok(answer::not_cached(self.cache().name()));
         }
         if let Some(entry) = self.resting(&stale) {
             return Ok(self.answer(
@@ -289,19 +300,6 @@ impl Flow {
 
     pub(crate) fn answer<R>(&self, entry: &Entry, outcome: Outcome) -> Response<ResponseBody<R>> {
         self.asked().answer(&entry.head, &entry.body, outcome)
-    }
-
-    /// RFC 9111 5.2.1.7: only-if-cached "SHOULD … respond with a 504 (Gateway Timeout) status code".
-    fn not_cached<R>(&self) -> Response<ResponseBody<R>> {
-        let mut response = Response::new(ResponseBody::stored(Bytes::new()));
-        *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-        let mut headers = HeaderMap::new();
-        let outcome = Outcome::Generated {
-            detail: "only-if-cached",
-        };
-        outcome.append_to(&mut headers, self.cache().name());
-        *response.headers_mut() = headers;
-        response
     }
 }
 

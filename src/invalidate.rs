@@ -16,7 +16,7 @@ use crate::fetch::Posted;
 use crate::flight::{Arrival, Leader, Requester, Role};
 use crate::future::{BoxFlow, passed};
 use crate::inner::Content;
-use crate::key::{Draft, Key, KeyRef, KeyRules};
+use crate::key::{Draft, Key, KeyRef, Presence};
 use crate::layer::Settings;
 use crate::policy::{self, CacheOptions, MethodClass, RequestFacts};
 use crate::position::LogPosition;
@@ -74,11 +74,14 @@ impl Change {
     fn is_of_nothing_known<R>(&mut self, response: &Response<R>) -> bool {
         let cache = &self.settings.cache;
         cache.tiers().store().is_none()
-            && !has_many_keys(&self.settings.policy.key)
             && !policy::concerns_others(response.headers())
             && response.extensions().get::<CacheOptions>().is_none()
             && self.target.as_mut().is_none_or(|target| {
-                !cache.tiers().memory().contains(target.base().hash())
+                let memory = cache.tiers().memory();
+                let Presence { stored, under_way } = target.presence();
+                !memory.contains(target.base().hash())
+                    && !memory.contains(stored.hash())
+                    && !memory.contains(under_way.hash())
                     && !cache.flights().has(target.base().hash())
                     && !cache.flights().has(post_of(target).hash())
             })
@@ -87,14 +90,15 @@ impl Change {
     async fn announce<R: Content>(self, response: Response<R>) -> Response<ResponseBody<R>> {
         let cache = &self.settings.cache;
         let target = self.target.as_ref().map(|draft| draft.base().to_key());
+        let presence = self.target.as_ref().map(Draft::presence);
         let own = self.own_flight(target.as_ref(), response.headers());
         let mut announced = Announced::Nothing;
-        if let Some(target) = &target {
+        if let (Some(target), Some(presence)) = (&target, &presence) {
             let uris = outdated(target, &self.method, &response);
             let gate = Gate {
                 cache,
                 target,
-                rules: &self.settings.policy.key,
+                presence,
                 counts_posts: own.is_none(),
             };
             announced = invalidate(&gate, &uris).await;
@@ -224,7 +228,7 @@ async fn invalidate(gate: &Gate<'_>, uris: &[Uri]) -> Announced {
     if !others && !gate.may_be_stored(deadline).await {
         return Announced::Nothing;
     }
-    let selectors = uris.iter().filter_map(|uri| Purge::uri(uri).ok());
+    let selectors = uris.iter().filter_map(|uri| Purge::target(uri).ok());
     let purge = selectors.reduce(Purge::and);
     match purge {
         Some(purge) => announce(cache, &purge, deadline).await,
@@ -252,7 +256,7 @@ enum Announced {
 struct Gate<'a> {
     cache: &'a Cache,
     target: &'a Key,
-    rules: &'a KeyRules,
+    presence: &'a Presence,
     /// Whether a POST under way may be about to store: not where it is this very one.
     counts_posts: bool,
 }
@@ -264,26 +268,24 @@ impl Gate<'_> {
         let Self {
             cache,
             target,
-            rules,
+            presence,
             counts_posts,
         } = self;
-        let known_here = has_many_keys(rules)
-            || cache.tiers().memory().contains(target.hash())
+        let known_here = cache.tiers().memory().contains(presence.under_way.hash())
             || cache.flights().has(target.hash())
             || (*counts_posts
                 && cache
                     .flights()
                     .has(post_of(&mut Draft::of_key(target)).hash()));
-        match cache.tiers().remove(target, deadline).await {
+        match cache
+            .tiers()
+            .remove(&[target, &presence.stored], deadline)
+            .await
+        {
             Ok(existed) => existed || known_here,
             Err(_store_trouble) => true,
         }
     }
-}
-
-/// Whether a resource is stored under more keys than this request's.
-fn has_many_keys(rules: &KeyRules) -> bool {
-    !(rules.headers.is_empty() && rules.cookies.is_empty())
 }
 
 /// The target URI of a request, as a URI.

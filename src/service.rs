@@ -10,7 +10,7 @@ use http_body::Body;
 use tower::util::Oneshot;
 use tower_service::Service;
 
-use crate::answer::Asked;
+use crate::answer::{self, Asked};
 use crate::body::ResponseBody;
 use crate::flow::{Call, Flow, Freshness, Verdict};
 use crate::future::{Awaited, ResponseFuture, Running};
@@ -92,6 +92,7 @@ where
         match course(&facts, &body) {
             Course::Pass(outcome) => self.pass(parts, body, outcome),
             Course::Change => self.change(parts, body, facts),
+            Course::Refuse => ResponseFuture::ready(answer::not_cached(self.settings.cache.name())),
             Course::Lookup => {
                 let policy = &self.settings.policy;
                 policy.key.strip_request(&mut parts);
@@ -194,6 +195,8 @@ enum Course {
     Lookup,
     Change,
     Pass(Outcome),
+    /// The handler would have to be asked, and the client does not want that.
+    Refuse,
 }
 
 fn course<B: Body>(facts: &RequestFacts, body: &B) -> Course {
@@ -206,6 +209,11 @@ fn course<B: Body>(facts: &RequestFacts, body: &B) -> Course {
         // No key covers the content of a GET, and a hit would leave it unread on the connection.
         MethodClass::Get | MethodClass::Head if facts.body || !body.is_end_stream() => {
             bypass("request-body")
+        }
+        MethodClass::Get | MethodClass::Head
+            if facts.origin_precondition && facts.directives.only_if_cached =>
+        {
+            Course::Refuse
         }
         // RFC 9111 4.3.2: If-Match and If-Unmodified-Since are for the origin server.
         MethodClass::Get | MethodClass::Head if facts.origin_precondition => bypass("precondition"),

@@ -171,7 +171,7 @@ impl Cache {
         self.follow_log();
         let purge = Purge::of(Selector::value(&key));
         self.log().append(&purge, deadline).await?;
-        let removed = self.tiers().remove(&key, deadline).await;
+        let removed = self.tiers().remove(&[&key], deadline).await;
         removed.map_err(PurgeError::not_appended)?;
         Ok(())
     }

@@ -75,6 +75,11 @@ impl Fetch {
             }
         }
         let now = settings.cache.now();
+        if let Some(presence) = &lookup.presence {
+            // A change while the handler works has to know of it.
+            let until = now.saturating_add(settings.cache.config().fill_deadline);
+            settings.cache.tiers().note_under_way(presence, until, now);
+        }
         Self {
             parts,
             visit: Visit {
@@ -163,6 +168,7 @@ impl Visit {
         match admission {
             Ok(admitted) => self.record(head, body, admitted).await,
             Err(refusal) => {
+                self.withdraw(head.status, refusal);
                 match head.status.is_server_error() {
                     // A failure says nothing of what the next response will be like.
                     true => self.release_once(),
@@ -199,8 +205,7 @@ impl Visit {
     }
 
     fn may_stand_in(&self, head: &Head, now: Timestamp) -> bool {
-        let rules = &self.settings.policy.rules;
-        policy::may_serve_on_error(&self.facts, &head.lifetimes, rules, now)
+        self.settings.may_stand_in(head, &self.facts, now)
     }
 
     /// The inner service failed.
@@ -266,6 +271,22 @@ impl Visit {
         }
     }
 
+    /// RFC 9111 4.3.3: "A full response … indicates that none of the stored responses nominated in
+    /// the conditional request are suitable": neither now nor, stale, later on. What only this
+    /// requester gets, or what a failure says, is no reason.
+    fn withdraw(&self, status: StatusCode, refusal: Refusal) {
+        let is_of_resource = status.is_success()
+            || status.is_redirection()
+            || matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+        if self.stale.entry().is_some()
+            && is_of_resource
+            && status != StatusCode::PARTIAL_CONTENT
+            && !refusal.is_about_requester()
+        {
+            self.forget();
+        }
+    }
+
     /// Takes the stored response away, in both tiers.
     fn forget(&self) {
         let cache = self.cache().clone();
@@ -273,7 +294,7 @@ impl Visit {
         cache.tiers().memory().remove(&key);
         let _dropped_without_a_runtime = task::spawn(async move {
             let deadline = cache.deadline();
-            if let Err(error) = cache.tiers().remove(&key, deadline).await {
+            if let Err(error) = cache.tiers().remove(&[&key], deadline).await {
                 tracing::debug!(%error, "an outdated response stays in the shared store");
             }
         });

@@ -73,9 +73,7 @@ impl Visit {
     ) -> Response<ResponseBody<R>> {
         self.forget();
         let outcome = outcome.because("validator-mismatch");
-        let lifetimes = &entry.head.lifetimes;
-        let rules = &self.settings.policy.rules;
-        if !policy::may_serve_on_error(&self.facts, lifetimes, rules, self.response_time) {
+        if !self.may_stand_in(&entry.head, self.response_time) {
             let mut response = Response::new(ResponseBody::stored(Bytes::new()));
             *response.status_mut() = StatusCode::BAD_GATEWAY;
             outcome.append_to(response.headers_mut(), self.cache().name());

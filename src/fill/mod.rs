@@ -25,7 +25,7 @@ pub(crate) use pump::{Plan, Recorded};
 use crate::cache::Cache;
 use crate::entry::Entry;
 use crate::flight::{Leader, Offer, Requester, Uncacheable};
-use crate::key::Key;
+use crate::key::{Key, Presence};
 use crate::purge::Validity;
 use crate::recording::concatenate;
 use crate::store::Stored;
@@ -35,6 +35,7 @@ use crate::store::Stored;
 pub(crate) struct Landing {
     pub(crate) cache: Cache,
     pub(crate) base: Key,
+    pub(crate) presence: Option<Presence>,
     pub(crate) requester: Requester,
     pub(crate) offer: Arc<Offer>,
     /// `None` when nobody could wait for this response.
@@ -50,6 +51,7 @@ impl Landing {
         let Self {
             cache,
             base,
+            presence,
             requester,
             mut offer,
             mut leader,
@@ -81,8 +83,14 @@ impl Landing {
             leader.land(Arc::clone(&offer), entry.body.clone());
             until_written.1 = Some(leader);
         }
-        let stored =
-            tiers.store_response(&base, &offer.fields, Arc::clone(&entry), now, until_written);
+        let stored = tiers.store_response(
+            &base,
+            &offer.fields,
+            presence.as_ref(),
+            Arc::clone(&entry),
+            now,
+            until_written,
+        );
         if let Some(leader) = leader {
             leader.land(offer, entry.body.clone());
         }

@@ -14,9 +14,21 @@ use super::{
 /// get their own when it is known that memory cannot answer.
 pub(crate) struct Draft {
     bytes: Vec<u8>,
+    /// Where the target ends and further fields of the request begin, if any are part of the key.
+    bare_length: usize,
     base_length: usize,
     base_hash: u128,
     variant_hash: Option<u128>,
+}
+
+/// The keys of markers that say of a target that something is stored, or is being fetched, under
+/// keys with further fields of requests. No field is named like their last component.
+#[derive(Clone, Debug)]
+pub(crate) struct Presence {
+    /// In both tiers.
+    pub(crate) stored: Key,
+    /// In memory only.
+    pub(crate) under_way: Key,
 }
 
 impl Draft {
@@ -42,18 +54,16 @@ impl Draft {
         frame(&mut bytes, &[Kind::Response as u8]);
         target.write(&mut bytes, &rules.namespace);
         write_rewritten(&mut bytes, uri, &parts.uri);
+        let bare_length = bytes.len();
         rules.write_headers(&parts.headers, ignored, &mut bytes);
-        Ok(Self::of_base(bytes))
+        Ok(Self::of_base(bytes, bare_length))
     }
 
     /// A base key that is known already.
     pub(crate) fn of_key(base: &Key) -> Self {
-        Self {
-            bytes: base.canonical().to_vec(),
-            base_length: base.canonical().len(),
-            base_hash: base.hash(),
-            variant_hash: None,
-        }
+        let bytes = base.canonical().to_vec();
+        let length = bytes.len();
+        Self::of_base(bytes, length)
     }
 
     pub(crate) fn base(&self) -> KeyRef<'_> {
@@ -80,9 +90,30 @@ impl Draft {
         })
     }
 
-    fn of_base(bytes: Vec<u8>) -> Self {
+    /// What tells of the target under whatever fields of requests it is stored.
+    pub(crate) fn presence(&self) -> Presence {
+        let target = self.bytes.get(..self.bare_length).unwrap_or_default();
+        let key = |name: &[u8]| {
+            let mut bytes = target.to_vec();
+            frame(&mut bytes, name);
+            KeyRef::of(&bytes).to_key()
+        };
+        Presence {
+            stored: key(b"\0stored"),
+            under_way: key(b"\0under-way"),
+        }
+    }
+
+    /// [`Draft::presence`] where fields of the request are part of the key: a change of the
+    /// target need not have them.
+    pub(crate) fn presence_by_fields(&self) -> Option<Presence> {
+        (self.bare_length != self.base_length).then(|| self.presence())
+    }
+
+    fn of_base(bytes: Vec<u8>, bare_length: usize) -> Self {
         let base_hash = KeyRef::of(&bytes).hash;
         Self {
+            bare_length,
             base_length: bytes.len(),
             bytes,
             base_hash,

@@ -10,13 +10,16 @@ mod rules;
 
 use std::fmt;
 
-use http::header::{AUTHORIZATION, COOKIE, HOST, PROXY_AUTHORIZATION};
+use http::header::{
+    ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_LANGUAGE, CONTENT_LOCATION,
+    HOST, IF_RANGE, ORIGIN, RANGE, USER_AGENT,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Uri};
 use sha2::{Digest, Sha256};
 use twox_hash::XxHash3_128;
 
-pub(crate) use draft::Draft;
+pub(crate) use draft::{Draft, Presence};
 pub use query::QueryRule;
 pub(crate) use rules::KeyRules;
 pub use rules::Scheme;
@@ -251,6 +254,14 @@ fn canonical_authority<'a>(
         return Err(Unkeyable::InvalidHost);
     }
     let default_port = if scheme == "https" { ":443" } else { ":80" };
+    // An IPv6 address stands in brackets (RFC 3986, 3.2.2): of one that does not, no port can be
+    // told.
+    let host = authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, _port)| host);
+    if host.contains(':') && !host.starts_with('[') {
+        return Err(Unkeyable::InvalidHost);
+    }
     let bare = authority
         .strip_suffix(default_port)
         .or_else(|| authority.strip_suffix(':'))
@@ -285,9 +296,23 @@ fn write_value(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     }
 }
 
-/// Whether a header's values are credentials.
+/// Whether a header's values may be secret. Any may that does not negotiate content, or tell of
+/// the client's software or the way of the request: applications have credentials of their own.
 fn is_secret(name: &HeaderName) -> bool {
-    *name == COOKIE || *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION
+    !matches!(
+        *name,
+        ACCEPT
+            | ACCEPT_CHARSET
+            | ACCEPT_ENCODING
+            | ACCEPT_LANGUAGE
+            | CONTENT_LANGUAGE
+            | CONTENT_LOCATION
+            | HOST
+            | IF_RANGE
+            | ORIGIN
+            | RANGE
+            | USER_AGENT
+    ) && !rules::is_forwarding(name)
 }
 
 /// Appends one component: its length, then its bytes.

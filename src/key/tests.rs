@@ -1,4 +1,4 @@
-use http::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION};
+use http::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, COOKIE};
 use http::{Method, Request};
 
 use super::*;

@@ -92,6 +92,16 @@ impl Purge {
         self
     }
 
+    /// Every variant of one resource, where a URI without an authority is one of a request that
+    /// named none: RFC 9111 4.4 forbids that a change concerns another origin.
+    pub(crate) fn target(uri: &Uri) -> Result<Self, PurgeError> {
+        let target = Target::of_uri(uri, Scheme::Http).map_err(|_why| PurgeError::invalid_uri())?;
+        Ok(Self::of(match &target.authority {
+            Some(_) => Selector::uri(&target),
+            None => Selector::hostless(&target),
+        }))
+    }
+
     /// What either purges.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.selectors.extend(other.selectors);

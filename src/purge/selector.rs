@@ -29,6 +29,13 @@ impl Selector {
         }
     }
 
+    /// One resource, as requests ask for it that name no host.
+    pub(crate) fn hostless(target: &Target<'_>) -> Self {
+        let query = target.query.unwrap_or_default();
+        let has_query = [u8::from(target.query.is_some())];
+        Self::digest(b'n', &[target.path, &has_query, query])
+    }
+
     /// One of the application's own values.
     pub(crate) fn value(key: &Key) -> Self {
         Self::digest(b'v', &[key.canonical()])
@@ -53,6 +60,9 @@ impl Selector {
             ..target.clone()
         };
         let mut selectors = vec![Self::uri(&target), Self::uri(&any_host)];
+        if target.authority.is_none() {
+            selectors.push(Self::hostless(&target));
+        }
         for path in subtrees(target.path) {
             selectors.push(Self::subtree(None, path));
             if let Some(authority) = &target.authority {

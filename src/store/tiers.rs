@@ -14,8 +14,8 @@ use super::shared::Proof;
 use super::{Flushed, Memory, Shared, SharedStore, StoreError};
 use crate::clock::Timestamp;
 use crate::entry::codec;
-use crate::entry::{Entry, Marker, Record, Value};
-use crate::key::{Draft, Key, KeyRef};
+use crate::entry::{Entry, Marker, Record, Value, Variants};
+use crate::key::{Draft, Key, KeyRef, Presence};
 use crate::policy;
 
 /// Both tiers. Reads go down, writes go to memory at once and to the store behind the response.
@@ -38,6 +38,8 @@ pub(crate) struct Lookup {
     pub(crate) marker: Option<Arc<Marker>>,
     /// The key of this request's variant, if the resource is known to vary.
     pub(crate) variant: Option<Key>,
+    /// Where further fields of the request are part of the key: what tells of it by the target.
+    pub(crate) presence: Option<Presence>,
     pub(crate) entry: Option<Arc<Entry>>,
 }
 
@@ -66,6 +68,7 @@ impl Lookup {
             base: draft.base().to_key(),
             marker,
             variant: draft.variant().map(KeyRef::to_key),
+            presence: draft.presence_by_fields(),
             entry,
         }
     }
@@ -180,10 +183,14 @@ impl Tiers {
         &self,
         base: &Key,
         fields: &[HeaderName],
+        presence: Option<&Presence>,
         entry: Arc<Entry>,
         now: Timestamp,
         until_written: impl Send + 'static,
     ) -> Stored {
+        if let Some(presence) = presence {
+            self.note_stored(presence, entry.head.lifetimes.kept_until, now);
+        }
         if !fields.is_empty() {
             let Some(marker) = self.marker_for(base, fields, &entry, now) else {
                 return Stored::TooManyVariants;
@@ -194,6 +201,26 @@ impl Tiers {
         }
         self.write_both(Record::Response(entry), now, until_written);
         Stored::Yes
+    }
+
+    /// Notes, in memory, that something is being fetched that may be stored under a key which not
+    /// every request for its target has.
+    pub(crate) fn note_under_way(&self, presence: &Presence, until: Timestamp, now: Timestamp) {
+        let key = presence.under_way.clone();
+        self.memory.insert(presence_marker(key, now, until));
+    }
+
+    /// Notes, in both tiers, that something is stored under such a key.
+    fn note_stored(&self, presence: &Presence, kept_until: Timestamp, now: Timestamp) {
+        let standing = self.memory.get(presence.stored.borrow(), now);
+        if standing.is_none_or(|marker| marker.kept_until() < kept_until) {
+            let until = kept_until.saturating_add(MARKER_SLACK);
+            self.write_both(
+                presence_marker(presence.stored.clone(), now, until),
+                now,
+                (),
+            );
+        }
     }
 
     /// Stores one of the application's own values: in the shared store behind the caller's back.
@@ -257,15 +284,20 @@ impl Tiers {
             .get(self.languages.get(&key.hash())?.borrow(), now)
     }
 
-    /// Removes what stands under `key` from both tiers; whether either had it.
-    pub(crate) async fn remove(&self, key: &Key, deadline: Instant) -> Result<bool, StoreError> {
-        let in_memory = self.memory.remove(key);
+    /// Removes what stands under `keys` from both tiers; whether either had any.
+    pub(crate) async fn remove(
+        &self,
+        keys: &[&Key],
+        deadline: Instant,
+    ) -> Result<bool, StoreError> {
+        let in_memory = keys.iter().filter(|key| self.memory.remove(key)).count();
         match &self.shared {
             Some(shared) => {
-                let removed = shared.store.remove(&[shared.name(key)], deadline).await?;
-                Ok(in_memory || removed > 0)
+                let names: Vec<String> = keys.iter().map(|key| shared.name(key)).collect();
+                let removed = shared.store.remove(&names, deadline).await?;
+                Ok(in_memory > 0 || removed > 0)
             }
-            None => Ok(in_memory),
+            None => Ok(in_memory > 0),
         }
     }
 
@@ -360,6 +392,16 @@ impl Tiers {
     }
 }
 
+fn presence_marker(key: Key, now: Timestamp, kept_until: Timestamp) -> Record {
+    Record::Marker(Arc::new(Marker {
+        key,
+        fields: Vec::new(),
+        since: now,
+        kept_until,
+        variants: Variants::default(),
+    }))
+}
+
 /// What a request's variants have in common if only the language of `Accept-Language` counts.
 fn in_language(
     base: &Key,
@@ -446,7 +488,7 @@ mod tests {
             head: Arc::new(head),
             body: Bytes::from_static(b"content"),
         };
-        let stored = tiers.store_response(&base(), &FIELDS, Arc::new(entry), at(second), ());
+        let stored = tiers.store_response(&base(), &FIELDS, None, Arc::new(entry), at(second), ());
         assert_eq!(stored, Stored::Yes);
     }
 

@@ -23,6 +23,7 @@ mod lease;
 mod metrics;
 mod policy;
 mod purge;
+mod regressions;
 mod rooms;
 mod safety;
 mod server;

@@ -15,7 +15,7 @@ fn read(lines: &[&str]) -> ResponseDirectives {
 /// be compared case-insensitively".
 fn spellings(name: &str) -> [String; 4] {
     let mixed = |first_upper: bool| {
-        let upper = |at: usize| (at % 2 == 0) == first_upper;
+        let upper = |at: usize| at.is_multiple_of(2) == first_upper;
         let spelt = name.char_indices().map(|(at, letter)| {
             if upper(at) {
                 letter.to_ascii_uppercase()

@@ -697,9 +697,8 @@ async fn chatgpt_2023_and_go_redis_cve_2025_29923_no_reply_goes_to_another_comma
     // Twice: every later reply would be that of the command before.
     for _ in 0..5 {
         proxy.tamper(Tamper::Duplicate);
-        for path in &paths {
-            ask(path).await;
-        }
+        // At once, so that there are later ones on the connection.
+        tokio::join!(ask("/0"), ask("/1"), ask("/2"), ask("/3"), ask("/4"));
         all_hit().await;
     }
 }

@@ -125,6 +125,76 @@ fn a_directive_is_found_in_any_spelling_place_and_line_and_no_other_is() {
     assert!(cases >= 2268, "{cases}");
 }
 
+/// The directives of one line of a targeted field. A Dictionary's keys are in lower case, and a
+/// key without a value is true (RFC 9651, section 3.2).
+fn read_targeted(line: &str) -> ResponseDirectives {
+    let fields = headers(&[("cdn-cache-control", line)]);
+    targeted::select(&fields, &Rules::default().targets).expect("a Dictionary")
+}
+
+#[test]
+fn a_targeted_directive_is_found_and_no_other_is() {
+    let places = [
+        "{}",
+        "x, {}",
+        "{}, x=1",
+        "x=(a \"b\");c=1,\t{}",
+        "  {} ,y=\"z\"  ",
+    ];
+    let values = [
+        ("", true),
+        ("=?1", true),
+        (";a=1;b", true),
+        ("=?1;a=?0", true),
+        // What no permission is may still forbid.
+        ("=?0", false),
+        ("=1", false),
+        ("=x", false),
+        ("=(a)", false),
+    ];
+    let mut cases = 0;
+    for (name, kind, _) in FLAGS {
+        for place in places {
+            for (value, permits) in values {
+                let line = place.replace("{}", &format!("{name}{value}"));
+                let found = read_targeted(&line);
+                for (other, _, is_set) in FLAGS {
+                    let expected = other == name && (permits || kind == Kind::Prohibition);
+                    assert_eq!(is_set(&found), expected, "{other} in {line}");
+                }
+                cases += 1;
+            }
+        }
+    }
+    for (name, _) in SECONDS {
+        for place in places {
+            for (value, expected) in [
+                ("=0", Delta::Seconds(0)),
+                ("=60", Delta::Seconds(60)),
+                ("=4294967296", Delta::Seconds(u32::MAX)),
+                ("=999999999999999;a", Delta::Seconds(u32::MAX)),
+                ("=-1", Delta::Invalid),
+                ("=60.0", Delta::Invalid),
+                ("=\"60\"", Delta::Invalid),
+                ("", Delta::Invalid),
+            ] {
+                let line = place.replace("{}", &format!("{name}{value}"));
+                let found = read_targeted(&line);
+                for (other, seconds) in SECONDS {
+                    let expected = if other == name {
+                        expected
+                    } else {
+                        Delta::Absent
+                    };
+                    assert_eq!(seconds(&found), expected, "{other} in {line}");
+                }
+                cases += 1;
+            }
+        }
+    }
+    assert!(cases >= 520, "{cases}");
+}
+
 type Seconds = (&'static str, fn(&ResponseDirectives) -> Delta);
 
 const SECONDS: [Seconds; 4] = [

@@ -27,7 +27,7 @@ use crate::status::{Forwarded, Outcome};
 pub(crate) struct Change {
     settings: Arc<Settings>,
     method: Method,
-    /// The key under which a GET of the same target is stored.
+    /// The key under which a plain GET of the same target is stored.
     target: Option<Draft>,
     /// Of a `POST`, whose response may be stored for GET.
     posting: Option<Posting>,
@@ -42,12 +42,15 @@ pub(crate) enum Settled<R: Send + 'static, E: Send + 'static> {
 
 impl Change {
     pub(crate) fn begin(settings: &Arc<Settings>, parts: &Parts, facts: RequestFacts) -> Self {
-        let is_post = parts.method == Method::POST;
+        let target = Draft::of_target(parts, &settings.policy.key).ok();
+        // What depends on further fields is not what a bare GET would get.
+        let is_bare = target.as_ref().is_some_and(|target| !target.has_fields());
+        let may_be_stored = is_bare && parts.method == Method::POST;
         Self {
             settings: Arc::clone(settings),
             method: parts.method.clone(),
-            target: Draft::of_target(parts, &settings.policy.key).ok(),
-            posting: is_post.then(|| Posting::begin(&settings.cache, facts)),
+            target: target.map(Draft::into_bare),
+            posting: may_be_stored.then(|| Posting::begin(&settings.cache, facts)),
         }
     }
 

@@ -107,7 +107,18 @@ impl Draft {
     /// [`Draft::presence`] where fields of the request are part of the key: a change of the
     /// target need not have them.
     pub(crate) fn presence_by_fields(&self) -> Option<Presence> {
-        (self.bare_length != self.base_length).then(|| self.presence())
+        self.has_fields().then(|| self.presence())
+    }
+
+    /// Whether fields of the request are part of its base key.
+    pub(crate) fn has_fields(&self) -> bool {
+        self.bare_length != self.base_length
+    }
+
+    /// The key of a request for the same target without any field that is part of the key.
+    pub(crate) fn into_bare(mut self) -> Self {
+        self.bytes.truncate(self.bare_length);
+        Self::of_base(self.bytes, self.bare_length)
     }
 
     fn of_base(bytes: Vec<u8>, bare_length: usize) -> Self {

@@ -219,6 +219,23 @@ pub struct Health {
     pub last_error: Option<String>,
 }
 
+impl Health {
+    /// In a state since a moment, with nothing else to tell: for stores of your own.
+    #[must_use]
+    pub const fn new(state: StoreState, since: StdInstant) -> Self {
+        Self {
+            state,
+            since,
+            read_breaker: BreakerState::Closed,
+            write_breaker: BreakerState::Closed,
+            dials: 0,
+            mismatches: 0,
+            suspensions: 0,
+            last_error: None,
+        }
+    }
+}
+
 /// The state of the connection to the shared store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -143,7 +143,8 @@ fn mutants(value: &Bytes, another: &Bytes, scale: Scale) -> Vec<Bytes> {
         Bytes::from(bytes)
     });
     let all = cut.chain(flipped).chain(spliced).chain(random);
-    all.filter(|mutant| mutant != value).collect()
+    all.filter(|mutant| mutant != value && mutant != another)
+        .collect()
 }
 
 /// A value of 256 MiB under one of our keys, read a hundred times.

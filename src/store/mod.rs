@@ -93,6 +93,13 @@ pub trait SharedStore: fmt::Debug + Send + Sync + 'static {
     /// One round trip to the server, and how long it took.
     fn ping(&self, deadline: Instant) -> BoxFuture<'_, Result<Duration, StoreError>>;
 
+    /// Whether an operation would fail at once, because there is no connection and one is being
+    /// made already. Asked before a value is made ready to be written; never does I/O. A store
+    /// that does not know says no.
+    fn is_away(&self) -> bool {
+        false
+    }
+
     /// What is known of the store's state. Never does I/O.
     fn health(&self) -> Health;
 

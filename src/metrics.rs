@@ -132,10 +132,4 @@ pub(crate) async fn keep_recording(cache: impl Fn() -> Option<Cache>) {
     }
 }
 
-/// One operation on the store, for a histogram in seconds.
-pub(crate) fn operation(lane: &'static str, took: Duration) {
-    ::metrics::histogram!("response_cache_store_seconds", "lane" => lane)
-        .record(took.as_secs_f64());
-}
-
 const INTERVAL: Duration = Duration::from_secs(5);

@@ -213,6 +213,10 @@ impl SharedStore for ChaosStore {
         Box::pin(self.afflict(deadline, self.inner.ping(deadline)))
     }
 
+    fn is_away(&self) -> bool {
+        self.inner.is_away()
+    }
+
     fn health(&self) -> Health {
         self.inner.health()
     }

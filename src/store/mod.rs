@@ -93,6 +93,13 @@ pub trait SharedStore: fmt::Debug + Send + Sync + 'static {
     /// One round trip to the server, and how long it took.
     fn ping(&self, deadline: Instant) -> BoxFuture<'_, Result<Duration, StoreError>>;
 
+    /// Whether an operation would fail at once, because there is no connection and one is being
+    /// made already. Asked before a value is made ready to be written; never does I/O. A store
+    /// that does not know says no.
+    fn is_away(&self) -> bool {
+        false
+    }
+
     /// What is known of the store's state. Never does I/O.
     fn health(&self) -> Health;
 
@@ -217,6 +224,23 @@ pub struct Health {
     pub suspensions: u64,
     /// The last fault of the connection, in words and without secrets.
     pub last_error: Option<String>,
+}
+
+impl Health {
+    /// In a state since a moment, with nothing else to tell: for stores of your own.
+    #[must_use]
+    pub const fn new(state: StoreState, since: StdInstant) -> Self {
+        Self {
+            state,
+            since,
+            read_breaker: BreakerState::Closed,
+            write_breaker: BreakerState::Closed,
+            dials: 0,
+            mismatches: 0,
+            suspensions: 0,
+            last_error: None,
+        }
+    }
 }
 
 /// The state of the connection to the shared store.

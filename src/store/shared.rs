@@ -103,6 +103,11 @@ impl Shared {
         counters: &Arc<Counters>,
         until_written: impl Send + 'static,
     ) {
+        // Spares the task, and the copy that is written: in an outage every miss comes by here.
+        if self.store.is_away() {
+            counters.failed_writes.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         let kib = u32::try_from(record.weight() / 1024 + 1).unwrap_or(u32::MAX);
         let Ok(queued) = Arc::clone(&self.queue).try_acquire_many_owned(kib) else {
             counters.dropped_writes.fetch_add(1, Ordering::Relaxed);

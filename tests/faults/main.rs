@@ -1,4 +1,5 @@
 //! The long fault suite, one line a fault: `cargo test --release --all-features --test faults`.
+//! Names after `--` choose some of them, such as `torn` and `moved`.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,7 +24,8 @@ fn main() {
         .unwrap();
     runtime.block_on(faults::scenarios::serve_if_asked());
     println!("{}", Report::heading());
-    runtime.block_on(faults::scenarios::all(Scale::Long, |report| {
-        println!("{report}");
-    }));
+    let names = std::env::args().skip(1).collect::<Vec<_>>();
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|one| name.contains(one));
+    let told = |report: &Report| println!("{report}");
+    runtime.block_on(faults::scenarios::all(Scale::Long, wanted, told));
 }

@@ -1,5 +1,7 @@
 //! The faults, in a minute. `cargo test --release --test faults` takes its time.
 
+use tokio::sync::Mutex;
+
 use crate::faults::rig::{Report, Scale};
 use crate::faults::scenarios;
 
@@ -10,10 +12,14 @@ fn judge(reports: Vec<Report>) {
     }
 }
 
+/// One at a time: they are about what little time there is, and would take it from each other.
+static TURN: Mutex<()> = Mutex::const_new(());
+
 macro_rules! short {
     ($($name:ident => $scenario:ident),* $(,)?) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
+            let _turn = TURN.lock().await;
             judge(scenarios::$scenario(Scale::Short).await);
         })*
     };

@@ -238,19 +238,14 @@ impl Shared {
 
     fn unknown(&self) -> Health {
         let map = self.map();
+        let state = match map.discovery {
+            Discovery::Never => StoreState::Idle,
+            Discovery::Asking => StoreState::Connecting,
+            Discovery::Done | Discovery::Failed => StoreState::Unreachable,
+        };
         Health {
-            state: match map.discovery {
-                Discovery::Never => StoreState::Idle,
-                Discovery::Asking => StoreState::Connecting,
-                Discovery::Done | Discovery::Failed => StoreState::Unreachable,
-            },
-            since: map.next_question.into_std(),
-            read_breaker: crate::store::BreakerState::Closed,
-            write_breaker: crate::store::BreakerState::Closed,
-            dials: 0,
-            mismatches: 0,
-            suspensions: 0,
             last_error: map.last_error.clone(),
+            ..Health::new(state, map.next_question.into_std())
         }
     }
 

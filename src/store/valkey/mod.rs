@@ -307,6 +307,14 @@ impl SharedStore for ValkeyStore {
         })
     }
 
+    /// In a cluster that is a matter of the key.
+    fn is_away(&self) -> bool {
+        match &self.topology {
+            Topology::One(node) => node.supervisor.is_down(),
+            Topology::Cluster(_) => false,
+        }
+    }
+
     fn health(&self) -> Health {
         match &self.topology {
             Topology::One(node) => node.supervisor.health(),

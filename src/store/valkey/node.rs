@@ -77,7 +77,8 @@ impl Node {
         let result = self.send(manner, command, deadline, read).await;
         let now = Instant::now();
         #[cfg(feature = "metrics")]
-        crate::metrics::operation(lane.name(), now - started);
+        metrics::histogram!("response_cache_store_seconds", "lane" => lane.name())
+            .record((now - started).as_secs_f64());
         let error = result.as_ref().err().map(|failed| &failed.error);
         let limit = self.supervisor.settings.operation_timeout;
         let change = match verdict(error, now - started, limit) {

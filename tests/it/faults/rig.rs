@@ -114,7 +114,7 @@ impl Rig {
         let mut rig = Self::new(cache);
         rig.load(load);
         let mut rate = 0.0;
-        for _ in 0..50 {
+        for _ in 0..200 {
             rate = rig.hit_rate(Duration::from_millis(300)).await;
             if rate > 0.7 {
                 break;

@@ -132,6 +132,11 @@ impl Supervisor {
         }
     }
 
+    /// Whether operations fail at once for want of a connection.
+    pub(super) fn is_down(&self) -> bool {
+        matches!(self.look(), Look::Down(_))
+    }
+
     pub(super) fn health(&self) -> Health {
         let state = self.state();
         Health {

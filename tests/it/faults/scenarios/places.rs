@@ -41,11 +41,15 @@ pub(crate) async fn moved(scale: Scale) -> Vec<Report> {
         "the other nodes' hits go on: {during}"
     );
     nodes.0[victim].start_again();
+    let started = Instant::now();
+    // It takes a node that comes back two seconds until it serves, by its own clock.
+    tokio::task::block_in_place(|| nodes.until_whole());
+    let whole = started.elapsed();
     let recovery = rig.recovery(former).await;
     let by_cluster = Report {
         added,
         recovery: Some(recovery),
-        note: format!("hit rate {former:.2}, then {during:.2}"),
+        note: format!("hit rate {former:.2}, then {during:.2}; whole {whole:.1?} after its start"),
         ..rig.finish("node killed, cluster").await
     };
     vec![by_sentinel, by_cluster, taken_over(scale).await]

@@ -47,7 +47,7 @@ async fn entry(name: &str, headers: HeaderMap, size: usize) {
     let cache = Cache::new(CacheConfig::builder().memory_bytes(4 << 30).build().expect("settings"));
     let sent = headers.clone();
     let answer = move || {
-        let mut response = Response::new(Bytes::from(vec![b'x'; size]).into());
+        let mut response: Response = Response::new(Bytes::from(vec![b'x'; size]).into());
         *response.headers_mut() = sent.clone();
         async move { response }
     };

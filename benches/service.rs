@@ -8,7 +8,12 @@
 //! is this crate. The differences between rows are the costs of its stages; they survive changes
 //! of its insides, which benches of private functions would not.
 
-#![allow(clippy::expect_used, clippy::panic, missing_docs, reason = "a benchmark")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a benchmark"
+)]
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -40,20 +45,34 @@ fn hits(criterion: &mut Criterion) {
         let mut service = serving(lines, Policy::default());
         let asked = get();
         group.bench_function(name, |bencher| {
-            bencher.iter_batched(|| asked.clone(), |request| call(&mut service, request), SMALL);
+            bencher.iter_batched(
+                || asked.clone(),
+                |request| call(&mut service, request),
+                SMALL,
+            );
         });
     }
     let ways: [(&str, Asked); 4] = [
         ("head", || with(Method::HEAD, "/thing", &[])),
-        ("304", || with(Method::GET, "/thing", &[(IF_NONE_MATCH, "\"v1\"")])),
-        ("200 for another tag", || with(Method::GET, "/thing", &[(IF_NONE_MATCH, "\"v2\"")])),
-        ("206", || with(Method::GET, "/thing", &[(RANGE, "bytes=0-99")])),
+        ("304", || {
+            with(Method::GET, "/thing", &[(IF_NONE_MATCH, "\"v1\"")])
+        }),
+        ("200 for another tag", || {
+            with(Method::GET, "/thing", &[(IF_NONE_MATCH, "\"v2\"")])
+        }),
+        ("206", || {
+            with(Method::GET, "/thing", &[(RANGE, "bytes=0-99")])
+        }),
     ];
     for (name, asked) in ways {
         let mut service = serving(&[FRESH, TAG, VARY, KEYS], Policy::default());
         let asked = asked();
         group.bench_function(name, |bencher| {
-            bencher.iter_batched(|| asked.clone(), |request| call(&mut service, request), SMALL);
+            bencher.iter_batched(
+                || asked.clone(),
+                |request| call(&mut service, request),
+                SMALL,
+            );
         });
     }
     group.finish();
@@ -65,10 +84,20 @@ fn keys(criterion: &mut Criterion) {
     let policy = Policy::builder();
     let policies = [
         ("query as it is", Policy::default()),
-        ("query sorted", policy.clone().query(QueryRule::All.sorted()).build().expect("a policy")),
+        (
+            "query sorted",
+            policy
+                .clone()
+                .query(QueryRule::Sorted)
+                .build()
+                .expect("a policy"),
+        ),
         (
             "a header",
-            policy.key_headers([HeaderName::from_static("x-tenant")]).build().expect("a policy"),
+            policy
+                .key_headers([HeaderName::from_static("x-tenant")])
+                .build()
+                .expect("a policy"),
         ),
     ];
     for (name, policy) in policies {
@@ -77,7 +106,11 @@ fn keys(criterion: &mut Criterion) {
         let asked = with(Method::GET, "/thing?b=2&a=1&c=3&utm_source=mail", &[tenant]);
         call(&mut service, asked.clone());
         group.bench_function(name, |bencher| {
-            bencher.iter_batched(|| asked.clone(), |request| call(&mut service, request), SMALL);
+            bencher.iter_batched(
+                || asked.clone(),
+                |request| call(&mut service, request),
+                SMALL,
+            );
         });
     }
     group.finish();
@@ -87,7 +120,11 @@ fn keys(criterion: &mut Criterion) {
 fn passed(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("passed");
     let asked = get();
-    let mut handler = Handler { headers: headers(&[FRESH]), body: Bytes::from_static(&[b'x'; 1024]), tags: 0 };
+    let mut handler = Handler {
+        headers: headers(&[FRESH]),
+        body: Bytes::from_static(&[b'x'; 1024]),
+        tags: 0,
+    };
     group.bench_function("the handler alone", |bencher| {
         let mut send = |request| drop(black_box(handler.call(request)));
         bencher.iter_batched(|| asked.clone(), &mut send, SMALL);
@@ -98,14 +135,20 @@ fn passed(criterion: &mut Criterion) {
         ("precondition", FRESH, || {
             with(Method::GET, "/other", &[(http::header::IF_MATCH, "\"v1\"")])
         }),
-        ("no-store", ("cache-control", "no-store"), || with(Method::GET, "/other", &[])),
+        ("no-store", ("cache-control", "no-store"), || {
+            with(Method::GET, "/other", &[])
+        }),
     ];
     for (name, line, asked) in ways {
         let mut service = serving(&[line], Policy::default());
         let asked = asked();
         call(&mut service, asked.clone());
         group.bench_function(name, |bencher| {
-            bencher.iter_batched(|| asked.clone(), |request| call(&mut service, request), SMALL);
+            bencher.iter_batched(
+                || asked.clone(),
+                |request| call(&mut service, request),
+                SMALL,
+            );
         });
     }
     group.finish();
@@ -113,13 +156,20 @@ fn passed(criterion: &mut Criterion) {
 
 fn misses(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("miss");
-    for (name, lines) in [("stored", &[FRESH][..]), ("stored, a variant", &[FRESH, VARY])] {
+    for (name, lines) in [
+        ("stored", &[FRESH][..]),
+        ("stored, a variant", &[FRESH, VARY]),
+    ] {
         let mut service = serving(lines, Policy::default());
         let mut number = 0_u64;
         group.bench_function(name, |bencher| {
             let unique = || {
                 number += 1;
-                with(Method::GET, &format!("/thing?{number}"), &[(ACCEPT_ENCODING, "gzip, br")])
+                with(
+                    Method::GET,
+                    &format!("/thing?{number}"),
+                    &[(ACCEPT_ENCODING, "gzip, br")],
+                )
             };
             bencher.iter_batched(unique, |request| call(&mut service, request), SMALL);
         });
@@ -130,7 +180,9 @@ fn misses(criterion: &mut Criterion) {
 /// A hit whose entry has to be checked against the purges anew, since there was another.
 fn purges(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("purge, then a hit");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.expect("a runtime");
     for tags in [0, 10, 50] {
         let cache = Cache::new(CacheConfig::default());
@@ -201,7 +253,9 @@ impl Service<Request<Body>> for Handler {
         if self.tags > 0 {
             let options = CacheOptions::new();
             let tag = |options: CacheOptions, number| options.tag(format!("tag-{number}"));
-            response.extensions_mut().insert((0..self.tags).fold(options, tag));
+            response
+                .extensions_mut()
+                .insert((0..self.tags).fold(options, tag));
         }
         ready(Ok(response))
     }
@@ -224,7 +278,12 @@ fn with(method: Method, uri: &str, lines: &[(HeaderName, &'static str)]) -> Requ
 }
 
 fn headers(lines: &[Line]) -> HeaderMap {
-    let field = |&(name, value): &Line| (HeaderName::from_static(name), HeaderValue::from_static(value));
+    let field = |&(name, value): &Line| {
+        (
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        )
+    };
     lines.iter().map(field).collect()
 }
 

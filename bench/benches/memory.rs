@@ -20,15 +20,21 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 fn main() {
     let Ok(measurement) = std::env::var(MEASUREMENT) else {
-        println!("\n| an entry in memory | bytes | key, headers and body | beyond | of it `HeaderMap` | counted by the tier |\n|---|---|---|---|---|---|");
+        println!(
+            "\n| an entry in memory | bytes | key, headers and body | beyond | of it `HeaderMap` | counted by the tier |\n|---|---|---|---|---|---|"
+        );
         for (name, ..) in ENTRIES {
             measure_apart(name);
         }
-        println!("\n| bodies of 100 B to 64 KiB, three times what fits | configured, MiB | counted | resident growth | of configured |\n|---|---|---|---|---|");
+        println!(
+            "\n| bodies of 100 B to 64 KiB, three times what fits | configured, MiB | counted | resident growth | of configured |\n|---|---|---|---|---|"
+        );
         measure_apart(RESIDENT);
         return;
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     runtime.expect("a runtime").block_on(async {
         match ENTRIES.iter().find(|(name, ..)| *name == measurement) {
             Some((name, headers, size)) => entry(name, headers(), *size).await,
@@ -44,14 +50,21 @@ fn measure_apart(name: &str) {
 }
 
 async fn entry(name: &str, headers: HeaderMap, size: usize) {
-    let cache = Cache::new(CacheConfig::builder().memory_bytes(4 << 30).build().expect("settings"));
+    let cache = Cache::new(
+        CacheConfig::builder()
+            .memory_bytes(4 << 30)
+            .build()
+            .expect("settings"),
+    );
     let sent = headers.clone();
     let answer = move || {
         let mut response: Response = Response::new(Bytes::from(vec![b'x'; size]).into());
         *response.headers_mut() = sent.clone();
         async move { response }
     };
-    let mut app = Router::new().route("/{id}", get(answer)).layer(CacheLayer::new(cache.clone()));
+    let mut app = Router::new()
+        .route("/{id}", get(answer))
+        .layer(CacheLayer::new(cache.clone()));
     // What is set up once, and a map that is as full as those measured are on average.
     for number in 0..COUNT {
         exchange(&mut app, at(Method::GET, &format!("/{number:08}"))).await;
@@ -62,7 +75,10 @@ async fn entry(name: &str, headers: HeaderMap, size: usize) {
     }
     let change = region.change();
     let taken = (change.bytes_allocated - change.bytes_deallocated) / COUNT;
-    let lines: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let lines: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
     // `Content-Length` and `Date` are added on the way.
     let added = "content-length".len() + size.to_string().len() + "date".len() + 29;
     let own = "bench.example".len() + "/00000000".len() + lines + added + size;
@@ -88,9 +104,18 @@ fn map_bytes(mut headers: HeaderMap) -> usize {
 /// Mixed sizes, evenly over their logarithms, three times what fits.
 async fn resident() {
     const CAPACITY: u64 = 256 << 20;
-    let cache = Cache::new(CacheConfig::builder().memory_bytes(CAPACITY).build().expect("settings"));
-    let answer = |Path((_, size)): Path<(u64, usize)>| async move { (Headers::Handler.map(), vec![b'x'; size]) };
-    let mut app = Router::new().route("/{id}/{size}", get(answer)).layer(CacheLayer::new(cache.clone()));
+    let cache = Cache::new(
+        CacheConfig::builder()
+            .memory_bytes(CAPACITY)
+            .build()
+            .expect("settings"),
+    );
+    let answer = |Path((_, size)): Path<(u64, usize)>| async move {
+        (Headers::Handler.map(), vec![b'x'; size])
+    };
+    let mut app = Router::new()
+        .route("/{id}/{size}", get(answer))
+        .layer(CacheLayer::new(cache.clone()));
     let before = resident_bytes();
     let (mut sent, mut number, mut random) = (0, 0_u64, Random(1));
     let mut most = 0;
@@ -107,13 +132,25 @@ async fn resident() {
     let counted = cache.statistics().memory_bytes;
     let mib = |bytes: u64| bytes >> 20;
     let share = growth as f64 / CAPACITY as f64;
-    println!("| {number} responses | {} | {} | {} | {share:.2} |", mib(CAPACITY), mib(counted), mib(growth));
+    println!(
+        "| {number} responses | {} | {} | {} | {share:.2} |",
+        mib(CAPACITY),
+        mib(counted),
+        mib(growth)
+    );
 }
 
 fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its size");
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("its size");
+    let kib: u64 = line
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("a number");
     kib << 10
 }
 
@@ -131,7 +168,10 @@ impl Random {
 
 fn few() -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=3600"));
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("max-age=3600"),
+    );
     headers
 }
 

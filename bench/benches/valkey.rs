@@ -24,11 +24,15 @@ type Failure = Box<dyn std::error::Error>;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
     let server = Valkey::start();
-    println!("\n| from Valkey, 64 at once | body | µs | ratio | commands each |\n|---|---|---|---|---|");
+    println!(
+        "\n| from Valkey, 64 at once | body | µs | ratio | commands each |\n|---|---|---|---|---|"
+    );
     for size in SIZES {
         hits(&server, size).await?;
     }
-    println!("\n| stored in Valkey | body | value | beyond key, headers and body | with Valkey's own |\n|---|---|---|---|---|");
+    println!(
+        "\n| stored in Valkey | body | value | beyond key, headers and body | with Valkey's own |\n|---|---|---|---|---|"
+    );
     for size in SIZES {
         stored_form(&server, size).await?;
     }
@@ -46,16 +50,31 @@ async fn hits(server: &Valkey, size: usize) -> Result<(), Failure> {
         other.push(b);
         ratios.push(b / a);
     }
-    let commands = [commands_of(server, &mut raw).await, commands_of(server, &mut ours).await];
+    let commands = [
+        commands_of(server, &mut raw).await,
+        commands_of(server, &mut ours).await,
+    ];
     let kib = size / 1024;
-    println!("| raw GET in the handler | {kib} KiB | {:.1} | 1.00 | {:.2} |", median(one), commands[0]);
-    println!("| hit | {kib} KiB | {:.1} | {:.2} | {:.2} |", median(other), median(ratios), commands[1]);
+    println!(
+        "| raw GET in the handler | {kib} KiB | {:.1} | 1.00 | {:.2} |",
+        median(one),
+        commands[0]
+    );
+    println!(
+        "| hit | {kib} KiB | {:.1} | {:.2} | {:.2} |",
+        median(other),
+        median(ratios),
+        commands[1]
+    );
     Ok(())
 }
 
 /// With no tier in memory, so that every hit comes from the store.
 fn ours(server: &Valkey, size: usize) -> Result<Router, Failure> {
-    let config = CacheConfig::builder().url(server.tcp_url()).memory_bytes(0).prefix(format!("b{size}"));
+    let config = CacheConfig::builder()
+        .url(server.tcp_url())
+        .memory_bytes(0)
+        .prefix(format!("b{size}"));
     // A loaded machine is not to turn hits into misses.
     let config = config.operation_timeout(std::time::Duration::from_secs(5));
     let mut headers = Headers::Handler.map();
@@ -65,21 +84,31 @@ fn ours(server: &Valkey, size: usize) -> Result<Router, Failure> {
         let answer = (headers.clone(), body.clone());
         async move { answer }
     };
-    Ok(Router::new().route("/thing", get(answer)).layer(CacheLayer::new(config.build()?)))
+    Ok(Router::new()
+        .route("/thing", get(answer))
+        .layer(CacheLayer::new(config.build()?)))
 }
 
 async fn raw_get(server: &Valkey, size: usize) -> Result<Router, Failure> {
     let client = redis::Client::open(server.tcp_url().replace("valkey://", "redis://"))?;
     let mut connection = client.get_multiplexed_async_connection().await?;
     let key = format!("raw:{size}");
-    let () = redis::cmd("SET").arg(&key).arg(vec![b'x'; size]).query_async(&mut connection).await?;
+    let () = redis::cmd("SET")
+        .arg(&key)
+        .arg(vec![b'x'; size])
+        .query_async(&mut connection)
+        .await?;
     let mut headers = Headers::Answered.map();
     headers.remove(header::VARY);
     let answer = move || {
         let (mut connection, key, headers) = (connection.clone(), key.clone(), headers.clone());
         async move {
             let mut get = redis::cmd("GET");
-            let body: Vec<u8> = get.arg(&key).query_async(&mut connection).await.expect("a reply");
+            let body: Vec<u8> = get
+                .arg(&key)
+                .query_async(&mut connection)
+                .await
+                .expect("a reply");
             (headers, body)
         }
     };
@@ -111,23 +140,42 @@ async fn commands_of(server: &Valkey, app: &mut Router) -> f64 {
     server.command(&["CONFIG", "RESETSTAT"]);
     at_once(app).await;
     let statistics = server.command(&["INFO", "commandstats"]);
-    let calls = statistics.lines().filter(|line| !line.starts_with("cmdstat_xread:"));
+    let calls = statistics
+        .lines()
+        .filter(|line| !line.starts_with("cmdstat_xread:"));
     let calls = calls.filter(|line| !line.starts_with("cmdstat_config"));
-    let calls = calls.filter_map(|line| line.split_once("calls=")?.1.split(',').next()?.parse::<f64>().ok());
+    let calls = calls.filter_map(|line| {
+        line.split_once("calls=")?
+            .1
+            .split(',')
+            .next()?
+            .parse::<f64>()
+            .ok()
+    });
     calls.sum::<f64>() / EXCHANGES as f64
 }
 
 async fn stored_form(server: &Valkey, size: usize) -> Result<(), Failure> {
     let key = server.command(&["KEYS", &format!("b{size}:*:*")]);
-    let key = key.lines().find(|key| !key.ends_with(":log")).ok_or("nothing is stored")?;
+    let key = key
+        .lines()
+        .find(|key| !key.ends_with(":log"))
+        .ok_or("nothing is stored")?;
     let number = |reply: String| reply.parse::<usize>();
     let value = number(server.command(&["STRLEN", key]))?;
     let taken = number(server.command(&["MEMORY", "USAGE", key]))?;
     let mut headers = Headers::Handler.map();
     headers.remove(header::VARY);
-    let lines: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let lines: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
     let own = "bench.example".len() + "/thing".len() + lines + size;
-    println!("| one response, three tags | {} KiB | {value} | {} | {taken} |", size / 1024, value - own);
+    println!(
+        "| one response, three tags | {} KiB | {value} | {} | {taken} |",
+        size / 1024,
+        value - own
+    );
     Ok(())
 }
 

@@ -22,9 +22,17 @@ impl Headers {
     #[must_use]
     pub fn map(self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        let mut set = |name: &'static str, value| headers.insert(name, HeaderValue::from_static(value));
+        let mut set =
+            |name: &'static str, value| headers.insert(name, HeaderValue::from_static(value));
         set("content-type", "text/plain; charset=utf-8");
-        set("cache-control", if self == Self::Secret { "no-store" } else { "max-age=3600" });
+        set(
+            "cache-control",
+            if self == Self::Secret {
+                "no-store"
+            } else {
+                "max-age=3600"
+            },
+        );
         set("vary", "accept-encoding");
         set("etag", "\"v1\"");
         set("surrogate-key", "one two three");
@@ -50,7 +58,10 @@ pub fn plain(size: usize, headers: Headers) -> Router {
     };
     let thing = handler(headers.map());
     Router::new()
-        .route("/thing", get(thing.clone()).post(thing.clone()).options(thing))
+        .route(
+            "/thing",
+            get(thing.clone()).post(thing.clone()).options(thing),
+        )
         .route("/secret", get(handler(Headers::Secret.map())))
 }
 

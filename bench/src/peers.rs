@@ -22,7 +22,9 @@ pub fn axum_response_cache(size: usize) -> Router {
 /// It does not apply to a `Router`: its error type is not the service's, and its body must be
 /// `Sync`. So it goes between the route and a handler that is a service.
 pub fn tower_http_cache(size: usize) -> Router {
-    let layer = HttpCacheLayer::builder(InMemoryBackend::new(10_000)).ttl(HOUR).build();
+    let layer = HttpCacheLayer::builder(InMemoryBackend::new(10_000))
+        .ttl(HOUR)
+        .build();
     let inner = plain(size, Headers::Answered);
     let inner = tower::service_fn(move |request: Request<Body>| {
         let inner = inner.clone();
@@ -39,7 +41,11 @@ pub fn tower_http_cache(size: usize) -> Router {
 /// Not for a `Router` either, for its error type.
 pub fn http_cache_tower_server(size: usize) -> Router {
     let layer = http_cache_tower_server::ServerCacheLayer::new(http_cache::MokaManager::default());
-    of_service(ServiceBuilder::new().layer(layer).service(plain(size, Headers::Answered)))
+    of_service(
+        ServiceBuilder::new()
+            .layer(layer)
+            .service(plain(size, Headers::Answered)),
+    )
 }
 
 /// With the faster of its formats, since JSON, its default, takes 15 times as long. Every response
@@ -54,8 +60,14 @@ pub fn hitbox(size: usize) -> Router {
         .extractor(Method::new().path("/{path}"))
         .policy(hitbox::policy::PolicyConfig::builder().ttl(HOUR).build())
         .build();
-    let backend = hitbox_moka::MokaBackend::builder().max_entries(10_000).value_format(BincodeFormat).build();
-    let layer = hitbox_tower::Cache::builder().backend(backend).config(config).build();
+    let backend = hitbox_moka::MokaBackend::builder()
+        .max_entries(10_000)
+        .value_format(BincodeFormat)
+        .build();
+    let layer = hitbox_tower::Cache::builder()
+        .backend(backend)
+        .config(config)
+        .build();
     plain(size, Headers::Answered).layer(layer)
 }
 
@@ -79,7 +91,10 @@ where
 }
 
 async fn collected(body: Body) -> Bytes {
-    body.collect().await.map(|body| body.to_bytes()).unwrap_or_default()
+    body.collect()
+        .await
+        .map(|body| body.to_bytes())
+        .unwrap_or_default()
 }
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -65,7 +65,9 @@ impl Table {
 
     /// Prints one line a row: ns, ratio to the baseline, and what it costs over it.
     pub fn print(&self, title: &str) {
-        println!("\n| {title} | ns | ratio | over its baseline, ns | baseline |\n|---|---|---|---|---|");
+        println!(
+            "\n| {title} | ns | ratio | over its baseline, ns | baseline |\n|---|---|---|---|---|"
+        );
         for row in &self.candidates {
             let base = &self.candidates[row.baseline];
             let pairs = || row.times.iter().zip(&base.times);
@@ -73,7 +75,10 @@ impl Table {
             let ratio = median(pairs().map(|(one, base)| one / base).collect());
             let over = median(pairs().map(|(one, base)| one - base).collect());
             let Candidate { name, .. } = row;
-            println!("| {name} | {time:.0} | {ratio:.2} | {over:.0} | {} |", base.name);
+            println!(
+                "| {name} | {time:.0} | {ratio:.2} | {over:.0} | {} |",
+                base.name
+            );
         }
     }
 }
@@ -98,7 +103,9 @@ impl Candidate {
     async fn round(&mut self) -> f64 {
         let mut spent = Duration::ZERO;
         for _ in 0..self.calls / BATCH {
-            let requests: Vec<_> = (0..BATCH).map(|number| self.ask.request(self.asked + number)).collect();
+            let requests: Vec<_> = (0..BATCH)
+                .map(|number| self.ask.request(self.asked + number))
+                .collect();
             self.asked += BATCH;
             let began = Instant::now();
             for request in requests {

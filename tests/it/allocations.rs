@@ -37,7 +37,10 @@ fn a_head_takes_no_more_than_the_hit() {
 #[test]
 fn a_304_takes_no_more_than_the_hit() {
     let mut cached = Cached::new("max-age=60");
-    assert_eq!(cached.count(Method::GET, &[(IF_NONE_MATCH, "\"v1\"")]), NOT_MODIFIED);
+    assert_eq!(
+        cached.count(Method::GET, &[(IF_NONE_MATCH, "\"v1\"")]),
+        NOT_MODIFIED
+    );
     assert!(cached.was_hit());
 }
 
@@ -103,7 +106,11 @@ impl Cached {
         let handler = Handler { headers, body };
         let service = CacheLayer::new(CacheConfig::default()).layer(handler.clone());
         let status = String::new();
-        let mut cached = Self { service, handler, status };
+        let mut cached = Self {
+            service,
+            handler,
+            status,
+        };
         // Twice, so that what is set up once is there.
         cached.count(Method::GET, &[]);
         cached.count(Method::GET, &[]);

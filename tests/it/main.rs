@@ -12,11 +12,13 @@
     reason = "tests are clients with tasks of their own"
 )]
 
+mod allocations;
 mod coalescing;
 mod conformance;
 mod faults;
 mod fidelity;
 mod fills;
+mod footprint;
 mod layer;
 mod lease;
 mod policy;

@@ -49,14 +49,26 @@ impl Map for Moka {
 pub fn compare() {
     println!("\n| 100,000 values of 1 KiB, ns | quick_cache | moka |\n|---|---|---|");
     let quick = Quick::with_weighter(100_000, HELD * 1024 * 2, ByLength);
-    let moka = Moka::builder().weigher(|_, value: &Value| value.len() as u32).max_capacity(HELD * 1024 * 2).build();
+    let moka = Moka::builder()
+        .weigher(|_, value: &Value| value.len() as u32)
+        .max_capacity(HELD * 1024 * 2)
+        .build();
     fill(&quick);
     fill(&moka);
-    row("get, random, one thread", &quick, &moka, 1, |map, call| drop(black_box(map.get(random(call)))));
-    row("get, random, two threads", &quick, &moka, 2, |map, call| drop(black_box(map.get(random(call)))));
-    row("get, one key, one thread", &quick, &moka, 1, |map, _| drop(black_box(map.get(spread(1)))));
-    row("get, one key, two threads", &quick, &moka, 2, |map, _| drop(black_box(map.get(spread(1)))));
-    let insert = |map: &dyn Map, call: u64| map.insert(spread(HELD + call), Arc::new(vec![0; 1024]));
+    row("get, random, one thread", &quick, &moka, 1, |map, call| {
+        drop(black_box(map.get(random(call))))
+    });
+    row("get, random, two threads", &quick, &moka, 2, |map, call| {
+        drop(black_box(map.get(random(call))))
+    });
+    row("get, one key, one thread", &quick, &moka, 1, |map, _| {
+        drop(black_box(map.get(spread(1))))
+    });
+    row("get, one key, two threads", &quick, &moka, 2, |map, _| {
+        drop(black_box(map.get(spread(1))))
+    });
+    let insert =
+        |map: &dyn Map, call: u64| map.insert(spread(HELD + call), Arc::new(vec![0; 1024]));
     row("insert a new one, one thread", &quick, &moka, 1, insert);
     row("insert a new one, two threads", &quick, &moka, 2, insert);
 }
@@ -73,7 +85,11 @@ fn row(name: &str, quick: &Quick, moka: &Moka, threads: usize, act: impl Fn(&dyn
         of_quick.push(time(quick, threads, round, &act));
         of_moka.push(time(moka, threads, round, &act));
     }
-    println!("| {name} | {:.0} | {:.0} |", median(of_quick), median(of_moka));
+    println!(
+        "| {name} | {:.0} | {:.0} |",
+        median(of_quick),
+        median(of_moka)
+    );
 }
 
 /// Nanoseconds an operation of one thread.
@@ -92,7 +108,10 @@ fn time(map: &dyn Map, threads: usize, round: u64, act: &(impl Fn(&dyn Map, u64)
                 })
             })
             .collect();
-        running.into_iter().map(|thread| thread.join().expect("it ends")).max()
+        running
+            .into_iter()
+            .map(|thread| thread.join().expect("it ends"))
+            .max()
     });
     longest.unwrap_or_default().as_nanos() as f64 / CALLS as f64
 }

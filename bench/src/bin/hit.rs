@@ -10,9 +10,15 @@ use tower_response_cache_bench::ask::{Ask, exchange};
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let kind = arguments.next().unwrap_or_default();
-    let calls: usize = arguments.next().and_then(|calls| calls.parse().ok()).unwrap_or(1000);
+    let calls: usize = arguments
+        .next()
+        .and_then(|calls| calls.parse().ok())
+        .unwrap_or(1000);
     let Some((mut app, ask)) = exchange_of(&kind) else {
-        eprintln!("usage: hit KIND N, where KIND is one of {}", KINDS.join(" "));
+        eprintln!(
+            "usage: hit KIND N, where KIND is one of {}",
+            KINDS.join(" ")
+        );
         std::process::exit(2);
     };
     // So that what is asked for by HEAD or with an entity tag is there.
@@ -48,8 +54,19 @@ fn exchange_of(kind: &str) -> Option<(Router, Ask)> {
 }
 
 const KINDS: [&str; 13] = [
-    "request", "plain", "hit", "head", "304", "plain-post", "post", "plain-options", "options",
-    "plain-no-store", "no-store", "plain-miss", "miss",
+    "request",
+    "plain",
+    "hit",
+    "head",
+    "304",
+    "plain-post",
+    "post",
+    "plain-options",
+    "options",
+    "plain-no-store",
+    "no-store",
+    "plain-miss",
+    "miss",
 ];
 
 const KIB: usize = 1024;

@@ -1,7 +1,7 @@
 //! How often an exchange takes memory: counted, since time is not to be trusted.
 //!
-//! The counts are those of this thread, whatever other tests do. Each is an upper bound that holds
-//! exactly when it is set; one that falls is to be lowered here.
+//! The counts are those of this thread, whatever other tests do. Each bound was exact
+//! when it was set; what falls below is to be lowered here.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -19,27 +19,28 @@ use tower_response_cache::{CacheConfig, CacheLayer, CacheService};
 type Body = Empty<Bytes>;
 
 /// For a varying response: the two keys, one allocation each; the clone of its header map, two
-/// (places and index); the values of `Age` and `Cache-Status`, two, and what lets each be shared.
+/// (places and index); the values of `Age` and `Cache-Status`, one each.
 #[test]
 fn a_hit_takes_memory_for_keys_header_map_and_two_values() {
     let mut cached = Cached::new("max-age=60");
-    assert_eq!(cached.count(Method::GET, &[]), HIT);
+    at_most(cached.count(Method::GET, &[]), HIT);
     assert!(cached.was_hit());
 }
 
+/// `Content-Length` besides, for which the clone of the header map grows.
 #[test]
-fn a_head_takes_no_more_than_the_hit() {
+fn a_head_takes_memory_for_its_length_besides() {
     let mut cached = Cached::new("max-age=60");
-    assert_eq!(cached.count(Method::HEAD, &[]), HIT);
+    at_most(cached.count(Method::HEAD, &[]), HEAD);
     assert!(cached.was_hit());
 }
 
 #[test]
 fn a_304_takes_no_more_than_the_hit() {
     let mut cached = Cached::new("max-age=60");
-    assert_eq!(
+    at_most(
         cached.count(Method::GET, &[(IF_NONE_MATCH, "\"v1\"")]),
-        NOT_MODIFIED
+        NOT_MODIFIED,
     );
     assert!(cached.was_hit());
 }
@@ -48,16 +49,16 @@ fn a_304_takes_no_more_than_the_hit() {
 #[test]
 fn a_hit_of_a_long_body_takes_no_more_memory() {
     let mut cached = Cached::with_body("max-age=60", Bytes::from(vec![b'x'; 256 * 1024]));
-    assert_eq!(cached.count(Method::GET, &[]), HIT);
+    at_most(cached.count(Method::GET, &[]), HIT);
     assert!(cached.bytes_of(Method::GET) < 2048);
 }
 
-/// What is beyond the handler's own: the request extension through which a handler reaches the
-/// cache (its map, and a box), and the value of `Cache-Status`, for which the header map grows.
+/// Beyond the handler's own: the request extension by which a handler reaches the cache (its map
+/// and boxes), and `Cache-Status`, for which the header map grows.
 #[test]
 fn what_passes_by_takes_memory_for_the_handle_and_cache_status() {
     let mut cached = Cached::new("max-age=60");
-    assert_eq!(cached.count(Method::OPTIONS, &[]), cached.bare() + PASSED);
+    at_most(cached.count(Method::OPTIONS, &[]), cached.bare() + PASSED);
     assert!(!cached.was_hit());
 }
 
@@ -65,22 +66,27 @@ fn what_passes_by_takes_memory_for_the_handle_and_cache_status() {
 #[test]
 fn an_unsafe_request_takes_memory_for_its_future_besides() {
     let mut cached = Cached::new("max-age=60");
-    assert_eq!(cached.count(Method::POST, &[]), cached.bare() + UNSAFE);
+    at_most(cached.count(Method::POST, &[]), cached.bare() + UNSAFE);
     assert!(!cached.was_hit());
 }
 
 #[test]
 fn a_response_that_is_not_stored_takes_memory_for_the_flow() {
     let mut cached = Cached::new("no-store");
-    assert_eq!(cached.count(Method::GET, &[]), cached.bare() + NO_STORE);
+    at_most(cached.count(Method::GET, &[]), cached.bare() + NO_STORE);
     assert!(!cached.was_hit());
 }
 
-const HIT: u64 = 0;
-const NOT_MODIFIED: u64 = 0;
-const PASSED: u64 = 0;
-const UNSAFE: u64 = 0;
-const NO_STORE: u64 = 0;
+fn at_most(counted: u64, bound: u64) {
+    assert!(counted <= bound, "{counted}, not {bound}");
+}
+
+const HIT: u64 = 6;
+const HEAD: u64 = 9;
+const NOT_MODIFIED: u64 = 6;
+const PASSED: u64 = 7;
+const UNSAFE: u64 = 20;
+const NO_STORE: u64 = 12;
 
 /// A handler behind a cache that has been asked for the same before.
 struct Cached {

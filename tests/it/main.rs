@@ -12,12 +12,14 @@
     reason = "tests are clients with tasks of their own"
 )]
 
+mod allocations;
 mod changes;
 mod coalescing;
 mod conformance;
 mod faults;
 mod fidelity;
 mod fills;
+mod footprint;
 mod layer;
 mod lease;
 mod metrics;

@@ -1,54 +1,72 @@
-//! Memory hits and nothing else, for an instruction count: `hit N` makes N exchanges.
+//! One kind of exchange and nothing else, for an instruction count: `hit KIND N` makes N of them.
 //! The difference between two counts, over the difference in N, is the cost of one.
+//! `scripts/instructions` does that.
 
 use axum::Router;
-use axum::body::Body;
-use axum::routing::get;
-use http::{HeaderMap, HeaderValue, Request, header};
-use http_body_util::BodyExt;
-use tower::Service;
-use tower_response_cache::{CacheConfig, CacheLayer};
+use tower_response_cache_bench::apps::{Headers, ours, plain};
+use tower_response_cache_bench::ask::{Ask, exchange};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let mut arguments = std::env::args().skip(1);
-    let calls: usize = arguments.next().and_then(|calls| calls.parse().ok()).unwrap_or(1000);
-    let is_plain = arguments.next().is_some_and(|word| word == "plain");
-    let cached = move || {
-        let headers = headers(is_plain);
-        let body = bytes::Bytes::from(vec![b'x'; 1024]);
-        move || {
-            let answer = (headers.clone(), body.clone());
-            async move { answer }
-        }
+    let kind = arguments.next().unwrap_or_default();
+    let calls: usize = arguments
+        .next()
+        .and_then(|calls| calls.parse().ok())
+        .unwrap_or(1000);
+    let Some((mut app, ask)) = exchange_of(&kind) else {
+        eprintln!(
+            "usage: hit KIND N, where KIND is one of {}",
+            KINDS.join(" ")
+        );
+        std::process::exit(2);
     };
-    let mut app: Router = Router::new().route("/thing", get(cached()));
-    if !is_plain {
-        app = app.layer(CacheLayer::new(CacheConfig::default()));
-    }
-    for _ in 0..calls {
-        let request = Request::get("/thing")
-            .header(header::HOST, "bench.example")
-            .header(header::USER_AGENT, "bench")
-            .header(header::ACCEPT, "*/*")
-            .header(header::ACCEPT_ENCODING, "gzip, br");
-        let Ok(response) = app.call(request.body(Body::empty()).unwrap_or_default()).await;
-        let _ = response.into_body().collect().await;
+    // So that what is asked for by HEAD or with an entity tag is there.
+    exchange(&mut app, Ask::Get.request(0)).await;
+    for number in 0..calls {
+        let request = ask.request(number);
+        if kind == "request" {
+            drop(request);
+        } else {
+            exchange(&mut app, request).await;
+        }
     }
 }
 
-fn headers(answered: bool) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    let mut set = |name: &'static str, value| headers.insert(name, HeaderValue::from_static(value));
-    set("content-type", "text/plain; charset=utf-8");
-    set("cache-control", "max-age=3600");
-    set("vary", "accept-encoding");
-    set("etag", "\"v1\"");
-    set("surrogate-key", "one two three");
-    if answered {
-        set("date", "Sun, 22 Nov 2026 12:00:00 GMT");
-        set("age", "12");
-        set("cache-status", "tower-response-cache; hit; ttl=3588");
-    }
-    headers
+fn exchange_of(kind: &str) -> Option<(Router, Ask)> {
+    let handler = || plain(KIB, Headers::Handler);
+    Some(match kind {
+        "request" => (Router::new(), Ask::Get),
+        "plain" => (plain(KIB, Headers::Answered), Ask::Get),
+        "hit" => (ours(KIB), Ask::Get),
+        "head" => (ours(KIB), Ask::Head),
+        "304" => (ours(KIB), Ask::IfNoneMatch),
+        "plain-post" => (handler(), Ask::Post),
+        "post" => (ours(KIB), Ask::Post),
+        "plain-options" => (handler(), Ask::Options),
+        "options" => (ours(KIB), Ask::Options),
+        "plain-no-store" => (handler(), Ask::NoStore),
+        "no-store" => (ours(KIB), Ask::NoStore),
+        "plain-miss" => (handler(), Ask::Unique),
+        "miss" => (ours(KIB), Ask::Unique),
+        _ => return None,
+    })
 }
+
+const KINDS: [&str; 13] = [
+    "request",
+    "plain",
+    "hit",
+    "head",
+    "304",
+    "plain-post",
+    "post",
+    "plain-options",
+    "options",
+    "plain-no-store",
+    "no-store",
+    "plain-miss",
+    "miss",
+];
+
+const KIB: usize = 1024;

@@ -1,0 +1,148 @@
+//! What a stored response takes beyond itself: commands and bytes of Valkey, bytes of memory.
+
+use std::time::Duration;
+
+use allocation_counter::measure;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Path;
+use axum::routing::get;
+use http::header::{CACHE_CONTROL, HOST};
+use http::{HeaderMap, Request};
+use http_body_util::BodyExt;
+use tower::ServiceExt;
+use tower_response_cache::{Cache, CacheConfig, CacheLayer};
+
+use crate::support::eventually;
+use crate::support::valkey::Valkey;
+
+#[tokio::test]
+async fn a_hit_from_valkey_is_one_command() {
+    let server = Valkey::start();
+    let app = in_valkey(&server).await;
+    server.command(&["CONFIG", "RESETSTAT"]);
+    for _ in 0..10 {
+        assert!(ask(&app, "/1024").await.0.contains("; hit"));
+    }
+    // The connections' own housekeeping is none of the hits': the log is read meanwhile.
+    let own = |line: &&str| !line.contains("xread") && !line.contains("config");
+    let statistics = server.command(&["INFO", "commandstats"]);
+    let calls: Vec<&str> = statistics
+        .lines()
+        .filter(|line| line.starts_with("cmdstat_"))
+        .filter(own)
+        .filter_map(|line| line.split_once(",usec=").map(|(calls, _)| calls))
+        .collect();
+    assert_eq!(calls, ["cmdstat_get:calls=10"]);
+}
+
+#[tokio::test]
+async fn the_stored_form_takes_at_most_120_bytes_beyond_key_fields_and_body() {
+    let server = Valkey::start();
+    let app = in_valkey(&server).await;
+    let keys = server.command(&["KEYS", "trc:*"]);
+    let key = keys.lines().find(|key| !key.ends_with(":log")).unwrap();
+    let value: usize = server.command(&["STRLEN", key]).parse().unwrap();
+    let (_, own) = ask(&app, "/1024").await;
+    let beyond = value - own;
+    assert!(beyond <= 120, "{beyond} bytes");
+}
+
+/// The bound of the tier is on what it counts, so that is to be what it takes. The tier's table
+/// doubles as it grows, which shows where bodies are short.
+#[test]
+fn the_tier_in_memory_counts_what_it_takes() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.unwrap();
+    for body in [16, 1024, 64 * 1024] {
+        let config = CacheConfig::builder()
+            .memory_bytes(1 << 30)
+            .build()
+            .unwrap();
+        let cache = Cache::new(config);
+        let app = app(cache.clone());
+        // What is there once, whatever is stored.
+        runtime.block_on(ask(&app, &format!("/{body}?first")));
+        let counted = cache.statistics().memory_bytes;
+        let taken = measure(|| {
+            runtime.block_on(async {
+                for number in 0..ENTRIES {
+                    ask(&app, &format!("/{body}?{number:06}")).await;
+                }
+            });
+        });
+        let statistics = cache.statistics();
+        assert_eq!(statistics.memory_records, ENTRIES + 1);
+        let counted = statistics.memory_bytes - counted;
+        let share = taken.bytes_current as f64 / counted as f64;
+        assert!(
+            (0.85..=1.25).contains(&share),
+            "{body}: {share:.2} of {counted} bytes"
+        );
+    }
+}
+
+const ENTRIES: u64 = 500;
+
+/// An app with one response of 1 KiB in Valkey, and nothing in memory.
+async fn in_valkey(server: &Valkey) -> Router {
+    let config = CacheConfig::builder().url(server.url()).memory_bytes(0);
+    let config = config
+        .operation_timeout(Duration::from_secs(5))
+        .build()
+        .unwrap();
+    let app = app(Cache::new(config));
+    eventually("a hit", Duration::from_secs(20), || async {
+        ask(&app, "/1024").await.0.contains("; hit")
+    })
+    .await;
+    app
+}
+
+/// A handler that sends as many bytes as the path says.
+fn app(cache: Cache) -> Router {
+    let answer = |Path(length): Path<usize>| async move {
+        let fields = [
+            (CACHE_CONTROL.as_str(), "max-age=3600"),
+            ("etag", "\"v1\""),
+            ("surrogate-key", "one two three"),
+        ];
+        (fields, vec![b'x'; length])
+    };
+    Router::new()
+        .route("/{length}", get(answer))
+        .layer(CacheLayer::new(cache))
+}
+
+/// What the cache says, and the bytes of key, fields and body as they are.
+async fn ask(app: &Router, uri: &str) -> (String, usize) {
+    let request = Request::get(uri)
+        .header(HOST, "example.org")
+        .body(Body::empty());
+    let response = app.clone().oneshot(request.unwrap()).await.unwrap();
+    let (head, body) = response.into_parts();
+    let status = head
+        .headers
+        .get("cache-status")
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let fields = fields(&head.headers);
+    let body = body.collect().await.unwrap().to_bytes();
+    (
+        status,
+        "example.org".len() + uri.len() + fields + body.len(),
+    )
+}
+
+/// The length of the fields that are stored, names and values.
+fn fields(headers: &HeaderMap) -> usize {
+    let stored = |name: &str| !matches!(name, "age" | "cache-status");
+    let lines = headers.iter().filter(|(name, _)| stored(name.as_str()));
+    lines
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum()
+}

@@ -11,7 +11,7 @@ use super::{Purge, View};
 use crate::clock::{Clock, Timestamp};
 use crate::error::PurgeError;
 use crate::position::LogPosition;
-use crate::store::{LogBounds, Memory, SharedStore, StoreError, Trimmed};
+use crate::store::{Appended, LogBounds, Memory, Presence, SharedStore, StoreError, Trimmed};
 use crate::task;
 
 /// The purge log and this instance's view of it. Without a shared store the view is the log.
@@ -68,17 +68,38 @@ impl Log {
 
     /// Appends a purge and applies it here. It holds for every instance once this returns.
     pub(crate) async fn append(&self, purge: &Purge, deadline: Instant) -> Result<(), PurgeError> {
-        self.append_at(purge, deadline).await.map(drop)
+        let Appended { replicas, .. } = self.append_at(purge, deadline).await?;
+        match replicas {
+            Ok(acknowledged) if acknowledged >= purge.replicas => Ok(()),
+            replicas => Err(PurgeError::not_replicated(purge.replicas, replicas)),
+        }
     }
 
-    async fn append_at(&self, purge: &Purge, deadline: Instant) -> Result<LogPosition, PurgeError> {
+    async fn append_at(&self, purge: &Purge, deadline: Instant) -> Result<Appended, PurgeError> {
         let Some(store) = &self.store else {
-            return Ok(self.view.append(purge));
+            let position = self.view.append(purge);
+            let replicas = Ok(0);
+            return Ok(Appended { position, replicas });
         };
-        let appended = store.log_append(&purge.to_record(), deadline).await;
-        let position = appended.map_err(PurgeError::not_appended)?;
-        self.view.apply(position, purge);
-        Ok(position)
+        let known = self.view.tail().max(self.view.appended());
+        let record = purge.to_record();
+        let appended = match purge.replicas {
+            0 => {
+                let position = store.log_append(&record, deadline).await;
+                position.map(|position| Appended {
+                    position,
+                    replicas: Ok(0),
+                })
+            }
+            replicas => {
+                store
+                    .log_append_replicated(&record, replicas, deadline)
+                    .await
+            }
+        };
+        let appended = appended.map_err(PurgeError::not_appended)?;
+        self.view.apply_own(appended.position, purge, known);
+        Ok(appended)
     }
 
     /// As [`Log::append`], and waits until the log has been read up to the purge, so that what is
@@ -88,7 +109,7 @@ impl Log {
         purge: &Purge,
         deadline: Instant,
     ) -> Result<LogPosition, PurgeError> {
-        let position = self.append_at(purge, deadline).await?;
+        let Appended { position, .. } = self.append_at(purge, deadline).await?;
         if self.store.is_some() {
             let mut progress = self.progress.subscribe();
             let read = progress.wait_for(|read| *read >= Some(position));
@@ -168,8 +189,14 @@ impl Count {
         found
     }
 
-    fn read(&mut self, records: usize) {
-        self.0 = self.0.map(|count| count.saturating_add(records as u64));
+    /// One more record was read, at `position`. Where the log ended when it was measured, the
+    /// number read has to be the number that it had been given.
+    fn read(&mut self, position: LogPosition, bounds: &LogBounds) -> Found {
+        self.0 = self.0.map(|count| count.saturating_add(1));
+        if position != bounds.last_generated() {
+            return Found::Same;
+        }
+        self.compare(bounds, position)
     }
 }
 
@@ -182,11 +209,19 @@ struct Following<F: Forget> {
 impl<F: Forget> Following<F> {
     async fn run(self) {
         let mut count = Count::default();
+        let mut last_good = Instant::now();
         loop {
             let Some(owner) = self.owner.upgrade() else {
                 return;
             };
             let step = owner.log().step(owner.memory(), &mut count).await;
+            match step {
+                Ok(()) => last_good = Instant::now(),
+                Err(_) if last_good.elapsed() >= owner.log().bound => {
+                    owner.log().view.lost_sight();
+                }
+                Err(_) => {}
+            }
             drop(owner);
             if step.is_err() {
                 let wait = fastrand::u64(RETRY_MS / 2..RETRY_MS);
@@ -212,8 +247,12 @@ impl Log {
             return Ok(());
         };
         let asked = self.clock.now();
-        let bounds = store.log_bounds(Instant::now() + BOUNDS_TIMEOUT).await?;
-        match count.compare(&bounds, self.view.tail()) {
+        let (bounds, is_complete) = self.measure(&**store).await?;
+        let found = match is_complete {
+            true => count.compare(&bounds, self.view.tail()),
+            false => Found::Lost,
+        };
+        match found {
             Found::Same => self.skip_trimmed(&bounds, memory),
             Found::Missed => self.skip_to(bounds.last_generated(), memory),
             Found::Lost => {
@@ -222,10 +261,16 @@ impl Log {
             }
         }
         self.reached(&bounds, asked);
-        let records = store.log_read(self.view.tail(), BLOCK).await?;
-        count.read(records.len());
-        for (position, record) in records {
+        for (position, record) in store.log_read(self.view.tail(), BLOCK).await? {
             self.view.apply(position, &Purge::from_record(&record));
+            match count.read(position, &bounds) {
+                Found::Same => {}
+                Found::Missed => self.skip_to(position, memory),
+                Found::Lost => {
+                    *count = Count::default();
+                    return self.start_over(&**store, memory).await;
+                }
+            }
             self.view.advance(position);
             let caught_up = |progress: &mut Option<LogPosition>| {
                 let known = progress.is_some();
@@ -236,6 +281,33 @@ impl Log {
         }
         self.reached(&bounds, asked);
         Ok(())
+    }
+
+    /// What the log holds, and whether that includes the latest records that it is known to have
+    /// held. Neither positions nor counts tell for certain: a copy that took over without them
+    /// may have been given others since.
+    async fn measure(&self, store: &dyn SharedStore) -> Result<(LogBounds, bool), StoreError> {
+        // First: what is appended later need not be there yet.
+        let (tail, appended) = (self.view.tail(), self.view.appended());
+        let deadline = Instant::now() + BOUNDS_TIMEOUT;
+        let (bounds, has_tail, has_appended) = tokio::join!(
+            store.log_bounds(deadline),
+            holds(store, tail, deadline),
+            // Once it has been read back, it says no more than the tail does.
+            holds(
+                store,
+                if appended > tail {
+                    appended
+                } else {
+                    LogPosition::ZERO
+                },
+                deadline
+            ),
+        );
+        let bounds = bounds?;
+        let complete =
+            is_held(tail, has_tail?, &bounds) && is_held(appended, has_appended?, &bounds);
+        Ok((bounds, complete))
     }
 
     /// Everything that the log held at `asked` has been read.
@@ -258,7 +330,9 @@ impl Log {
         tracing::warn!("the purge log has lost records: purging everything");
         let everything = Purge::everything().to_record();
         let deadline = Instant::now() + BOUNDS_TIMEOUT;
-        let position = store.log_append(&everything, deadline).await?;
+        // Later than every position of the old log: entries may still name them.
+        let known = self.view.tail().max(self.view.appended());
+        let position = store.log_append_after(&everything, known, deadline).await?;
         self.view.restart(position);
         memory.clear();
         Ok(())
@@ -268,6 +342,8 @@ impl Log {
     fn skip_trimmed(&self, bounds: &LogBounds, memory: &Memory) {
         let tail = self.view.tail();
         match *bounds {
+            // Nobody knows what came before the first record: perhaps another log, now lost.
+            LogBounds::Held { first, .. } if self.is_unread() => self.skip_to(first, memory),
             LogBounds::Held {
                 first,
                 trimmed: Trimmed::Some,
@@ -286,6 +362,11 @@ impl Log {
         }
     }
 
+    /// Whether nothing is known of the log yet, not even that it was empty.
+    fn is_unread(&self) -> bool {
+        self.progress.borrow().is_none() && self.view.tail() == LogPosition::ZERO
+    }
+
     /// Records between the tail and `horizon` may be gone unread.
     fn skip_to(&self, horizon: LogPosition, memory: &Memory) {
         if self.view.tail() > LogPosition::ZERO {
@@ -293,6 +374,30 @@ impl Log {
             memory.clear();
         }
         self.view.raise_horizon(horizon);
+    }
+}
+
+async fn holds(
+    store: &dyn SharedStore,
+    position: LogPosition,
+    deadline: Instant,
+) -> Result<Presence, StoreError> {
+    match position {
+        LogPosition::ZERO => Ok(Presence::Unknown),
+        position => store.log_holds(position, deadline).await,
+    }
+}
+
+/// Whether a log within these bounds can be the one that had a record at `position`.
+fn is_held(position: LogPosition, presence: Presence, bounds: &LogBounds) -> bool {
+    match *bounds {
+        _ if position == LogPosition::ZERO => true,
+        LogBounds::Held { first, trimmed, .. } if position < first => trimmed == Trimmed::Some,
+        LogBounds::Held { last_generated, .. } => {
+            position <= last_generated && presence != Presence::Absent
+        }
+        LogBounds::Empty { last_generated, .. } => position <= last_generated,
+        LogBounds::Missing => false,
     }
 }
 

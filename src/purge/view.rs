@@ -46,6 +46,8 @@ struct State {
     horizon: LogPosition,
     /// Up to where the log has been read without a gap.
     tail: LogPosition,
+    /// The latest purge of this instance that the log has taken, read back or not.
+    appended: LogPosition,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,6 +86,11 @@ impl View {
         self.read(|state| state.tail)
     }
 
+    /// The latest purge of this instance that the log has taken.
+    pub(crate) fn appended(&self) -> LogPosition {
+        self.read(|state| state.appended)
+    }
+
     /// There is no log but this one.
     pub(crate) fn always_current(&self) {
         self.good_until.store(u64::MAX, Ordering::Release);
@@ -104,6 +111,12 @@ impl View {
         self.good_until.store(until, Ordering::Release);
     }
 
+    /// The log has been out of sight for as long as it may be. The wall clock, by which
+    /// [`View::seen_to_the_end`] was told, may have been set back meanwhile.
+    pub(crate) fn lost_sight(&self) {
+        self.good_until.store(0, Ordering::Release);
+    }
+
     /// Whether the log is in sight.
     pub(crate) fn is_current(&self, now: Timestamp) -> bool {
         now.as_millis() <= self.good_until.load(Ordering::Acquire)
@@ -111,7 +124,7 @@ impl View {
 
     /// What the purges say of an entry. Costs two comparisons while the log has not moved.
     pub(crate) fn judge(&self, claim: &Claim<'_>, now: Timestamp, bound: Duration) -> Validity {
-        if !self.is_current(now) && now > claim.stored.saturating_add(bound) {
+        if !self.is_current(now) && !is_recent(claim.stored, now, bound) {
             return Validity::Unknown;
         }
         let version = self.version();
@@ -129,6 +142,19 @@ impl View {
     /// purge says nothing of the records of others before it.
     pub(crate) fn apply(&self, position: LogPosition, purge: &Purge) {
         self.write(|state| state.apply(position, purge, self.capacity));
+    }
+
+    /// Applies a purge of this instance, which the log has taken at `position`; `known` was
+    /// known of the log before. A log that gives out an earlier position now is another one, and
+    /// entries that name later positions of the old one cannot be compared with it: they go.
+    pub(crate) fn apply_own(&self, position: LogPosition, purge: &Purge, known: LogPosition) {
+        self.write(|state| {
+            state.apply(position, purge, self.capacity);
+            state.appended = state.appended.max(position);
+            if position <= known {
+                state.horizon = state.horizon.max(known.next());
+            }
+        });
     }
 
     /// The log has been read without a gap up to `position`.
@@ -164,6 +190,7 @@ impl View {
             *state = State {
                 horizon: tail,
                 tail,
+                appended: tail,
                 ..State::default()
             };
         });
@@ -183,10 +210,18 @@ impl View {
     }
 }
 
+/// Whether an entry was stored within `bound` of now. What is said to come from the future is
+/// the work of another clock, or of this one before it was set back.
+fn is_recent(stored: Timestamp, now: Timestamp, bound: Duration) -> bool {
+    now <= stored.saturating_add(bound) && stored <= now.saturating_add(bound)
+}
+
 impl State {
     fn judge(&self, claim: &Claim<'_>) -> Validity {
         let position = claim.position;
-        if position < self.horizon {
+        // Beyond the tail: it knows of records that this instance has not read, or that were in
+        // another log, which is lost.
+        if position < self.horizon || position > self.tail {
             return Validity::Purged;
         }
         let mut last = self.everything;
@@ -218,18 +253,22 @@ impl State {
     }
 
     fn mark(&mut self, selector: Selector, position: LogPosition, soft: bool) {
-        let marks = if selector == Selector::EVERYTHING {
-            &mut self.everything
-        } else {
-            self.order.push_back((position, selector));
-            self.marks.entry(selector).or_default()
+        let is_everything = selector == Selector::EVERYTHING;
+        let marks = match is_everything {
+            true => &mut self.everything,
+            false => self.marks.entry(selector).or_default(),
         };
-        let place = if soft {
-            &mut marks.soft
-        } else {
-            &mut marks.hard
+        let place = match soft {
+            true => &mut marks.soft,
+            false => &mut marks.hard,
         };
-        *place = (*place).max(position);
+        // An instance's own purge comes a second time, from the log.
+        if *place < position {
+            *place = position;
+            if !is_everything {
+                self.order.push_back((position, selector));
+            }
+        }
     }
 
     /// Forgets the oldest record; what is older than it can no longer be verified.

@@ -54,8 +54,18 @@ pub(super) fn ping(nonce: u64) -> Cmd {
     build(&[b"PING", nonce.to_string().as_bytes()])
 }
 
-/// `MAXLEN ~` trims whole nodes of the stream only, which costs next to nothing.
+/// At the next position, by the server's clock.
 pub(super) fn log_append(log: &str, max_records: u64, record: &[u8]) -> Cmd {
+    append(log, max_records, b"*", record)
+}
+
+/// An error if the log is already there or beyond.
+pub(super) fn log_append_at(log: &str, max_records: u64, at: LogPosition, record: &[u8]) -> Cmd {
+    append(log, max_records, at.to_string().as_bytes(), record)
+}
+
+/// `MAXLEN ~` trims whole nodes of the stream only, which costs next to nothing.
+fn append(log: &str, max_records: u64, id: &[u8], record: &[u8]) -> Cmd {
     let max_records = max_records.to_string();
     build(&[
         b"XADD",
@@ -63,9 +73,33 @@ pub(super) fn log_append(log: &str, max_records: u64, record: &[u8]) -> Cmd {
         b"MAXLEN",
         b"~",
         max_records.as_bytes(),
-        b"*",
+        id,
         FIELD,
         record,
+    ])
+}
+
+/// Waits for replicas to have what was written on this connection; `WAIT n 0` would wait for ever.
+pub(super) fn wait(replicas: u32, time: Duration) -> Cmd {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    build(&[
+        b"WAIT",
+        replicas.to_string().as_bytes(),
+        millis.max(1).to_string().as_bytes(),
+    ])
+}
+
+/// The first record at `position` or after it, without waiting. `XREAD` rather than `XRANGE`, so
+/// that the reader's permissions are enough.
+pub(super) fn log_look(log: &str, position: LogPosition) -> Cmd {
+    let after = position.previous().to_string();
+    build(&[
+        b"XREAD",
+        b"COUNT",
+        b"1",
+        b"STREAMS",
+        log.as_bytes(),
+        after.as_bytes(),
     ])
 }
 

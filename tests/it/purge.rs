@@ -1,5 +1,8 @@
 //! Purges: every instance, at once, in any interleaving.
 
+mod lost;
+mod replicas;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

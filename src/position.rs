@@ -63,15 +63,6 @@ impl LogPosition {
 }
 
 impl LogPosition {
-    /// The position right before this one.
-    pub(crate) const fn previous(self) -> Self {
-        match (self.seq.checked_sub(1), self.ms.checked_sub(1)) {
-            (Some(seq), _) => Self { ms: self.ms, seq },
-            (None, Some(ms)) => Self { ms, seq: u64::MAX },
-            (None, None) => Self::ZERO,
-        }
-    }
-
     /// Reads the text form, `ms-seq`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (ms, seq) = text.split_once('-')?;
@@ -107,7 +98,6 @@ mod tests {
         for position in ordered {
             assert_eq!(LogPosition::from_bytes(position.to_bytes()), position);
             assert_eq!(LogPosition::parse(&position.to_string()), Some(position));
-            assert!(position == LogPosition::ZERO || position.previous().next() == position);
         }
         assert_eq!(LogPosition::parse("1"), None);
         assert_eq!(LogPosition::parse("a-1"), None);

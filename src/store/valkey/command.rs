@@ -7,7 +7,7 @@ use redis::{Cmd, ErrorKind, RedisError, Value};
 
 use super::url::Address;
 use crate::error::{ErrorCode, StoreError};
-use crate::store::{Leased, LogBounds, LogPosition, Trimmed};
+use crate::store::{Leased, LogBounds, LogPosition, Presence, Trimmed};
 
 pub(super) fn get(key: &str) -> Cmd {
     build(&[b"GET", key.as_bytes()])
@@ -89,17 +89,14 @@ pub(super) fn wait(replicas: u32, time: Duration) -> Cmd {
     ])
 }
 
-/// The first record at `position` or after it, without waiting. `XREAD` rather than `XRANGE`, so
-/// that the reader's permissions are enough.
+/// The record at one position.
 pub(super) fn log_look(log: &str, position: LogPosition) -> Cmd {
-    let after = position.previous().to_string();
+    let position = position.to_string();
     build(&[
-        b"XREAD",
-        b"COUNT",
-        b"1",
-        b"STREAMS",
+        b"XRANGE",
         log.as_bytes(),
-        after.as_bytes(),
+        position.as_bytes(),
+        position.as_bytes(),
     ])
 }
 
@@ -307,6 +304,15 @@ pub(super) fn records(reply: Value) -> Result<Vec<(LogPosition, Bytes)>, StoreEr
         }
     }
     Ok(records)
+}
+
+/// A list of the one record, or of none.
+pub(super) fn presence(reply: &Value) -> Result<Presence, StoreError> {
+    match reply {
+        Value::Array(records) if records.is_empty() => Ok(Presence::Absent),
+        Value::Array(_) => Ok(Presence::Present),
+        _ => Err(StoreError::Protocol),
+    }
 }
 
 /// A record without our field was not written by us; it is empty rather than missing, so

@@ -463,11 +463,13 @@ impl SharedStore for ValkeyStore {
     ) -> BoxFuture<'_, Result<Presence, StoreError>> {
         let command = command::log_look(&self.log, position);
         Box::pin(async move {
-            let found = self.run(Lane::Free, &self.log, command, deadline, command::records);
-            Ok(match found.await?.first() {
-                Some((at, _)) if *at == position => Presence::Present,
-                _ => Presence::Absent,
-            })
+            let presence = |reply| command::presence(&reply);
+            let found = self.run(Lane::Free, &self.log, command, deadline, presence);
+            match found.await {
+                // Not permitted: positions and counts have to do.
+                Err(StoreError::Refused) => Ok(Presence::Unknown),
+                found => found,
+            }
         })
     }
 

@@ -285,3 +285,70 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUND: Duration = Duration::from_secs(5);
+    const NOW: Timestamp = Timestamp::from_secs(1_000_000);
+
+    fn judged(view: &View, position: LogPosition, stored: Timestamp) -> Validity {
+        let key = Key::of_value("n", "k");
+        let claim = Claim {
+            key: &key,
+            tags: &["tag".into()],
+            position,
+            stored,
+            verified: &Verified::default(),
+        };
+        view.judge(&claim, NOW, BOUND)
+    }
+
+    fn in_sight() -> View {
+        let view = View::new(100);
+        view.advance(LogPosition::new(10, 0));
+        view.seen_to_the_end(NOW, BOUND);
+        view
+    }
+
+    #[test]
+    fn an_entry_from_beyond_what_was_read_is_not_valid() {
+        let view = in_sight();
+        let at = |ms| judged(&view, LogPosition::new(ms, 0), NOW);
+        assert_eq!((at(10), at(11)), (Validity::Valid, Validity::Purged));
+    }
+
+    #[test]
+    fn an_own_purge_at_a_position_that_was_there_before_counts_all_the_same() {
+        let view = in_sight();
+        let known = LogPosition::new(10, 0);
+        view.apply_own(LogPosition::new(3, 0), &Purge::tag("tag"), known);
+        assert_eq!(judged(&view, known, NOW), Validity::Purged);
+    }
+
+    #[test]
+    fn an_own_purge_counts_until_it_is_read_back_and_after() {
+        let view = in_sight();
+        let (known, own) = (LogPosition::new(10, 0), LogPosition::new(12, 0));
+        view.apply_own(own, &Purge::tag("tag"), known);
+        assert_eq!(view.appended(), own);
+        assert_eq!(judged(&view, known, NOW), Validity::Purged);
+        view.apply(own, &Purge::tag("tag"));
+        view.advance(own);
+        assert_eq!(judged(&view, known, NOW), Validity::Purged);
+        assert_eq!(judged(&view, own, NOW), Validity::Valid);
+        assert_eq!(view.read(|state| state.order.len()), 1, "noted once");
+    }
+
+    #[test]
+    fn out_of_sight_only_what_is_recent_by_this_clock_is_valid() {
+        let view = in_sight();
+        view.lost_sight();
+        let stored = |stored| judged(&view, LogPosition::new(10, 0), stored);
+        assert_eq!(stored(NOW.saturating_sub(BOUND)), Validity::Valid);
+        assert_eq!(stored(NOW.saturating_add(BOUND)), Validity::Valid);
+        assert_eq!(stored(NOW.saturating_sub(BOUND * 2)), Validity::Unknown);
+        assert_eq!(stored(NOW.saturating_add(BOUND * 2)), Validity::Unknown);
+    }
+}

@@ -562,7 +562,7 @@ impl Tale {
 async fn stall(proxy: Arc<Proxy>, done: Arc<AtomicU64>) -> u64 {
     let mut stalls = 0;
     while done.load(Ordering::SeqCst) == 0 {
-        let (halt, run) = (fastrand::u64(5..40), fastrand::u64(10..120));
+        let (halt, run) = (fastrand::u64(2..12), fastrand::u64(20..150));
         proxy.set(Mode::Delay(Duration::from_millis(halt)));
         tokio::time::sleep(Duration::from_millis(halt)).await;
         proxy.set(Mode::Forward);

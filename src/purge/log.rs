@@ -152,10 +152,16 @@ impl Log {
     }
 }
 
-/// How many records the log had ever been given when it was read up to the tail: a log that is
-/// emptied and filled anew goes on with later positions, and betrays itself only by this.
+/// What the reader knows of the log that it reads.
 #[derive(Debug, Default)]
-struct Count(Option<u64>);
+struct Reading {
+    /// How many records the log had ever been given when it was read to its end, and those read
+    /// since: a log that is emptied and filled anew goes on with later positions.
+    count: Option<u64>,
+    /// The last record read and applied, beyond the view's tail. The tail follows once the log is
+    /// seen to hold the old one still: only then were these its next records.
+    ahead: Option<LogPosition>,
+}
 
 /// What the log turns out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,35 +174,30 @@ enum Found {
     Lost,
 }
 
-impl Count {
-    fn compare(&mut self, bounds: &LogBounds, tail: LogPosition) -> Found {
+impl Reading {
+    fn compare(&mut self, bounds: &LogBounds, read: LogPosition) -> Found {
         let last = bounds.last_generated();
-        if last < tail {
+        if last < read {
             return Found::Lost;
         }
-        let found = match (self.0, bounds.added()) {
-            (Some(read), Some(added)) if last == tail => match added.cmp(&read) {
+        let found = match (self.count, bounds.added()) {
+            (Some(count), Some(added)) if last == read => match added.cmp(&count) {
                 std::cmp::Ordering::Less => Found::Lost,
                 std::cmp::Ordering::Equal => Found::Same,
                 std::cmp::Ordering::Greater => Found::Missed,
             },
-            (Some(read), Some(added)) if added <= read => Found::Lost,
+            (Some(count), Some(added)) if added <= count => Found::Lost,
             _ => Found::Same,
         };
-        if last == tail {
-            self.0 = bounds.added();
+        if last == read {
+            self.count = bounds.added();
         }
         found
     }
 
-    /// One more record was read, at `position`. Where the log ended when it was measured, the
-    /// number read has to be the number that it had been given.
-    fn read(&mut self, position: LogPosition, bounds: &LogBounds) -> Found {
-        self.0 = self.0.map(|count| count.saturating_add(1));
-        if position != bounds.last_generated() {
-            return Found::Same;
-        }
-        self.compare(bounds, position)
+    fn note(&mut self, position: LogPosition) {
+        self.count = self.count.map(|count| count.saturating_add(1));
+        self.ahead = Some(position);
     }
 }
 
@@ -208,13 +209,13 @@ struct Following<F: Forget> {
 
 impl<F: Forget> Following<F> {
     async fn run(self) {
-        let mut count = Count::default();
+        let mut reading = Reading::default();
         let mut last_good = Instant::now();
         loop {
             let Some(owner) = self.owner.upgrade() else {
                 return;
             };
-            let step = owner.log().step(owner.memory(), &mut count).await;
+            let step = owner.log().step(owner.memory(), &mut reading).await;
             match step {
                 Ok(()) => last_good = Instant::now(),
                 Err(_) if last_good.elapsed() >= owner.log().bound => {
@@ -240,47 +241,47 @@ impl<F: Forget> Drop for Following<F> {
 }
 
 impl Log {
-    /// Reads what there is, or waits a while for something, having made sure that the log is
-    /// the one read so far.
-    async fn step(&self, memory: &Memory, count: &mut Count) -> Result<(), StoreError> {
+    /// Makes sure that the log is the one read so far, and reads what there is next, or waits a
+    /// while for something. What is read is applied at once, and trusted in the next step.
+    async fn step(&self, memory: &Memory, reading: &mut Reading) -> Result<(), StoreError> {
         let Some(store) = &self.store else {
             return Ok(());
         };
         let asked = self.clock.now();
         let (bounds, is_complete) = self.measure(&**store).await?;
+        let read = reading.ahead.unwrap_or_else(|| self.view.tail());
         let found = match is_complete {
-            true => count.compare(&bounds, self.view.tail()),
+            true => reading.compare(&bounds, read),
             false => Found::Lost,
         };
         match found {
             Found::Same => self.skip_trimmed(&bounds, memory),
             Found::Missed => self.skip_to(bounds.last_generated(), memory),
             Found::Lost => {
-                *count = Count::default();
+                *reading = Reading::default();
                 return self.start_over(&**store, memory).await;
             }
+        }
+        if let Some(position) = reading.ahead.take() {
+            self.advance(position);
         }
         self.reached(&bounds, asked);
         for (position, record) in store.log_read(self.view.tail(), BLOCK).await? {
             self.view.apply(position, &Purge::from_record(&record));
-            match count.read(position, &bounds) {
-                Found::Same => {}
-                Found::Missed => self.skip_to(position, memory),
-                Found::Lost => {
-                    *count = Count::default();
-                    return self.start_over(&**store, memory).await;
-                }
-            }
-            self.view.advance(position);
-            let caught_up = |progress: &mut Option<LogPosition>| {
-                let known = progress.is_some();
-                *progress = progress.map(|_| position);
-                known
-            };
-            self.progress.send_if_modified(caught_up);
+            reading.note(position);
         }
-        self.reached(&bounds, asked);
         Ok(())
+    }
+
+    /// Everything up to `position` has been read.
+    fn advance(&self, position: LogPosition) {
+        self.view.advance(position);
+        let caught_up = |progress: &mut Option<LogPosition>| {
+            let known = progress.is_some();
+            *progress = progress.map(|_| position);
+            known
+        };
+        self.progress.send_if_modified(caught_up);
     }
 
     /// What the log holds, and whether that includes the latest records that it is known to have
@@ -369,11 +370,10 @@ impl Log {
 
     /// Records between the tail and `horizon` may be gone unread.
     fn skip_to(&self, horizon: LogPosition, memory: &Memory) {
-        if self.view.tail() > LogPosition::ZERO {
+        if self.view.raise_horizon(horizon) && self.view.tail() > LogPosition::ZERO {
             tracing::warn!("purges were trimmed from the log before they were read");
             memory.clear();
         }
-        self.view.raise_horizon(horizon);
     }
 }
 

@@ -179,8 +179,13 @@ impl View {
     }
 
     /// Records up to `horizon` are not to be had any more: nothing older can be verified.
-    pub(crate) fn raise_horizon(&self, horizon: LogPosition) {
-        self.write(|state| state.horizon = state.horizon.max(horizon));
+    /// Whether that is news.
+    pub(crate) fn raise_horizon(&self, horizon: LogPosition) -> bool {
+        self.write(|state| {
+            let is_news = state.horizon < horizon;
+            state.horizon = state.horizon.max(horizon);
+            is_news
+        })
     }
 
     /// The log is another one than was read so far (emptied, or failed over to a copy that

@@ -305,7 +305,7 @@ mod tests {
             tags: &["tag".into()],
             position,
             stored,
-            verified: &Verified::default(),
+            verified: &Verified::never(),
         };
         view.judge(&claim, NOW, BOUND)
     }

@@ -144,14 +144,25 @@ impl Cache {
     /// # Errors
     ///
     /// [`PurgeError`] if the purge could not be appended to the shared log within the operation
-    /// timeout. Then it may not have happened; purging again is harmless.
+    /// timeout. Then it may not have happened; purging again is harmless. With
+    /// [`Purge::replicas`] also if too few replicas have it by then: it *has* happened, and
+    /// [`PurgeError::acknowledged`] says how many they are.
     ///
     /// # Cancellation
     ///
     /// Dropped before it returns, the purge may or may not have happened.
     pub async fn purge(&self, purge: Purge) -> Result<(), PurgeError> {
         self.follow_log();
-        self.inner.log.append(&purge, self.deadline()).await
+        let deadline = match purge.replicas {
+            0 => self.deadline(),
+            // There may be a connection to be made, and the replicas' answer to be waited for.
+            _ => {
+                self.deadline()
+                    + self.inner.config.connect_timeout
+                    + self.inner.config.operation_timeout
+            }
+        };
+        self.inner.log.append(&purge, deadline).await
     }
 
     /// Waits until what was stored so far has been written to the shared store, for at most

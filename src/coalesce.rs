@@ -108,7 +108,7 @@ impl Flow {
             return None;
         };
         self.lookup = Lookup {
-            presence: self.lookup.presence.take(),
+            traces: self.lookup.traces.take(),
             ..Lookup::new(&draft, found)
         };
         Some((entry, outcome))

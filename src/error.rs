@@ -145,7 +145,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// A purge that did not happen.
+/// A purge that did not happen, or is not as safe as it was asked to be.
 #[derive(Debug)]
 pub struct PurgeError(PurgeFailure);
 
@@ -153,6 +153,11 @@ pub struct PurgeError(PurgeFailure);
 enum PurgeFailure {
     InvalidUri,
     NotAppended(StoreError),
+    NotReplicated {
+        wanted: u32,
+        acknowledged: u32,
+        why: Option<StoreError>,
+    },
 }
 
 impl PurgeError {
@@ -164,19 +169,56 @@ impl PurgeError {
         Self(PurgeFailure::NotAppended(error))
     }
 
+    /// `replicas` as the store told of them.
+    pub(crate) fn not_replicated(wanted: u32, replicas: Result<u32, StoreError>) -> Self {
+        let (acknowledged, why) = match replicas {
+            Ok(acknowledged) => (acknowledged, None),
+            Err(error) => (0, Some(error)),
+        };
+        Self(PurgeFailure::NotReplicated {
+            wanted,
+            acknowledged,
+            why,
+        })
+    }
+
     /// Whether the shared store could not take the purge: to be tried again.
     #[must_use]
     pub const fn is_store(&self) -> bool {
         matches!(self.0, PurgeFailure::NotAppended(_))
     }
+
+    /// If the purge *has* happened, and only too few replicas are known to have it (see
+    /// [`Purge::replicas`](crate::Purge::replicas)): how many have said that they do; zero where
+    /// that is not known. It is in force everywhere, and lost only if the server fails and a
+    /// replica without it takes over. Purging again is harmless.
+    #[must_use]
+    pub const fn acknowledged(&self) -> Option<u32> {
+        match self.0 {
+            PurgeFailure::NotReplicated { acknowledged, .. } => Some(acknowledged),
+            PurgeFailure::InvalidUri | PurgeFailure::NotAppended(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for PurgeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &self.0 {
-            PurgeFailure::InvalidUri => "the URI to purge has an authority that is not a host",
-            PurgeFailure::NotAppended(_) => "the purge could not be appended to the shared log",
-        })
+        match &self.0 {
+            PurgeFailure::InvalidUri => {
+                f.write_str("the URI to purge has an authority that is not a host")
+            }
+            PurgeFailure::NotAppended(_) => {
+                f.write_str("the purge could not be appended to the shared log")
+            }
+            PurgeFailure::NotReplicated {
+                wanted,
+                acknowledged,
+                ..
+            } => write!(
+                f,
+                "the purge is in force, but {acknowledged} of {wanted} replicas acknowledged it"
+            ),
+        }
     }
 }
 
@@ -185,6 +227,7 @@ impl std::error::Error for PurgeError {
         match &self.0 {
             PurgeFailure::InvalidUri => None,
             PurgeFailure::NotAppended(error) => Some(error),
+            PurgeFailure::NotReplicated { why, .. } => why.as_ref().map(|why| why as _),
         }
     }
 }

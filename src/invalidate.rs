@@ -16,7 +16,7 @@ use crate::fetch::Posted;
 use crate::flight::{Arrival, Leader, Requester, Role};
 use crate::future::{BoxFlow, passed};
 use crate::inner::Content;
-use crate::key::{Draft, Key, KeyRef, Presence};
+use crate::key::{Draft, Key, KeyRef, Traces};
 use crate::layer::Settings;
 use crate::policy::{self, CacheOptions, MethodClass, RequestFacts};
 use crate::position::LogPosition;
@@ -81,7 +81,7 @@ impl Change {
             && response.extensions().get::<CacheOptions>().is_none()
             && self.target.as_mut().is_none_or(|target| {
                 let memory = cache.tiers().memory();
-                let Presence { stored, under_way } = target.presence();
+                let Traces { stored, under_way } = target.traces();
                 !memory.contains(target.base().hash())
                     && !memory.contains(stored.hash())
                     && !memory.contains(under_way.hash())
@@ -93,15 +93,15 @@ impl Change {
     async fn announce<R: Content>(self, response: Response<R>) -> Response<ResponseBody<R>> {
         let cache = &self.settings.cache;
         let target = self.target.as_ref().map(|draft| draft.base().to_key());
-        let presence = self.target.as_ref().map(Draft::presence);
+        let traces = self.target.as_ref().map(Draft::traces);
         let own = self.own_flight(target.as_ref(), response.headers());
         let mut announced = Announced::Nothing;
-        if let (Some(target), Some(presence)) = (&target, &presence) {
+        if let (Some(target), Some(traces)) = (&target, &traces) {
             let uris = outdated(target, &self.method, &response);
             let gate = Gate {
                 cache,
                 target,
-                presence,
+                traces,
                 counts_posts: own.is_none(),
             };
             announced = invalidate(&gate, &uris).await;
@@ -259,7 +259,7 @@ enum Announced {
 struct Gate<'a> {
     cache: &'a Cache,
     target: &'a Key,
-    presence: &'a Presence,
+    traces: &'a Traces,
     /// Whether a POST under way may be about to store: not where it is this very one.
     counts_posts: bool,
 }
@@ -271,10 +271,10 @@ impl Gate<'_> {
         let Self {
             cache,
             target,
-            presence,
+            traces,
             counts_posts,
         } = self;
-        let known_here = cache.tiers().memory().contains(presence.under_way.hash())
+        let known_here = cache.tiers().memory().contains(traces.under_way.hash())
             || cache.flights().has(target.hash())
             || (*counts_posts
                 && cache
@@ -282,7 +282,7 @@ impl Gate<'_> {
                     .has(post_of(&mut Draft::of_key(target)).hash()));
         match cache
             .tiers()
-            .remove(&[target, &presence.stored], deadline)
+            .remove(&[target, &traces.stored], deadline)
             .await
         {
             Ok(existed) => existed || known_here,

@@ -143,8 +143,8 @@ pub use store::ChaosStore;
 #[cfg(feature = "tls")]
 pub use store::TlsSettings;
 pub use store::{
-    BoxFuture, BreakerState, CredentialsProvider, Health, Leased, LogBounds, LogPosition,
-    SharedStore, StoreState, StoreUrl, Trimmed, UrlError, ValkeySettings, ValkeyStore,
+    Appended, BoxFuture, BreakerState, CredentialsProvider, Health, Leased, LogBounds, LogPosition,
+    Presence, SharedStore, StoreState, StoreUrl, Trimmed, UrlError, ValkeySettings, ValkeyStore,
 };
 pub use values::ValueOptions;
 

@@ -416,7 +416,7 @@ fn plan(cache: &Cache, leader: Leader) -> Plan {
         landing: Landing {
             cache: cache.clone(),
             base: key(),
-            presence: None,
+            traces: None,
             requester: Requester::Anonymous,
             offer: offer(),
             leader: Some(leader),

@@ -75,10 +75,10 @@ impl Fetch {
             }
         }
         let now = settings.cache.now();
-        if let Some(presence) = &lookup.presence {
+        if let Some(traces) = &lookup.traces {
             // A change while the handler works has to know of it.
             let until = now.saturating_add(settings.cache.config().fill_deadline);
-            settings.cache.tiers().note_under_way(presence, until, now);
+            settings.cache.tiers().note_under_way(traces, until, now);
         }
         Self {
             parts,

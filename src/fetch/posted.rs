@@ -54,7 +54,7 @@ impl Posted {
                 base: target,
                 marker: None,
                 variant: None,
-                presence: None,
+                traces: None,
                 entry: None,
             },
             stale: Stale::Nothing(Forwarded::Method, "method"),

@@ -196,7 +196,7 @@ impl Visit {
         Landing {
             cache: self.cache().clone(),
             base: self.lookup.base.clone(),
-            presence: self.lookup.presence.clone(),
+            traces: self.lookup.traces.clone(),
             requester: Requester::of(&self.facts),
             offer,
             leader: self.leader.take(),

@@ -25,7 +25,7 @@ pub(crate) use pump::{Plan, Recorded};
 use crate::cache::Cache;
 use crate::entry::Entry;
 use crate::flight::{Leader, Offer, Requester, Uncacheable};
-use crate::key::{Key, Presence};
+use crate::key::{Key, Traces};
 use crate::purge::Validity;
 use crate::recording::concatenate;
 use crate::store::Stored;
@@ -35,7 +35,7 @@ use crate::store::Stored;
 pub(crate) struct Landing {
     pub(crate) cache: Cache,
     pub(crate) base: Key,
-    pub(crate) presence: Option<Presence>,
+    pub(crate) traces: Option<Traces>,
     pub(crate) requester: Requester,
     pub(crate) offer: Arc<Offer>,
     /// `None` when nobody could wait for this response.
@@ -51,7 +51,7 @@ impl Landing {
         let Self {
             cache,
             base,
-            presence,
+            traces,
             requester,
             mut offer,
             mut leader,
@@ -86,7 +86,7 @@ impl Landing {
         let stored = tiers.store_response(
             &base,
             &offer.fields,
-            presence.as_ref(),
+            traces.as_ref(),
             Arc::clone(&entry),
             now,
             until_written,

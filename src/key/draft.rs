@@ -24,7 +24,7 @@ pub(crate) struct Draft {
 /// The keys of markers that say of a target that something is stored, or is being fetched, under
 /// keys with further fields of requests. No field is named like their last component.
 #[derive(Clone, Debug)]
-pub(crate) struct Presence {
+pub(crate) struct Traces {
     /// In both tiers.
     pub(crate) stored: Key,
     /// In memory only.
@@ -91,23 +91,23 @@ impl Draft {
     }
 
     /// What tells of the target under whatever fields of requests it is stored.
-    pub(crate) fn presence(&self) -> Presence {
+    pub(crate) fn traces(&self) -> Traces {
         let target = self.bytes.get(..self.bare_length).unwrap_or_default();
         let key = |name: &[u8]| {
             let mut bytes = target.to_vec();
             frame(&mut bytes, name);
             KeyRef::of(&bytes).to_key()
         };
-        Presence {
+        Traces {
             stored: key(b"\0stored"),
             under_way: key(b"\0under-way"),
         }
     }
 
-    /// [`Draft::presence`] where fields of the request are part of the key: a change of the
+    /// [`Draft::traces`] where fields of the request are part of the key: a change of the
     /// target need not have them.
-    pub(crate) fn presence_by_fields(&self) -> Option<Presence> {
-        self.has_fields().then(|| self.presence())
+    pub(crate) fn traces_by_fields(&self) -> Option<Traces> {
+        self.has_fields().then(|| self.traces())
     }
 
     /// Whether fields of the request are part of its base key.

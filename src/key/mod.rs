@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderName, Uri};
 use sha2::{Digest, Sha256};
 use twox_hash::XxHash3_128;
 
-pub(crate) use draft::{Draft, Presence};
+pub(crate) use draft::{Draft, Traces};
 pub use query::QueryRule;
 pub(crate) use rules::KeyRules;
 pub use rules::Scheme;

@@ -11,7 +11,7 @@ use super::{Purge, View};
 use crate::clock::{Clock, Timestamp};
 use crate::error::PurgeError;
 use crate::position::LogPosition;
-use crate::store::{LogBounds, Memory, SharedStore, StoreError, Trimmed};
+use crate::store::{Appended, LogBounds, Memory, Presence, SharedStore, StoreError, Trimmed};
 use crate::task;
 
 /// The purge log and this instance's view of it. Without a shared store the view is the log.
@@ -68,17 +68,38 @@ impl Log {
 
     /// Appends a purge and applies it here. It holds for every instance once this returns.
     pub(crate) async fn append(&self, purge: &Purge, deadline: Instant) -> Result<(), PurgeError> {
-        self.append_at(purge, deadline).await.map(drop)
+        let Appended { replicas, .. } = self.append_at(purge, deadline).await?;
+        match replicas {
+            Ok(acknowledged) if acknowledged >= purge.replicas => Ok(()),
+            replicas => Err(PurgeError::not_replicated(purge.replicas, replicas)),
+        }
     }
 
-    async fn append_at(&self, purge: &Purge, deadline: Instant) -> Result<LogPosition, PurgeError> {
+    async fn append_at(&self, purge: &Purge, deadline: Instant) -> Result<Appended, PurgeError> {
         let Some(store) = &self.store else {
-            return Ok(self.view.append(purge));
+            let position = self.view.append(purge);
+            let replicas = Ok(0);
+            return Ok(Appended { position, replicas });
         };
-        let appended = store.log_append(&purge.to_record(), deadline).await;
-        let position = appended.map_err(PurgeError::not_appended)?;
-        self.view.apply(position, purge);
-        Ok(position)
+        let known = self.view.tail().max(self.view.appended());
+        let record = purge.to_record();
+        let appended = match purge.replicas {
+            0 => {
+                let position = store.log_append(&record, deadline).await;
+                position.map(|position| Appended {
+                    position,
+                    replicas: Ok(0),
+                })
+            }
+            replicas => {
+                store
+                    .log_append_replicated(&record, replicas, deadline)
+                    .await
+            }
+        };
+        let appended = appended.map_err(PurgeError::not_appended)?;
+        self.view.apply_own(appended.position, purge, known);
+        Ok(appended)
     }
 
     /// As [`Log::append`], and waits until the log has been read up to the purge, so that what is
@@ -88,7 +109,7 @@ impl Log {
         purge: &Purge,
         deadline: Instant,
     ) -> Result<LogPosition, PurgeError> {
-        let position = self.append_at(purge, deadline).await?;
+        let Appended { position, .. } = self.append_at(purge, deadline).await?;
         if self.store.is_some() {
             let mut progress = self.progress.subscribe();
             let read = progress.wait_for(|read| *read >= Some(position));
@@ -131,10 +152,16 @@ impl Log {
     }
 }
 
-/// How many records the log had ever been given when it was read up to the tail: a log that is
-/// emptied and filled anew goes on with later positions, and betrays itself only by this.
+/// What the reader knows of the log that it reads.
 #[derive(Debug, Default)]
-struct Count(Option<u64>);
+struct Reading {
+    /// How many records the log had ever been given when it was read to its end, and those read
+    /// since: a log that is emptied and filled anew goes on with later positions.
+    count: Option<u64>,
+    /// The last record read and applied, beyond the view's tail. The tail follows once the log is
+    /// seen to hold the old one still: only then were these its next records.
+    ahead: Option<LogPosition>,
+}
 
 /// What the log turns out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,29 +174,30 @@ enum Found {
     Lost,
 }
 
-impl Count {
-    fn compare(&mut self, bounds: &LogBounds, tail: LogPosition) -> Found {
+impl Reading {
+    fn compare(&mut self, bounds: &LogBounds, read: LogPosition) -> Found {
         let last = bounds.last_generated();
-        if last < tail {
+        if last < read {
             return Found::Lost;
         }
-        let found = match (self.0, bounds.added()) {
-            (Some(read), Some(added)) if last == tail => match added.cmp(&read) {
+        let found = match (self.count, bounds.added()) {
+            (Some(count), Some(added)) if last == read => match added.cmp(&count) {
                 std::cmp::Ordering::Less => Found::Lost,
                 std::cmp::Ordering::Equal => Found::Same,
                 std::cmp::Ordering::Greater => Found::Missed,
             },
-            (Some(read), Some(added)) if added <= read => Found::Lost,
+            (Some(count), Some(added)) if added <= count => Found::Lost,
             _ => Found::Same,
         };
-        if last == tail {
-            self.0 = bounds.added();
+        if last == read {
+            self.count = bounds.added();
         }
         found
     }
 
-    fn read(&mut self, records: usize) {
-        self.0 = self.0.map(|count| count.saturating_add(records as u64));
+    fn note(&mut self, position: LogPosition) {
+        self.count = self.count.map(|count| count.saturating_add(1));
+        self.ahead = Some(position);
     }
 }
 
@@ -181,13 +209,21 @@ struct Following<F: Forget> {
 
 impl<F: Forget> Following<F> {
     async fn run(self) {
-        let mut count = Count::default();
+        let mut reading = Reading::default();
+        let mut last_good = Instant::now();
         loop {
             let Some(owner) = self.owner.upgrade() else {
                 return;
             };
             let began = Instant::now();
-            let step = owner.log().step(owner.memory(), &mut count).await;
+            let step = owner.log().step(owner.memory(), &mut reading).await;
+            match step {
+                Ok(()) => last_good = Instant::now(),
+                Err(_) if last_good.elapsed() >= owner.log().bound => {
+                    owner.log().view.lost_sight();
+                }
+                Err(_) => {}
+            }
             drop(owner);
             // Counted from its beginning: who has waited for the store need not wait again.
             if step.is_err() {
@@ -207,37 +243,74 @@ impl<F: Forget> Drop for Following<F> {
 }
 
 impl Log {
-    /// Reads what there is, or waits a while for something, having made sure that the log is
-    /// the one read so far.
-    async fn step(&self, memory: &Memory, count: &mut Count) -> Result<(), StoreError> {
+    /// Makes sure that the log is the one read so far, and reads what there is next, or waits a
+    /// while for something. What is read is applied at once, and trusted in the next step.
+    async fn step(&self, memory: &Memory, reading: &mut Reading) -> Result<(), StoreError> {
         let Some(store) = &self.store else {
             return Ok(());
         };
         let asked = self.clock.now();
-        let bounds = store.log_bounds(Instant::now() + BOUNDS_TIMEOUT).await?;
-        match count.compare(&bounds, self.view.tail()) {
+        let (bounds, is_complete) = self.measure(&**store).await?;
+        let read = reading.ahead.unwrap_or_else(|| self.view.tail());
+        let found = match is_complete {
+            true => reading.compare(&bounds, read),
+            false => Found::Lost,
+        };
+        match found {
             Found::Same => self.skip_trimmed(&bounds, memory),
             Found::Missed => self.skip_to(bounds.last_generated(), memory),
             Found::Lost => {
-                *count = Count::default();
+                *reading = Reading::default();
                 return self.start_over(&**store, memory).await;
             }
         }
-        self.reached(&bounds, asked);
-        let records = store.log_read(self.view.tail(), BLOCK).await?;
-        count.read(records.len());
-        for (position, record) in records {
-            self.view.apply(position, &Purge::from_record(&record));
-            self.view.advance(position);
-            let caught_up = |progress: &mut Option<LogPosition>| {
-                let known = progress.is_some();
-                *progress = progress.map(|_| position);
-                known
-            };
-            self.progress.send_if_modified(caught_up);
+        if let Some(position) = reading.ahead.take() {
+            self.advance(position);
         }
         self.reached(&bounds, asked);
+        for (position, record) in store.log_read(self.view.tail(), BLOCK).await? {
+            self.view.apply(position, &Purge::from_record(&record));
+            reading.note(position);
+        }
         Ok(())
+    }
+
+    /// Everything up to `position` has been read.
+    fn advance(&self, position: LogPosition) {
+        self.view.advance(position);
+        let caught_up = |progress: &mut Option<LogPosition>| {
+            let known = progress.is_some();
+            *progress = progress.map(|_| position);
+            known
+        };
+        self.progress.send_if_modified(caught_up);
+    }
+
+    /// What the log holds, and whether that includes the latest records that it is known to have
+    /// held. Neither positions nor counts tell for certain: a copy that took over without them
+    /// may have been given others since.
+    async fn measure(&self, store: &dyn SharedStore) -> Result<(LogBounds, bool), StoreError> {
+        // First: what is appended later need not be there yet.
+        let (tail, appended) = (self.view.tail(), self.view.appended());
+        let deadline = Instant::now() + BOUNDS_TIMEOUT;
+        let (bounds, has_tail, has_appended) = tokio::join!(
+            store.log_bounds(deadline),
+            holds(store, tail, deadline),
+            // Once it has been read back, it says no more than the tail does.
+            holds(
+                store,
+                if appended > tail {
+                    appended
+                } else {
+                    LogPosition::ZERO
+                },
+                deadline
+            ),
+        );
+        let bounds = bounds?;
+        let complete =
+            is_held(tail, has_tail?, &bounds) && is_held(appended, has_appended?, &bounds);
+        Ok((bounds, complete))
     }
 
     /// Everything that the log held at `asked` has been read.
@@ -260,7 +333,9 @@ impl Log {
         tracing::warn!("the purge log has lost records: purging everything");
         let everything = Purge::everything().to_record();
         let deadline = Instant::now() + BOUNDS_TIMEOUT;
-        let position = store.log_append(&everything, deadline).await?;
+        // Later than every position of the old log: entries may still name them.
+        let known = self.view.tail().max(self.view.appended());
+        let position = store.log_append_after(&everything, known, deadline).await?;
         self.view.restart(position);
         memory.clear();
         Ok(())
@@ -270,6 +345,8 @@ impl Log {
     fn skip_trimmed(&self, bounds: &LogBounds, memory: &Memory) {
         let tail = self.view.tail();
         match *bounds {
+            // Nobody knows what came before the first record: perhaps another log, now lost.
+            LogBounds::Held { first, .. } if self.is_unread() => self.skip_to(first, memory),
             LogBounds::Held {
                 first,
                 trimmed: Trimmed::Some,
@@ -288,13 +365,41 @@ impl Log {
         }
     }
 
+    /// Whether nothing is known of the log yet, not even that it was empty.
+    fn is_unread(&self) -> bool {
+        self.progress.borrow().is_none() && self.view.tail() == LogPosition::ZERO
+    }
+
     /// Records between the tail and `horizon` may be gone unread.
     fn skip_to(&self, horizon: LogPosition, memory: &Memory) {
-        if self.view.tail() > LogPosition::ZERO {
+        if self.view.raise_horizon(horizon) && self.view.tail() > LogPosition::ZERO {
             tracing::warn!("purges were trimmed from the log before they were read");
             memory.clear();
         }
-        self.view.raise_horizon(horizon);
+    }
+}
+
+async fn holds(
+    store: &dyn SharedStore,
+    position: LogPosition,
+    deadline: Instant,
+) -> Result<Presence, StoreError> {
+    match position {
+        LogPosition::ZERO => Ok(Presence::Unknown),
+        position => store.log_holds(position, deadline).await,
+    }
+}
+
+/// Whether a log within these bounds can be the one that had a record at `position`.
+fn is_held(position: LogPosition, presence: Presence, bounds: &LogBounds) -> bool {
+    match *bounds {
+        _ if position == LogPosition::ZERO => true,
+        LogBounds::Held { first, trimmed, .. } if position < first => trimmed == Trimmed::Some,
+        LogBounds::Held { last_generated, .. } => {
+            position <= last_generated && presence != Presence::Absent
+        }
+        LogBounds::Empty { last_generated, .. } => position <= last_generated,
+        LogBounds::Missing => false,
     }
 }
 

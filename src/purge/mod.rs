@@ -30,7 +30,8 @@ use crate::key::{Scheme, Target};
 /// let page = Purge::uri(&"/products/7?lang=en".parse()?)?;
 /// let subtree = Purge::path("/products").soft();
 /// let all = Purge::everything();
-/// # for purge in [by_tag, several, page, subtree, all] { assert!(!format!("{purge:?}").is_empty()); }
+/// let beyond_a_failover = Purge::tag("product:7").replicas(1);
+/// # for purge in [by_tag, several, page, subtree, all, beyond_a_failover] { assert!(!format!("{purge:?}").is_empty()); }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
@@ -38,6 +39,8 @@ use crate::key::{Scheme, Target};
 pub struct Purge {
     pub(crate) selectors: Vec<Selector>,
     pub(crate) soft: bool,
+    /// How many replicas to wait for; not part of the record.
+    pub(crate) replicas: u32,
 }
 
 impl Purge {
@@ -54,6 +57,7 @@ impl Purge {
                 .map(|tag| Selector::tag(tag.as_ref()))
                 .collect(),
             soft: false,
+            replicas: 0,
         }
     }
 
@@ -102,9 +106,29 @@ impl Purge {
         }))
     }
 
+    /// Waits until at least so many replicas of the Valkey server have the purge too, so that a
+    /// failover to one of them cannot lose it. Default 0: done once the server itself has it.
+    ///
+    /// Without it, a purge that the server took just before it failed may be unknown to its
+    /// successor. Instances that had read it notice, and purge everything; only if none of them
+    /// lives on is it lost. Ask for replicas where even that is too much, and where replicas are
+    /// there to answer: with fewer than asked for, every such purge waits for the whole operation
+    /// timeout in vain and returns an error that says how many there were
+    /// ([`PurgeError::acknowledged`]). In memory, and on stores of your own that know of no
+    /// replicas, that is always so: there are none.
+    ///
+    /// It takes a connection of its own, made when first asked for and kept: other operations do
+    /// not wait meanwhile. So it may take as long as making a connection and then one operation
+    /// each for the server and the replicas.
+    pub fn replicas(mut self, count: u32) -> Self {
+        self.replicas = count;
+        self
+    }
+
     /// What either purges.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.selectors.extend(other.selectors);
+        self.replicas = self.replicas.max(other.replicas);
         self
     }
 
@@ -112,6 +136,7 @@ impl Purge {
         Self {
             selectors: vec![selector],
             soft: false,
+            replicas: 0,
         }
     }
 
@@ -140,6 +165,7 @@ impl Purge {
         Self {
             selectors: chunks.iter().copied().map(Selector::from_bytes).collect(),
             soft,
+            replicas: 0,
         }
     }
 }
@@ -147,10 +173,15 @@ impl Purge {
 /// Tags and URLs may be personal; their number is not.
 impl fmt::Debug for Purge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { selectors, soft } = self;
+        let Self {
+            selectors,
+            soft,
+            replicas,
+        } = self;
         f.debug_struct("Purge")
             .field("selectors", &selectors.len())
             .field("soft", soft)
+            .field("replicas", replicas)
             .finish()
     }
 }

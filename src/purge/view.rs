@@ -46,6 +46,8 @@ struct State {
     horizon: LogPosition,
     /// Up to where the log has been read without a gap.
     tail: LogPosition,
+    /// The latest purge of this instance that the log has taken, read back or not.
+    appended: LogPosition,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -89,6 +91,11 @@ impl View {
         self.read(|state| state.marks.len())
     }
 
+    /// The latest purge of this instance that the log has taken.
+    pub(crate) fn appended(&self) -> LogPosition {
+        self.read(|state| state.appended)
+    }
+
     /// There is no log but this one.
     pub(crate) fn always_current(&self) {
         self.good_until.store(u64::MAX, Ordering::Release);
@@ -109,6 +116,12 @@ impl View {
         self.good_until.store(until, Ordering::Release);
     }
 
+    /// The log has been out of sight for as long as it may be. The wall clock, by which
+    /// [`View::seen_to_the_end`] was told, may have been set back meanwhile.
+    pub(crate) fn lost_sight(&self) {
+        self.good_until.store(0, Ordering::Release);
+    }
+
     /// Whether the log is in sight.
     pub(crate) fn is_current(&self, now: Timestamp) -> bool {
         now.as_millis() <= self.good_until.load(Ordering::Acquire)
@@ -116,7 +129,7 @@ impl View {
 
     /// What the purges say of an entry. Costs two comparisons while the log has not moved.
     pub(crate) fn judge(&self, claim: &Claim<'_>, now: Timestamp, bound: Duration) -> Validity {
-        if !self.is_current(now) && now > claim.stored.saturating_add(bound) {
+        if !self.is_current(now) && !is_recent(claim.stored, now, bound) {
             return Validity::Unknown;
         }
         let version = self.version();
@@ -134,6 +147,19 @@ impl View {
     /// purge says nothing of the records of others before it.
     pub(crate) fn apply(&self, position: LogPosition, purge: &Purge) {
         self.write(|state| state.apply(position, purge, self.capacity));
+    }
+
+    /// Applies a purge of this instance, which the log has taken at `position`; `known` was
+    /// known of the log before. A log that gives out an earlier position now is another one, and
+    /// entries that name later positions of the old one cannot be compared with it: they go.
+    pub(crate) fn apply_own(&self, position: LogPosition, purge: &Purge, known: LogPosition) {
+        self.write(|state| {
+            state.apply(position, purge, self.capacity);
+            state.appended = state.appended.max(position);
+            if position <= known {
+                state.horizon = state.horizon.max(known.next());
+            }
+        });
     }
 
     /// The log has been read without a gap up to `position`.
@@ -158,8 +184,13 @@ impl View {
     }
 
     /// Records up to `horizon` are not to be had any more: nothing older can be verified.
-    pub(crate) fn raise_horizon(&self, horizon: LogPosition) {
-        self.write(|state| state.horizon = state.horizon.max(horizon));
+    /// Whether that is news.
+    pub(crate) fn raise_horizon(&self, horizon: LogPosition) -> bool {
+        self.write(|state| {
+            let is_news = state.horizon < horizon;
+            state.horizon = state.horizon.max(horizon);
+            is_news
+        })
     }
 
     /// The log is another one than was read so far (emptied, or failed over to a copy that
@@ -169,6 +200,7 @@ impl View {
             *state = State {
                 horizon: tail,
                 tail,
+                appended: tail,
                 ..State::default()
             };
         });
@@ -188,10 +220,18 @@ impl View {
     }
 }
 
+/// Whether an entry was stored within `bound` of now. What is said to come from the future is
+/// the work of another clock, or of this one before it was set back.
+fn is_recent(stored: Timestamp, now: Timestamp, bound: Duration) -> bool {
+    now <= stored.saturating_add(bound) && stored <= now.saturating_add(bound)
+}
+
 impl State {
     fn judge(&self, claim: &Claim<'_>) -> Validity {
         let position = claim.position;
-        if position < self.horizon {
+        // Beyond the tail: it knows of records that this instance has not read, or that were in
+        // another log, which is lost.
+        if position < self.horizon || position > self.tail {
             return Validity::Purged;
         }
         let mut last = self.everything;
@@ -223,18 +263,22 @@ impl State {
     }
 
     fn mark(&mut self, selector: Selector, position: LogPosition, soft: bool) {
-        let marks = if selector == Selector::EVERYTHING {
-            &mut self.everything
-        } else {
-            self.order.push_back((position, selector));
-            self.marks.entry(selector).or_default()
+        let is_everything = selector == Selector::EVERYTHING;
+        let marks = match is_everything {
+            true => &mut self.everything,
+            false => self.marks.entry(selector).or_default(),
         };
-        let place = if soft {
-            &mut marks.soft
-        } else {
-            &mut marks.hard
+        let place = match soft {
+            true => &mut marks.soft,
+            false => &mut marks.hard,
         };
-        *place = (*place).max(position);
+        // An instance's own purge comes a second time, from the log.
+        if *place < position {
+            *place = position;
+            if !is_everything {
+                self.order.push_back((position, selector));
+            }
+        }
     }
 
     /// Forgets the oldest record; what is older than it can no longer be verified.
@@ -249,5 +293,72 @@ impl State {
         {
             self.marks.remove(&selector);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUND: Duration = Duration::from_secs(5);
+    const NOW: Timestamp = Timestamp::from_secs(1_000_000);
+
+    fn judged(view: &View, position: LogPosition, stored: Timestamp) -> Validity {
+        let key = Key::of_value("n", "k");
+        let claim = Claim {
+            key: &key,
+            tags: &["tag".into()],
+            position,
+            stored,
+            verified: &Verified::never(),
+        };
+        view.judge(&claim, NOW, BOUND)
+    }
+
+    fn in_sight() -> View {
+        let view = View::new(100);
+        view.advance(LogPosition::new(10, 0));
+        view.seen_to_the_end(NOW, BOUND);
+        view
+    }
+
+    #[test]
+    fn an_entry_from_beyond_what_was_read_is_not_valid() {
+        let view = in_sight();
+        let at = |ms| judged(&view, LogPosition::new(ms, 0), NOW);
+        assert_eq!((at(10), at(11)), (Validity::Valid, Validity::Purged));
+    }
+
+    #[test]
+    fn an_own_purge_at_a_position_that_was_there_before_counts_all_the_same() {
+        let view = in_sight();
+        let known = LogPosition::new(10, 0);
+        view.apply_own(LogPosition::new(3, 0), &Purge::tag("tag"), known);
+        assert_eq!(judged(&view, known, NOW), Validity::Purged);
+    }
+
+    #[test]
+    fn an_own_purge_counts_until_it_is_read_back_and_after() {
+        let view = in_sight();
+        let (known, own) = (LogPosition::new(10, 0), LogPosition::new(12, 0));
+        view.apply_own(own, &Purge::tag("tag"), known);
+        assert_eq!(view.appended(), own);
+        assert_eq!(judged(&view, known, NOW), Validity::Purged);
+        view.apply(own, &Purge::tag("tag"));
+        view.advance(own);
+        assert_eq!(judged(&view, known, NOW), Validity::Purged);
+        assert_eq!(judged(&view, own, NOW), Validity::Valid);
+        assert_eq!(view.read(|state| state.order.len()), 1, "noted once");
+    }
+
+    #[test]
+    fn out_of_sight_only_what_is_recent_by_this_clock_is_valid() {
+        let view = in_sight();
+        view.lost_sight();
+        let stored = |stored| judged(&view, LogPosition::new(10, 0), stored);
+        assert_eq!(stored(NOW.saturating_sub(BOUND)), Validity::Valid);
+        assert_eq!(stored(NOW.saturating_add(BOUND)), Validity::Valid);
+        assert_eq!(stored(NOW.saturating_sub(BOUND * 2)), Validity::Unknown);
+        assert_eq!(stored(NOW.saturating_add(BOUND * 2)), Validity::Unknown);
     }
 }

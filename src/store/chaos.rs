@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{BoxFuture, Health, Leased, LogBounds, LogPosition, SharedStore};
+use super::{Appended, BoxFuture, Health, Leased, LogBounds, LogPosition, Presence, SharedStore};
 use crate::error::StoreError;
 
 /// Wraps a [`SharedStore`] and makes it fail, dawdle and lie, each with a probability and all
@@ -227,6 +227,34 @@ impl SharedStore for ChaosStore {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<LogPosition, StoreError>> {
         Box::pin(self.afflict(deadline, self.inner.log_append(record, deadline)))
+    }
+
+    fn log_append_replicated<'a>(
+        &'a self,
+        record: &'a [u8],
+        replicas: u32,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Appended, StoreError>> {
+        let appended = self.inner.log_append_replicated(record, replicas, deadline);
+        Box::pin(self.afflict(deadline, appended))
+    }
+
+    fn log_append_after<'a>(
+        &'a self,
+        record: &'a [u8],
+        after: LogPosition,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<LogPosition, StoreError>> {
+        let appended = self.inner.log_append_after(record, after, deadline);
+        Box::pin(self.afflict(deadline, appended))
+    }
+
+    fn log_holds(
+        &self,
+        position: LogPosition,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Presence, StoreError>> {
+        Box::pin(self.afflict(deadline, self.inner.log_holds(position, deadline)))
     }
 
     /// Faithful: the log has a connection of its own, and its reader waits by design.

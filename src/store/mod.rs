@@ -113,6 +113,50 @@ pub trait SharedStore: fmt::Debug + Send + Sync + 'static {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<LogPosition, StoreError>>;
 
+    /// As [`log_append`](Self::log_append), and then waits, within the deadline, until so many
+    /// replicas of the server have the record as well.
+    ///
+    /// An error means what it means there. That fewer replicas have it, or that it is not known
+    /// how many, is no error: [`Appended`] tells. A store without replicas has none to wait for.
+    fn log_append_replicated<'a>(
+        &'a self,
+        record: &'a [u8],
+        replicas: u32,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Appended, StoreError>> {
+        let _none = replicas;
+        Box::pin(async move {
+            let position = self.log_append(record, deadline).await?;
+            let replicas = Ok(0);
+            Ok(Appended { position, replicas })
+        })
+    }
+
+    /// As [`log_append`](Self::log_append), at a position later than `after`, though the log may
+    /// end before it: a log that is made anew, by a clock that is behind, would otherwise give
+    /// out positions a second time. A store whose positions never go backwards needs nothing of
+    /// its own.
+    fn log_append_after<'a>(
+        &'a self,
+        record: &'a [u8],
+        after: LogPosition,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<LogPosition, StoreError>> {
+        let _earlier = after;
+        self.log_append(record, deadline)
+    }
+
+    /// Whether there is a record at `position`: whether the log is still the one that was read.
+    /// A store that never loses a record needs nothing of its own.
+    fn log_holds(
+        &self,
+        position: LogPosition,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Presence, StoreError>> {
+        let _unused = (position, deadline);
+        Box::pin(std::future::ready(Ok(Presence::Unknown)))
+    }
+
     /// The records after position `after`, oldest first, a bounded number at a time.
     ///
     /// Waits up to `block` for the first one and returns an empty list if none came. It uses
@@ -126,7 +170,8 @@ pub trait SharedStore: fmt::Debug + Send + Sync + 'static {
         block: Duration,
     ) -> BoxFuture<'_, Result<Vec<(LogPosition, Bytes)>, StoreError>>;
 
-    /// What the log holds at the moment.
+    /// What the log holds at the moment. An error as well where the server is only a replica: it
+    /// may lag behind the log, for as long as it is cut off from where purges are written.
     fn log_bounds(&self, deadline: Instant) -> BoxFuture<'_, Result<LogBounds, StoreError>>;
 
     /// Says that a value read belongs to another key: the connection's replies may have
@@ -142,6 +187,31 @@ pub enum Leased {
     Granted,
     /// Another has it.
     Held,
+}
+
+/// A record that was appended, and where else it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::exhaustive_structs,
+    reason = "made by stores outside this crate"
+)]
+pub struct Appended {
+    /// Its position.
+    pub position: LogPosition,
+    /// How many replicas have said that they have it, or why that is not known.
+    pub replicas: Result<u32, StoreError>,
+}
+
+/// Whether the log has a certain record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Presence {
+    /// It is there.
+    Present,
+    /// It is not: trimmed, or lost.
+    Absent,
+    /// The store cannot tell.
+    Unknown,
 }
 
 /// What the log holds.

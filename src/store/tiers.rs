@@ -15,7 +15,7 @@ use super::{Flushed, Memory, Shared, SharedStore, StoreError};
 use crate::clock::Timestamp;
 use crate::entry::codec;
 use crate::entry::{Entry, Marker, Record, Value, Variants};
-use crate::key::{Draft, Key, KeyRef, Presence};
+use crate::key::{Draft, Key, KeyRef, Traces};
 use crate::policy;
 
 /// Both tiers. Reads go down, writes go to memory at once and to the store behind the response.
@@ -39,7 +39,7 @@ pub(crate) struct Lookup {
     /// The key of this request's variant, if the resource is known to vary.
     pub(crate) variant: Option<Key>,
     /// Where further fields of the request are part of the key: what tells of it by the target.
-    pub(crate) presence: Option<Presence>,
+    pub(crate) traces: Option<Traces>,
     pub(crate) entry: Option<Arc<Entry>>,
 }
 
@@ -68,7 +68,7 @@ impl Lookup {
             base: draft.base().to_key(),
             marker,
             variant: draft.variant().map(KeyRef::to_key),
-            presence: draft.presence_by_fields(),
+            traces: draft.traces_by_fields(),
             entry,
         }
     }
@@ -183,13 +183,13 @@ impl Tiers {
         &self,
         base: &Key,
         fields: &[HeaderName],
-        presence: Option<&Presence>,
+        traces: Option<&Traces>,
         entry: Arc<Entry>,
         now: Timestamp,
         until_written: impl Send + 'static,
     ) -> Stored {
-        if let Some(presence) = presence {
-            self.note_stored(presence, entry.head.lifetimes.kept_until, now);
+        if let Some(traces) = traces {
+            self.note_stored(traces, entry.head.lifetimes.kept_until, now);
         }
         if !fields.is_empty() {
             let Some(marker) = self.marker_for(base, fields, &entry, now) else {
@@ -205,21 +205,17 @@ impl Tiers {
 
     /// Notes, in memory, that something is being fetched that may be stored under a key which not
     /// every request for its target has.
-    pub(crate) fn note_under_way(&self, presence: &Presence, until: Timestamp, now: Timestamp) {
-        let key = presence.under_way.clone();
-        self.memory.insert(presence_marker(key, now, until));
+    pub(crate) fn note_under_way(&self, traces: &Traces, until: Timestamp, now: Timestamp) {
+        let key = traces.under_way.clone();
+        self.memory.insert(trace(key, now, until));
     }
 
     /// Notes, in both tiers, that something is stored under such a key.
-    fn note_stored(&self, presence: &Presence, kept_until: Timestamp, now: Timestamp) {
-        let standing = self.memory.get(presence.stored.borrow(), now);
+    fn note_stored(&self, traces: &Traces, kept_until: Timestamp, now: Timestamp) {
+        let standing = self.memory.get(traces.stored.borrow(), now);
         if standing.is_none_or(|marker| marker.kept_until() < kept_until) {
             let until = kept_until.saturating_add(MARKER_SLACK);
-            self.write_both(
-                presence_marker(presence.stored.clone(), now, until),
-                now,
-                (),
-            );
+            self.write_both(trace(traces.stored.clone(), now, until), now, ());
         }
     }
 
@@ -392,7 +388,7 @@ impl Tiers {
     }
 }
 
-fn presence_marker(key: Key, now: Timestamp, kept_until: Timestamp) -> Record {
+fn trace(key: Key, now: Timestamp, kept_until: Timestamp) -> Record {
     Record::Marker(Arc::new(Marker {
         key,
         fields: Vec::new(),

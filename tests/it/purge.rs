@@ -1,5 +1,8 @@
 //! Purges: every instance, at once, in any interleaving.
 
+mod lost;
+mod replicas;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -44,6 +47,7 @@ impl Instance {
             .route("/page/{part}", get(page))
             .route("/grouped", get(grouped).post(ungroup))
             .route("/tagged", get(tagged).put(change_tagged))
+            .route("/fleeting", get(fleeting))
             .with_state(Arc::clone(origin))
             .layer(CacheLayer::new(cache.clone()));
         Self { app, cache }
@@ -145,6 +149,15 @@ async fn tagged(State(origin): State<Arc<Origin>>) -> impl IntoResponse {
         [("surrogate-key", "alpha beta")],
         answer(&origin).await,
     )
+}
+
+/// Stale as soon as it is stored, and refreshed behind the answers.
+async fn fleeting(State(origin): State<Arc<Origin>>) -> impl IntoResponse {
+    let headers = [
+        ("cache-control", "max-age=0, stale-while-revalidate=600"),
+        ("surrogate-key", "thing"),
+    ];
+    (headers, answer(&origin).await)
 }
 
 async fn change_tagged(State(origin): State<Arc<Origin>>) -> impl IntoResponse {
@@ -367,28 +380,6 @@ async fn tags_that_cannot_be_kept_are_not_stored() {
     }
 }
 
-#[tokio::test]
-async fn a_lost_log_leads_to_misses() {
-    let losses: [(&str, &[&str]); 3] = [
-        ("deleted", &["DEL", "trc:log"]),
-        ("flushed", &["FLUSHALL"]),
-        ("trimmed to nothing", &["XTRIM", "trc:log", "MAXLEN", "0"]),
-    ];
-    for (name, loss) in losses {
-        let server = Valkey::start();
-        let origin: Arc<Origin> = Arc::default();
-        let (one, other) = warm(&origin, &server.url(), "/tagged").await;
-        one.cache.purge(Purge::tag("unrelated")).await.unwrap();
-        origin.version.store(1, Ordering::SeqCst);
-        one.cache.purge(Purge::tag("thing")).await.unwrap();
-        server.command(loss);
-        let there = async || other.see("/tagged").await.0 == 1;
-        eventually(name, PATIENCE, there).await;
-        let starting = Instance::on(&origin, &server.url());
-        assert_eq!(starting.see("/tagged").await.0, 1, "{name}");
-    }
-}
-
 /// The log goes on with greater positions, so that only the number of its records tells.
 #[tokio::test]
 async fn a_log_emptied_and_refilled_between_two_looks_is_noticed() {
@@ -466,13 +457,15 @@ async fn a_purge_is_one_command_whatever_it_matches() {
     proxy.set(Mode::Refuse);
 }
 
-/// Random purges during slow fills; no answer is older than a purge that had returned.
+/// Random purges during slow fills, refreshes of what is stale, and stalls of the store; no answer
+/// is older than a purge that had returned.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_a_storm_of_purges_nothing_purged_is_served() {
     const PURGES: u64 = 2_000;
     let server = Valkey::start();
+    let proxy = Arc::new(Proxy::to(server.port()).await);
     let origin: Arc<Origin> = Arc::default();
-    let (one, other) = warm(&origin, &server.url(), "/tagged").await;
+    let (one, other) = warm(&origin, &server.tcp_url_at(proxy.port()), "/tagged").await;
     origin.delay.store(3_000, Ordering::SeqCst);
     // The version that had been purged for when a purge returned, and when that was.
     let purged = Arc::new(AtomicU64::new(0));
@@ -485,25 +478,32 @@ async fn in_a_storm_of_purges_nothing_purged_is_served() {
         } else {
             other.clone()
         };
+        let path = if number % 4 < 2 {
+            "/tagged"
+        } else {
+            "/fleeting"
+        };
         let (purged, done, returned) = (purged.clone(), done.clone(), returned.clone());
         readers.spawn(async move {
-            let mut lags = Vec::new();
+            let mut tale = Tale::default();
             while done.load(Ordering::SeqCst) == 0 {
                 let floor = purged.load(Ordering::SeqCst);
                 let began = Instant::now();
-                let (version, _) = instance.see("/tagged").await;
+                let (version, seen) = instance.see(path).await;
+                tale.count(seen);
                 if number % 2 == 0 {
                     assert!(version >= floor, "{version} after the purge of {floor}");
                 } else if version < floor {
                     let outdated = returned.lock().unwrap()[&(version + 1)];
-                    lags.push(began.saturating_duration_since(outdated));
+                    tale.lags.push(began.saturating_duration_since(outdated));
                 }
                 // A hit is answered without waiting: the others need their turn.
                 tokio::task::yield_now().await;
             }
-            lags
+            tale
         });
     }
+    let stalls = tokio::spawn(stall(Arc::clone(&proxy), Arc::clone(&done)));
     for _ in 0..PURGES {
         let version = origin.version.fetch_add(1, Ordering::SeqCst) + 1;
         one.cache.purge(Purge::tag("thing")).await.unwrap();
@@ -512,7 +512,17 @@ async fn in_a_storm_of_purges_nothing_purged_is_served() {
         tokio::time::sleep(Duration::from_micros(fastrand::u64(0..1_000))).await;
     }
     done.store(1, Ordering::SeqCst);
-    let mut lags: Vec<Duration> = readers.join_all().await.concat();
+    let tales = readers.join_all().await;
+    let sum = |count: fn(&Tale) -> u64| tales.iter().map(count).sum::<u64>();
+    let (hits, stale, fetched) = (sum(|it| it.hits), sum(|it| it.stale), sum(|it| it.fetched));
+    let stalls = stalls.await.unwrap();
+    let refreshed = origin.calls.load(Ordering::SeqCst);
+    println!("{hits} hits, {stale} stale, {fetched} fetched, {refreshed} calls, {stalls} stalls");
+    assert!(
+        hits > 0 && stale > 0 && fetched > 0 && stalls > 10,
+        "a storm without disturbance shows nothing"
+    );
+    let mut lags: Vec<Duration> = tales.into_iter().flat_map(|it| it.lags).collect();
     lags.sort_unstable();
     let at = |part: usize| {
         lags.get(lags.len() * part / 100)
@@ -527,4 +537,37 @@ async fn in_a_storm_of_purges_nothing_purged_is_served() {
         at(99)
     );
     assert!(worst < Duration::from_secs(5), "{worst:?}");
+}
+
+/// What a reader saw.
+#[derive(Default)]
+struct Tale {
+    hits: u64,
+    stale: u64,
+    fetched: u64,
+    lags: Vec<Duration>,
+}
+
+impl Tale {
+    fn count(&mut self, seen: Seen) {
+        match seen {
+            Seen::Hit => self.hits += 1,
+            Seen::Stale => self.stale += 1,
+            Seen::Miss => self.fetched += 1,
+        }
+    }
+}
+
+/// Makes the server come to a halt for a moment again and again, short of any timeout; how often.
+async fn stall(proxy: Arc<Proxy>, done: Arc<AtomicU64>) -> u64 {
+    let mut stalls = 0;
+    while done.load(Ordering::SeqCst) == 0 {
+        let (halt, run) = (fastrand::u64(2..12), fastrand::u64(20..150));
+        proxy.set(Mode::Delay(Duration::from_millis(halt)));
+        tokio::time::sleep(Duration::from_millis(halt)).await;
+        proxy.set(Mode::Forward);
+        tokio::time::sleep(Duration::from_millis(run)).await;
+        stalls += 1;
+    }
+    stalls
 }

@@ -205,6 +205,18 @@ async fn the_documented_access_rules_are_enough() {
     })
     .await;
     one.ask(Request::delete("/")).await;
+    let replicated = cache.purge(Purge::path("/").replicas(1)).await;
+    assert_eq!(replicated.unwrap_err().acknowledged(), Some(0));
+    // Long enough for the log's reader to have asked all that it ever asks.
+    cache.purge(Purge::path("/")).await.unwrap();
+    eventually("the role", PATIENCE, || {
+        ready(
+            server
+                .command(&["INFO", "commandstats"])
+                .contains("cmdstat_role"),
+        )
+    })
+    .await;
     assert_eq!(server.command(&["ACL", "LOG"]), "");
 }
 

@@ -8,6 +8,7 @@ mod command;
 mod dial;
 mod link;
 mod node;
+mod replicated;
 mod sentinel;
 mod settings;
 mod state;
@@ -16,8 +17,8 @@ mod tail;
 mod url;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,9 +29,10 @@ use tokio::time::Instant;
 use self::care::Care;
 use self::cluster::Cluster;
 use self::node::{Lane, Manner, Node};
+use self::replicated::Replicated;
 use self::tail::Tail;
 use self::url::Place;
-use super::{BoxFuture, Health, Leased, LogBounds, LogPosition, SharedStore};
+use super::{Appended, BoxFuture, Health, Leased, LogBounds, LogPosition, Presence, SharedStore};
 use crate::error::StoreError;
 use crate::task;
 
@@ -56,11 +58,21 @@ pub struct ValkeyStore {
     settings: ValkeySettings,
     tail: Tail,
     care: Care,
+    replicated: Replicated,
     log: String,
+    /// What is known of the log's server from asking it.
+    known: Mutex<Known>,
     /// The server lacks a compare-and-delete: leases are left to expire.
     leases_expire: AtomicBool,
     /// When (ms, by the server's clock) the log was last relieved of old records, or first used.
     trimmed: AtomicU64,
+}
+
+struct Known {
+    /// The last position that the log had given out when it was last asked.
+    last_generated: LogPosition,
+    /// When to ask again whether the server is the primary; never, if it will not say.
+    next_role: Option<Instant>,
 }
 
 enum Topology {
@@ -88,6 +100,11 @@ impl ValkeyStore {
             settings,
             tail: Tail::new(),
             care: Care::new(),
+            replicated: Replicated::new(),
+            known: Mutex::new(Known {
+                last_generated: LogPosition::ZERO,
+                next_role: Some(Instant::now()),
+            }),
             leases_expire: AtomicBool::new(false),
             trimmed: AtomicU64::new(0),
         }
@@ -142,19 +159,26 @@ impl ValkeyStore {
         }
     }
 
+    /// The node that keeps the log. Waits for the very first map of a cluster.
+    async fn log_node_by(&self, deadline: Instant) -> Result<Arc<Node>, StoreError> {
+        match &self.topology {
+            Topology::One(node) => Ok(Arc::clone(node)),
+            Topology::Cluster(cluster) => cluster.node_of(&self.log, deadline).await,
+        }
+    }
+
     async fn read_log(
         &self,
         after: LogPosition,
         block: Duration,
     ) -> Result<Vec<(LogPosition, Bytes)>, StoreError> {
-        let node = match &self.topology {
-            Topology::One(node) => Ok(Arc::clone(node)),
-            Topology::Cluster(cluster) => cluster.node_of(&self.log, Instant::now() + block).await,
-        };
-        let read = match node {
+        let read = match self.log_node_by(Instant::now() + block).await {
             Ok(node) => {
                 let supervisor = &node.supervisor;
-                self.tail.read(supervisor, &self.log, after, block).await
+                let known = self.known(|known| known.last_generated);
+                self.tail
+                    .read(supervisor, &self.log, after, block, known)
+                    .await
             }
             Err(error) => {
                 tokio::time::sleep(block.min(UNKNOWN_NODE_PAUSE)).await;
@@ -165,6 +189,88 @@ impl ValkeyStore {
             cluster.note(error);
         }
         read
+    }
+
+    async fn append_replicated(
+        &self,
+        command: &Cmd,
+        replicas: u32,
+        deadline: Instant,
+    ) -> Result<Appended, StoreError> {
+        for last in [false, true] {
+            let node = self.log_node_by(deadline).await?;
+            let supervisor = &node.supervisor;
+            let appended = self
+                .replicated
+                .append(supervisor, command, replicas, deadline);
+            let error = match appended.await {
+                Ok(appended) => return Ok(appended),
+                Err(error) => error,
+            };
+            let Topology::Cluster(cluster) = &self.topology else {
+                return Err(error);
+            };
+            let moved = matches!(&error, StoreError::Server(code) if code.as_str() == "MOVED");
+            if last || !moved {
+                cluster.note(&error);
+                return Err(error);
+            }
+            // Any command that follows the redirection finds out where to.
+            let _known_now = self.bounds(deadline).await;
+        }
+        Err(StoreError::Unavailable)
+    }
+
+    async fn bounds(&self, deadline: Instant) -> Result<LogBounds, StoreError> {
+        let command = command::log_bounds(&self.log);
+        let bounds = |reply| command::bounds(&reply);
+        match self
+            .run(Lane::Free, &self.log, command, deadline, bounds)
+            .await
+        {
+            // The plain code of "no such key", the one argument that can be wrong here.
+            Err(StoreError::Server(code)) if code.as_str() == "ERR" => Ok(LogBounds::Missing),
+            bounds => bounds,
+        }
+    }
+
+    /// Makes sure, about once a second, that the server is a primary by its own account. A
+    /// replica answers reads too, and may go on to for as long as it is cut off from its primary:
+    /// nobody knows then what has been purged. (A cluster's replicas do not answer at all.)
+    async fn check_role(&self, deadline: Instant) -> Result<(), StoreError> {
+        let now = Instant::now();
+        let due = self.known(|known| {
+            let due = known.next_role.is_some_and(|next| next <= now);
+            if due {
+                known.next_role = Some(now + ROLE_INTERVAL);
+            }
+            due
+        });
+        if !due || matches!(self.topology, Topology::Cluster(_)) {
+            return Ok(());
+        }
+        let primary = |reply| Ok(command::is_primary(&reply));
+        let asked = self.run(Lane::Free, &self.log, command::role(), deadline, primary);
+        match asked.await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.known(|known| known.next_role = Some(now));
+                Err(StoreError::ReadOnly)
+            }
+            // Not permitted, or not known where the server is something else: taken on trust.
+            Err(StoreError::Refused | StoreError::Server(_)) => {
+                self.known(|known| known.next_role = None);
+                Ok(())
+            }
+            Err(error) => {
+                self.known(|known| known.next_role = Some(now));
+                Err(error)
+            }
+        }
+    }
+
+    fn known<T>(&self, look: impl FnOnce(&mut Known) -> T) -> T {
+        look(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Relieves the log of records that are older than anything they could be about, about once
@@ -340,6 +446,59 @@ impl SharedStore for ValkeyStore {
         })
     }
 
+    /// Past the breaker as well.
+    fn log_append_replicated<'a>(
+        &'a self,
+        record: &'a [u8],
+        replicas: u32,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Appended, StoreError>> {
+        let command = command::log_append(&self.log, self.settings.log_max_records, record);
+        Box::pin(async move {
+            self.append_replicated(&command, replicas, deadline)
+                .await
+                .inspect(|appended| self.trim(appended.position))
+        })
+    }
+
+    fn log_append_after<'a>(
+        &'a self,
+        record: &'a [u8],
+        after: LogPosition,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<LogPosition, StoreError>> {
+        let max = self.settings.log_max_records;
+        let command = command::log_append_at(&self.log, max, after.next(), record);
+        Box::pin(async move {
+            let position = |reply| command::position(&reply);
+            let appended = self.run(Lane::Free, &self.log, command, deadline, position);
+            match appended.await {
+                // The plain code of a position that the log has passed: the next is later too.
+                Err(StoreError::Server(code)) if code.as_str() == "ERR" => {
+                    self.log_append(record, deadline).await
+                }
+                appended => appended,
+            }
+        })
+    }
+
+    fn log_holds(
+        &self,
+        position: LogPosition,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Presence, StoreError>> {
+        let command = command::log_look(&self.log, position);
+        Box::pin(async move {
+            let presence = |reply| command::presence(&reply);
+            let found = self.run(Lane::Free, &self.log, command, deadline, presence);
+            match found.await {
+                // Not permitted: positions and counts have to do.
+                Err(StoreError::Refused) => Ok(Presence::Unknown),
+                found => found,
+            }
+        })
+    }
+
     fn log_read(
         &self,
         after: LogPosition,
@@ -355,16 +514,10 @@ impl SharedStore for ValkeyStore {
             if let Topology::One(node) = &self.topology {
                 node.supervisor.until_linked(deadline).await;
             }
-            let command = command::log_bounds(&self.log);
-            let bounds = |reply| command::bounds(&reply);
-            match self
-                .run(Lane::Free, &self.log, command, deadline, bounds)
-                .await
-            {
-                // The plain code of "no such key", the one argument that can be wrong here.
-                Err(StoreError::Server(code)) if code.as_str() == "ERR" => Ok(LogBounds::Missing),
-                bounds => bounds,
-            }
+            self.check_role(deadline).await?;
+            let bounds = self.bounds(deadline).await?;
+            self.known(|known| known.last_generated = bounds.last_generated());
+            Ok(bounds)
         })
     }
 
@@ -395,5 +548,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How often a reader in a loop asks where the log is.
 const UNKNOWN_NODE_PAUSE: Duration = Duration::from_secs(1);
+
+/// A replica that was a primary is noticed as soon as a silent one.
+const ROLE_INTERVAL: Duration = Duration::from_secs(1);
 
 const TRIM_INTERVAL_MS: u64 = 60 * 60 * 1000;

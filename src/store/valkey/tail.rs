@@ -35,12 +35,15 @@ impl Tail {
         }
     }
 
+    /// `known` is how far the log is known to go: a connection on which it ends earlier leads to
+    /// a server that was left behind.
     pub(super) async fn read(
         &self,
         supervisor: &Arc<Supervisor>,
         log: &str,
         after: LogPosition,
         block: Duration,
+        known: LogPosition,
     ) -> Result<Vec<(LogPosition, Bytes)>, StoreError> {
         if Handle::try_current().is_err() {
             return Err(StoreError::Unavailable);
@@ -64,7 +67,9 @@ impl Tail {
             Reply::Late => return Err(StoreError::TimedOut),
             Reply::Distrusted => return Err(StoreError::Unavailable),
         };
-        line.link = Some(link);
+        if !records.is_empty() || known <= after {
+            line.link = Some(link);
+        }
         Ok(records)
     }
 }

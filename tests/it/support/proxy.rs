@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -77,6 +77,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
+            upstream: AtomicU16::new(upstream),
             mode: watch::Sender::new(Mode::Forward),
             blackholed: watch::Sender::new(0),
             tampers: Mutex::default(),
@@ -85,7 +86,7 @@ impl Proxy {
             commands: AtomicU64::new(0),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, upstream, Arc::clone(&shared)));
+        tasks.spawn(accept(listener, Arc::clone(&shared)));
         Self {
             shared,
             port,
@@ -99,6 +100,11 @@ impl Proxy {
 
     pub(crate) fn set(&self, mode: Mode) {
         self.shared.mode.send_replace(mode);
+    }
+
+    /// Connections from now on lead to another port of this machine.
+    pub(crate) fn lead_to(&self, upstream: u16) {
+        self.shared.upstream.store(upstream, Ordering::SeqCst);
     }
 
     /// Swallows everything on the connections that exist now, both ways; later ones work.
@@ -124,6 +130,7 @@ impl Proxy {
 }
 
 struct Shared {
+    upstream: AtomicU16,
     mode: watch::Sender<Mode>,
     /// Connections up to this number are dead, and do not know it.
     blackholed: watch::Sender<u64>,
@@ -147,10 +154,11 @@ impl Shared {
     }
 }
 
-async fn accept(listener: TcpListener, upstream: u16, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
+        let upstream = shared.upstream.load(Ordering::SeqCst);
         connections.spawn(serve(client, upstream, number, Arc::clone(&shared)));
         while connections.try_join_next().is_some() {}
     }

@@ -7,10 +7,25 @@ use redis::{Cmd, Value};
 
 use super::{build, text};
 use crate::error::StoreError;
-use crate::store::{LogBounds, LogPosition, Trimmed};
+use crate::store::{LogBounds, LogPosition, Presence, Trimmed};
+
+/// At the next position, by the server's clock.
+pub(in crate::store::valkey) fn log_append(log: &str, max_records: u64, record: &[u8]) -> Cmd {
+    append(log, max_records, b"*", record)
+}
+
+/// An error if the log is already there or beyond.
+pub(in crate::store::valkey) fn log_append_at(
+    log: &str,
+    max_records: u64,
+    at: LogPosition,
+    record: &[u8],
+) -> Cmd {
+    append(log, max_records, at.to_string().as_bytes(), record)
+}
 
 /// `MAXLEN ~` trims whole nodes of the stream only, which costs next to nothing.
-pub(in crate::store::valkey) fn log_append(log: &str, max_records: u64, record: &[u8]) -> Cmd {
+fn append(log: &str, max_records: u64, id: &[u8], record: &[u8]) -> Cmd {
     let max_records = max_records.to_string();
     build(&[
         b"XADD",
@@ -18,9 +33,30 @@ pub(in crate::store::valkey) fn log_append(log: &str, max_records: u64, record: 
         b"MAXLEN",
         b"~",
         max_records.as_bytes(),
-        b"*",
+        id,
         FIELD,
         record,
+    ])
+}
+
+/// Waits for replicas to have what was written on this connection; `WAIT n 0` would wait for ever.
+pub(in crate::store::valkey) fn wait(replicas: u32, time: Duration) -> Cmd {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    build(&[
+        b"WAIT",
+        replicas.to_string().as_bytes(),
+        millis.max(1).to_string().as_bytes(),
+    ])
+}
+
+/// The record at one position.
+pub(in crate::store::valkey) fn log_look(log: &str, position: LogPosition) -> Cmd {
+    let position = position.to_string();
+    build(&[
+        b"XRANGE",
+        log.as_bytes(),
+        position.as_bytes(),
+        position.as_bytes(),
     ])
 }
 
@@ -75,6 +111,15 @@ pub(in crate::store::valkey) fn records(
         }
     }
     Ok(records)
+}
+
+/// A list of the one record, or of none.
+pub(in crate::store::valkey) fn presence(reply: &Value) -> Result<Presence, StoreError> {
+    match reply {
+        Value::Array(records) if records.is_empty() => Ok(Presence::Absent),
+        Value::Array(_) => Ok(Presence::Present),
+        _ => Err(StoreError::Protocol),
+    }
 }
 
 /// A record without our field was not written by us; it is empty rather than missing, so

@@ -11,7 +11,10 @@ use crate::store::Leased;
 mod log;
 mod places;
 
-pub(super) use log::{bounds, log_append, log_bounds, log_read, log_trim, position, records};
+pub(super) use log::{
+    bounds, log_append, log_append_at, log_bounds, log_look, log_read, log_trim, position,
+    presence, records, wait,
+};
 pub(super) use places::{
     Redirect, SlotRange, address, asking, is_primary, primary, redirect, role, slot_ranges, slots,
 };

@@ -161,6 +161,9 @@ struct Reading {
     /// The last record read and applied, beyond the view's tail. The tail follows once the log is
     /// seen to hold the old one still: only then were these its next records.
     ahead: Option<LogPosition>,
+    /// Where the log ended at an earlier moment, not read so far then. A log that always grows
+    /// meanwhile is never read to its end of now.
+    end: Option<(LogPosition, Timestamp)>,
 }
 
 /// What the log turns out to be.
@@ -260,14 +263,16 @@ impl Log {
             Found::Same => self.skip_trimmed(&bounds, memory),
             Found::Missed => self.skip_to(bounds.last_generated(), memory),
             Found::Lost => {
+                self.start_over(&**store, read, memory).await?;
+                // Not before: what gave the loss away has to do so again if that failed.
                 *reading = Reading::default();
-                return self.start_over(&**store, memory).await;
+                return Ok(());
             }
         }
         if let Some(position) = reading.ahead.take() {
             self.advance(position);
         }
-        self.reached(&bounds, asked);
+        self.reached(&bounds, asked, &mut reading.end);
         for (position, record) in store.log_read(self.view.tail(), BLOCK).await? {
             self.view.apply(position, &Purge::from_record(&record));
             reading.note(position);
@@ -313,28 +318,44 @@ impl Log {
         Ok((bounds, complete))
     }
 
-    /// Everything that the log held at `asked` has been read.
-    fn reached(&self, bounds: &LogBounds, asked: Timestamp) {
+    /// Notes up to which moment all that the log held has been read: `asked`, when it had these
+    /// bounds, or the earlier one of `end`.
+    fn reached(
+        &self,
+        bounds: &LogBounds,
+        asked: Timestamp,
+        end: &mut Option<(LogPosition, Timestamp)>,
+    ) {
         let tail = self.view.tail();
-        if bounds.last_generated() <= tail {
-            self.view.seen_to_the_end(asked, self.bound);
-            let first_time = |progress: &mut Option<LogPosition>| {
-                let is_first = progress.is_none();
-                *progress = Some(tail);
-                is_first
-            };
-            self.progress.send_if_modified(first_time);
-        }
+        let now = (bounds.last_generated(), asked);
+        let is_read = |(last, _): &(LogPosition, Timestamp)| *last <= tail;
+        let Some((_, seen)) = Some(now).filter(is_read).or(end.filter(is_read)) else {
+            end.get_or_insert(now);
+            return;
+        };
+        *end = Some(now).filter(|now| !is_read(now));
+        self.view.seen_to_the_end(seen, self.bound);
+        let first_time = |progress: &mut Option<LogPosition>| {
+            let is_first = progress.is_none();
+            *progress = Some(tail);
+            is_first
+        };
+        self.progress.send_if_modified(first_time);
     }
 
     /// The log was emptied, or is a copy that lacks records. Other instances may not know what was
     /// lost, so everything goes.
-    async fn start_over(&self, store: &dyn SharedStore, memory: &Memory) -> Result<(), StoreError> {
+    async fn start_over(
+        &self,
+        store: &dyn SharedStore,
+        read: LogPosition,
+        memory: &Memory,
+    ) -> Result<(), StoreError> {
         tracing::warn!("the purge log has lost records: purging everything");
         let everything = Purge::everything().to_record();
         let deadline = Instant::now() + BOUNDS_TIMEOUT;
         // Later than every position of the old log: entries may still name them.
-        let known = self.view.tail().max(self.view.appended());
+        let known = self.view.tail().max(self.view.appended()).max(read);
         let position = store.log_append_after(&everything, known, deadline).await?;
         self.view.restart(position);
         memory.clear();
@@ -413,3 +434,117 @@ const RETRY_MS: u64 = 500;
 
 /// How long after it was first followed the log is worth waiting for.
 const START: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::store::{BoxFuture, Health};
+
+    /// A log to which others append `between` records before it is read or looked at.
+    #[derive(Debug)]
+    struct Busy {
+        records: Mutex<u64>,
+        between: u64,
+    }
+
+    impl Busy {
+        fn others_append(&self) -> u64 {
+            let mut records = self.records.lock().unwrap();
+            *records += self.between;
+            *records
+        }
+    }
+
+    impl SharedStore for Busy {
+        fn get<'a>(
+            &'a self,
+            _: &'a str,
+            _: Instant,
+        ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+            unimplemented!()
+        }
+        fn set<'a>(
+            &'a self,
+            _: &'a str,
+            _: Bytes,
+            _: Duration,
+            _: Instant,
+        ) -> BoxFuture<'a, Result<(), StoreError>> {
+            unimplemented!()
+        }
+        fn remove<'a>(
+            &'a self,
+            _: &'a [String],
+            _: Instant,
+        ) -> BoxFuture<'a, Result<u64, StoreError>> {
+            unimplemented!()
+        }
+        fn ping(&self, _: Instant) -> BoxFuture<'_, Result<Duration, StoreError>> {
+            unimplemented!()
+        }
+        fn health(&self) -> Health {
+            unimplemented!()
+        }
+        fn log_append<'a>(
+            &'a self,
+            _: &'a [u8],
+            _: Instant,
+        ) -> BoxFuture<'a, Result<LogPosition, StoreError>> {
+            unimplemented!()
+        }
+        fn log_read(
+            &self,
+            after: LogPosition,
+            _: Duration,
+        ) -> BoxFuture<'_, Result<Vec<(LogPosition, Bytes)>, StoreError>> {
+            let last = self.others_append();
+            let record = Bytes::from(Purge::tag("other").to_record());
+            let records =
+                (after.ms() + 1..=last).map(|ms| (LogPosition::new(ms, 0), record.clone()));
+            Box::pin(std::future::ready(Ok(records.take(1000).collect())))
+        }
+        fn log_bounds(&self, _: Instant) -> BoxFuture<'_, Result<LogBounds, StoreError>> {
+            let last = LogPosition::new(self.others_append(), 0);
+            let bounds = LogBounds::Held {
+                first: LogPosition::new(1, 0),
+                last,
+                last_generated: last,
+                trimmed: Trimmed::Nothing,
+                added: Some(last.ms()),
+            };
+            Box::pin(std::future::ready(Ok(bounds)))
+        }
+        fn note_mismatch(&self) {}
+    }
+
+    #[tokio::test]
+    async fn a_log_that_keeps_growing_while_it_is_read_stays_in_sight() {
+        for between in [0, 1] {
+            let store = Busy {
+                records: Mutex::new(1),
+                between,
+            };
+            let clock: Arc<dyn Clock> = Arc::new(crate::clock::SystemClock);
+            let log = Log::new(
+                Some(Arc::new(store)),
+                Arc::clone(&clock),
+                Duration::from_secs(5),
+                100,
+            );
+            let memory = Memory::new(1 << 20);
+            let mut reading = Reading::default();
+            for _ in 0..1000 {
+                log.step(&memory, &mut reading).await.unwrap();
+            }
+            assert!(
+                log.view.is_current(clock.now()),
+                "{between}: read up to {}",
+                log.view.tail()
+            );
+        }
+    }
+}

@@ -195,14 +195,18 @@ impl View {
 
     /// The log is another one than was read so far (emptied, or failed over to a copy that
     /// lacks records): all that was known is void, and reading begins anew after `tail`.
+    /// But for what comes after: purges of this instance that the new log has taken already.
     pub(crate) fn restart(&self, tail: LogPosition) {
         self.write(|state| {
-            *state = State {
-                horizon: tail,
-                tail,
-                appended: tail,
-                ..State::default()
-            };
+            let later = |marks: &Marks| marks.hard > tail || marks.soft > tail;
+            state.marks.retain(|_selector, marks| later(marks));
+            state.order.retain(|(position, _selector)| *position > tail);
+            if !later(&state.everything) {
+                state.everything = Marks::default();
+            }
+            state.appended = state.appended.max(tail);
+            state.horizon = tail;
+            state.tail = tail;
         });
     }
 
@@ -360,5 +364,19 @@ mod tests {
         assert_eq!(stored(NOW.saturating_add(BOUND)), Validity::Valid);
         assert_eq!(stored(NOW.saturating_sub(BOUND * 2)), Validity::Unknown);
         assert_eq!(stored(NOW.saturating_add(BOUND * 2)), Validity::Unknown);
+    }
+
+    #[test]
+    fn an_own_purge_that_a_new_log_took_at_once_survives_the_restart() {
+        let view = in_sight();
+        let (restart, own) = (LogPosition::new(11, 0), LogPosition::new(12, 0));
+        view.apply_own(own, &Purge::tag("tag"), LogPosition::new(10, 0));
+        view.restart(restart);
+        assert_eq!(judged(&view, restart, NOW), Validity::Purged);
+        assert_eq!(view.appended(), own);
+        view.apply(own, &Purge::tag("tag"));
+        view.advance(own);
+        assert_eq!(judged(&view, own, NOW), Validity::Valid);
+        assert_eq!(view.read(|state| state.order.len()), 1, "noted once");
     }
 }

@@ -18,8 +18,6 @@ use crate::readiness::LastPing;
 use crate::status::Teller;
 use crate::store::valkey::{ValkeySettings, ValkeyStore};
 use crate::store::{Flushed, Memory, Shared, SharedSettings, SharedStore, StoreError, Tiers};
-#[cfg(feature = "metrics")]
-use crate::task;
 
 /// A cache: cheap to clone, usable in handlers (it is a request extension) and outside them.
 ///
@@ -52,8 +50,6 @@ struct Inner {
     last_ping: LastPing,
     /// This cache's name in `Cache-Status`, and what was told under it.
     teller: Teller,
-    #[cfg(feature = "metrics")]
-    recording: std::sync::atomic::AtomicBool,
 }
 
 impl Cache {
@@ -129,8 +125,6 @@ impl Cache {
             valkey,
             last_ping: LastPing::default(),
             teller: Teller::new(&config.status_name),
-            #[cfg(feature = "metrics")]
-            recording: std::sync::atomic::AtomicBool::new(false),
             config,
         };
         Self {
@@ -235,34 +229,6 @@ impl Cache {
     /// Makes sure that the purge log is followed.
     pub(crate) fn follow_log(&self) {
         self.inner.log.follow(&self.inner);
-        #[cfg(feature = "metrics")]
-        self.begin_recording();
-    }
-
-    /// Once, as soon as there is a runtime to do it in; anew if that ends.
-    #[cfg(feature = "metrics")]
-    fn begin_recording(&self) {
-        use std::sync::Weak;
-        use std::sync::atomic::Ordering;
-
-        struct Recording(Weak<Inner>);
-        impl Drop for Recording {
-            fn drop(&mut self) {
-                if let Some(inner) = self.0.upgrade() {
-                    inner.recording.store(false, Ordering::Release);
-                }
-            }
-        }
-        if self.inner.recording.load(Ordering::Relaxed)
-            || self.inner.recording.swap(true, Ordering::AcqRel)
-        {
-            return;
-        }
-        let recording = Recording(Arc::downgrade(&self.inner));
-        let _tried_again_without_a_runtime = task::spawn(async move {
-            let cache = || recording.0.upgrade().map(|inner| Self { inner });
-            crate::metrics::keep_recording(cache).await;
-        });
     }
 
     /// Memory set aside for bodies being recorded.

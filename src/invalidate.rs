@@ -81,10 +81,9 @@ impl Change {
             && response.extensions().get::<CacheOptions>().is_none()
             && self.target.as_mut().is_none_or(|target| {
                 let memory = cache.tiers().memory();
-                let Traces { stored, under_way } = target.traces();
+                let traces = target.hashes_of_traces();
                 !memory.contains(target.base().hash())
-                    && !memory.contains(stored.hash())
-                    && !memory.contains(under_way.hash())
+                    && !traces.into_iter().any(|hash| memory.contains(hash))
                     && !cache.flights().has(target.base().hash())
                     && !cache.flights().has(post_of(target).hash())
             })

@@ -1,7 +1,5 @@
 //! The figures of [`Statistics`](crate::Statistics) for the `metrics` facade.
 
-use std::time::Duration;
-
 use ::metrics::{counter, gauge};
 
 use crate::cache::Cache;
@@ -11,10 +9,10 @@ use crate::store::{BreakerState, Health, StoreState};
 impl Cache {
     /// Hands the figures of now to the process's recorder of the `metrics` facade.
     ///
-    /// It happens every five seconds by itself, from the first request on that is not answered
-    /// from memory. Called as the figures are collected, it makes them exact. The names are in
-    /// `docs/operations.md`; all carry the label `cache` with the cache's name in `Cache-Status`,
-    /// so the caches of one process need different names.
+    /// To be called whenever they are collected, or at an interval where the recorder sends them:
+    /// the cache has no task of its own for it, and a request costs an atomic counter. The names
+    /// are in `docs/operations.md`; all carry the label `cache` with the cache's name in
+    /// `Cache-Status`, so the caches of one process need different names.
     ///
     /// ```
     /// use tower_response_cache::{Cache, CacheConfig};
@@ -122,14 +120,3 @@ fn record_store(cache: impl Fn() -> (&'static str, String), store: &Health) {
     counter!("response_cache_store_dials_total", &[cache()]).absolute(*dials);
     counter!("response_cache_store_mismatches_total", &[cache()]).absolute(*mismatches);
 }
-
-/// Records again and again, as long as the cache exists.
-pub(crate) async fn keep_recording(cache: impl Fn() -> Option<Cache>) {
-    while let Some(cache) = cache() {
-        cache.record_metrics();
-        drop(cache);
-        tokio::time::sleep(INTERVAL).await;
-    }
-}
-
-const INTERVAL: Duration = Duration::from_secs(5);

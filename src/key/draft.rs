@@ -99,9 +99,18 @@ impl Draft {
             KeyRef::of(&bytes).to_key()
         };
         Traces {
-            stored: key(b"\0stored"),
-            under_way: key(b"\0under-way"),
+            stored: key(STORED),
+            under_way: key(UNDER_WAY),
         }
+    }
+
+    /// The hashes of [`Draft::traces`], of a bare key, taking no memory.
+    pub(crate) fn hashes_of_traces(&mut self) -> [u128; 2] {
+        [STORED, UNDER_WAY].map(|name| {
+            self.bytes.truncate(self.bare_length);
+            frame(&mut self.bytes, name);
+            KeyRef::of(&self.bytes).hash
+        })
     }
 
     /// [`Draft::traces`] where fields of the request are part of the key: a change of the
@@ -132,6 +141,10 @@ impl Draft {
         }
     }
 }
+
+/// No field is named like these.
+const STORED: &[u8] = b"\0stored";
+const UNDER_WAY: &[u8] = b"\0under-way";
 
 /// Most keys are shorter, variant included, in bytes.
 const USUAL: usize = 256;

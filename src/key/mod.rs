@@ -259,7 +259,7 @@ fn canonical_authority<'a>(
     let host = authority
         .rsplit_once(':')
         .map_or(authority, |(host, _port)| host);
-    if host.contains(':') && !host.starts_with('[') {
+    if host.contains(':') && !host.contains('[') {
         return Err(Unkeyable::InvalidHost);
     }
     let bare = authority

@@ -27,7 +27,7 @@ fn layer() -> CacheLayer {
 async fn all_is_quiet(layer: &CacheLayer, tasks: usize) {
     eventually("all is quiet", PATIENCE, || async {
         let cache = format!("{:?}", layer.cache());
-        cache.contains("flights: 0, fills_kib: 0")
+        cache.contains("flights: 0, fill_bytes: 0")
             && Handle::current().metrics().num_alive_tasks() <= tasks
     })
     .await;
@@ -430,7 +430,7 @@ async fn a_body_dropped_with_the_runtime_leaves_the_cache_usable() {
     .join()
     .unwrap();
     eventually("the flight has ended", PATIENCE, || async {
-        format!("{:?}", layer.cache()).contains("flights: 0, fills_kib: 0")
+        format!("{:?}", layer.cache()).contains("flights: 0, fill_bytes: 0")
     })
     .await;
     assert_eq!(cached.text("/").await.0, "y");

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tower_response_cache::{CacheConfig, CacheLayer, CacheOptions};
 use tower_response_cache_bench::apps::{Headers, ours, plain};
-use tower_response_cache_bench::ask::{Ask, at, exchange};
+use tower_response_cache_bench::ask::{Ask, at, exchange, served};
 use tower_response_cache_bench::rounds::median;
 
 #[path = "scale/maps.rs"]
@@ -137,7 +137,7 @@ async fn tier(entries: usize) -> Router {
         .expect("settings");
     let layer = CacheLayer::new(config);
     let cache = layer.cache().clone();
-    let mut app = Router::new().route("/{id}", get(answer)).layer(layer);
+    let mut app = served(Router::new().route("/{id}", get(answer)).layer(layer));
     for number in 0..entries {
         exchange(&mut app, of(number)).await;
     }
@@ -185,7 +185,7 @@ fn map(entries: usize) -> Router {
         }
         async move { response }
     };
-    Router::new().route("/{id}", get(answer))
+    served(Router::new().route("/{id}", get(answer)))
 }
 
 async fn variants() {
@@ -199,9 +199,8 @@ async fn variants() {
             ];
             (fields, "small")
         };
-        let mut app = Router::new()
-            .route("/thing", get(answer))
-            .layer(CacheLayer::new(CacheConfig::default()));
+        let layer = CacheLayer::new(CacheConfig::default());
+        let mut app = served(Router::new().route("/thing", get(answer)).layer(layer));
         for number in 0..count {
             exchange(&mut app, variant(number)).await;
         }
@@ -231,7 +230,7 @@ async fn tags() {
             (tagged, "small")
         };
         let layer = CacheLayer::new(CacheConfig::default());
-        let mut app = Router::new().route("/thing", get(answer)).layer(layer);
+        let mut app = served(Router::new().route("/thing", get(answer)).layer(layer));
         exchange(&mut app, Ask::Get.request(0)).await;
         apps.push((count, app));
     }
@@ -272,8 +271,8 @@ fn threads() {
         "\n| one key, exchanges a second | one thread | two threads | ratio |\n|---|---|---|---|"
     );
     for (name, app) in [
-        ("plain handler", plain(1024, Headers::Answered)),
-        ("hit", ours(1024)),
+        ("plain handler", served(plain(1024, Headers::Answered))),
+        ("hit", served(ours(1024))),
     ] {
         let (mut one, mut two, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {

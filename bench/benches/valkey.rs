@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{Request, header};
 use tower_response_cache::{CacheConfig, CacheLayer};
 use tower_response_cache_bench::apps::Headers;
-use tower_response_cache_bench::ask::exchange;
+use tower_response_cache_bench::ask::{exchange, served};
 use tower_response_cache_bench::rounds::median;
 
 use self::valkey::Valkey;
@@ -84,9 +84,10 @@ fn ours(server: &Valkey, size: usize) -> Result<Router, Failure> {
         let answer = (headers.clone(), body.clone());
         async move { answer }
     };
-    Ok(Router::new()
-        .route("/thing", get(answer))
-        .layer(CacheLayer::new(config.build()?)))
+    let layer = CacheLayer::new(config.build()?);
+    Ok(served(
+        Router::new().route("/thing", get(answer)).layer(layer),
+    ))
 }
 
 async fn raw_get(server: &Valkey, size: usize) -> Result<Router, Failure> {
@@ -112,7 +113,7 @@ async fn raw_get(server: &Valkey, size: usize) -> Result<Router, Failure> {
             (headers, body)
         }
     };
-    Ok(Router::new().route("/thing", get(answer)))
+    Ok(served(Router::new().route("/thing", get(answer))))
 }
 
 /// Microseconds for one exchange, 64 under way.

@@ -55,6 +55,11 @@ pub fn at(method: Method, uri: &str) -> Request<Body> {
         .expect("a request")
 }
 
+/// The app as `axum::serve` serves it: without this, each call would make all routes anew.
+pub fn served(app: Router) -> Router {
+    app.with_state(())
+}
+
 /// One exchange, its body read to the end; its length.
 pub async fn exchange(app: &mut Router, request: Request<Body>) -> usize {
     let Ok(response) = Service::<Request<Body>>::call(app, request).await;

@@ -27,6 +27,7 @@ pub struct Table {
 impl Table {
     /// Adds a row that is compared with the one at `baseline`; its own index if it is one itself.
     pub fn add(&mut self, name: &str, app: Router, ask: Ask, baseline: usize) -> usize {
+        let app = crate::ask::served(app);
         self.candidates.push(Candidate {
             name: name.to_owned(),
             app,

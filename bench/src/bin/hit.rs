@@ -4,7 +4,7 @@
 
 use axum::Router;
 use tower_response_cache_bench::apps::{Headers, ours, plain};
-use tower_response_cache_bench::ask::{Ask, exchange};
+use tower_response_cache_bench::ask::{Ask, exchange, served};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -14,13 +14,14 @@ async fn main() {
         .next()
         .and_then(|calls| calls.parse().ok())
         .unwrap_or(1000);
-    let Some((mut app, ask)) = exchange_of(&kind) else {
+    let Some((app, ask)) = exchange_of(&kind) else {
         eprintln!(
             "usage: hit KIND N, where KIND is one of {}",
             KINDS.join(" ")
         );
         std::process::exit(2);
     };
+    let mut app = served(app);
     // So that what is asked for by HEAD or with an entity tag is there.
     exchange(&mut app, Ask::Get.request(0)).await;
     for number in 0..calls {

@@ -31,9 +31,15 @@ const PROPAGATIONS: usize = 2_000;
 const CUTS: usize = 5;
 
 fn main() -> Result<(), Failure> {
-    let entries = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(ENTRIES);
+    let entries = std::env::args()
+        .nth(1)
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(ENTRIES);
     let server = Server::start()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(cost(&server, entries))?;
     drop(runtime);
     propagation(&server)?;
@@ -51,14 +57,19 @@ async fn cost(server: &Server, entries: usize) -> Result<(), Failure> {
             .tag(format!("share-{}", number % SHARES))
             .tag(format!("own-{number}"));
         let name = format!("entry-{number}");
-        cache.get_or_set_with(&name, options, async || Ok::<_, Failure>("x")).await?;
+        cache
+            .get_or_set_with(&name, options, async || Ok::<_, Failure>("x"))
+            .await?;
         if number % 4096 == 0 && !cache.shutdown(MINUTE).await {
             return Err("the server does not keep up".into());
         }
     }
     cache.shutdown(MINUTE).await;
     let keys: usize = redis::cmd("DBSIZE").query_async(&mut direct).await?;
-    println!("{keys} keys in the server, of {entries} entries, stored in {:.0?}", began.elapsed());
+    println!(
+        "{keys} keys in the server, of {entries} entries, stored in {:.0?}",
+        began.elapsed()
+    );
 
     println!("\n| purge | of how many entries | purges | median | p99 |\n|---|---|---|---|---|");
     let before = Counted::of(&mut direct).await?;
@@ -68,7 +79,11 @@ async fn cost(server: &Server, entries: usize) -> Result<(), Failure> {
         shares.push(timed(&cache, &format!("share-{number}")).await?);
         own.push(timed(&cache, &format!("own-{number}")).await?);
     }
-    row("distinct tags", &(entries / SHARES).to_string(), &mut shares);
+    row(
+        "distinct tags",
+        &(entries / SHARES).to_string(),
+        &mut shares,
+    );
     row("distinct tags", "1", &mut own);
     let (mut many, mut one) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -78,20 +93,32 @@ async fn cost(server: &Server, entries: usize) -> Result<(), Failure> {
     row("one tag, again and again", &entries.to_string(), &mut many);
     row("one tag, again and again", "1", &mut one);
     let after = Counted::of(&mut direct).await?;
-    println!("\nratio of medians: {:.2} distinct, {:.2} again and again", ratio(&shares, &own), ratio(&many, &one));
+    println!(
+        "\nratio of medians: {:.2} distinct, {:.2} again and again",
+        ratio(&shares, &own),
+        ratio(&many, &one)
+    );
 
     let purges = 2 * (SHARES + ROUNDS);
-    println!("{purges} purges: {} XADD, and of the log's reader {} XREAD, {} XINFO, {} XRANGE; no other command but {} INFO, MEMORY and ROLE",
+    println!(
+        "{purges} purges: {} XADD, and of the log's reader {} XREAD, {} XINFO, {} XRANGE; no other command but {} INFO, MEMORY and ROLE",
         after.of_command("xadd") - before.of_command("xadd"),
         after.of_command("xread") - before.of_command("xread"),
         after.of_command("xinfo|stream") - before.of_command("xinfo|stream"),
         after.of_command("xrange") - before.of_command("xrange"),
-        after.others() - before.others());
-    let log: usize = redis::cmd("MEMORY").arg("USAGE").arg("trc:log").query_async(&mut direct).await?;
+        after.others() - before.others()
+    );
+    let log: usize = redis::cmd("MEMORY")
+        .arg("USAGE")
+        .arg("trc:log")
+        .query_async(&mut direct)
+        .await?;
     let keys_after: usize = redis::cmd("DBSIZE").query_async(&mut direct).await?;
     println!(
         "used_memory {} before, {} after ({:+} bytes), the log {log} bytes; keys {keys} before, {keys_after} after",
-        before.used_memory, after.used_memory, after.used_memory as i64 - before.used_memory as i64
+        before.used_memory,
+        after.used_memory,
+        after.used_memory as i64 - before.used_memory as i64
     );
     for number in [0, entries / 2, entries.saturating_sub(1)] {
         if cache.get(&format!("entry-{number}")).await.is_some() {
@@ -99,7 +126,10 @@ async fn cost(server: &Server, entries: usize) -> Result<(), Failure> {
         }
     }
     // Not at once: a million keys would hold up what comes next.
-    redis::cmd("FLUSHALL").arg("ASYNC").exec_async(&mut direct).await?;
+    redis::cmd("FLUSHALL")
+        .arg("ASYNC")
+        .exec_async(&mut direct)
+        .await?;
     Ok(())
 }
 
@@ -123,7 +153,9 @@ fn propagation(server: &Server) -> Result<(), Failure> {
             one.spawn(async move {
                 // So that the other one is reading by then.
                 tokio::time::sleep(Duration::from_micros(fastrand(500))).await;
-                here.purge(Purge::tag("page")).await.map(|()| Instant::now())
+                here.purge(Purge::tag("page"))
+                    .await
+                    .map(|()| Instant::now())
             })
         };
         let missed = other.block_on(until_missed(&there));
@@ -132,7 +164,12 @@ fn propagation(server: &Server) -> Result<(), Failure> {
     }
     println!("\n| purges | until a read elsewhere misses: p50 | p99 | worst |\n|---|---|---|---|");
     lags.sort_unstable();
-    println!("| {PROPAGATIONS} | {:.0?} | {:.0?} | {:.0?} |", percentile(&lags, 50), percentile(&lags, 99), percentile(&lags, 100));
+    println!(
+        "| {PROPAGATIONS} | {:.0?} | {:.0?} | {:.0?} |",
+        percentile(&lags, 50),
+        percentile(&lags, 99),
+        percentile(&lags, 100)
+    );
     Ok(())
 }
 
@@ -174,7 +211,9 @@ async fn store(cache: &Cache) -> Result<(), Failure> {
     let until = Instant::now() + MINUTE;
     while cache.get("page").await.is_none() {
         let options = ValueOptions::ttl(DAY).tag("page");
-        let made = cache.get_or_set_with("page", options, async || Ok::<_, Failure>("x")).await;
+        let made = cache
+            .get_or_set_with("page", options, async || Ok::<_, Failure>("x"))
+            .await;
         made?;
         tokio::time::sleep(Duration::from_millis(1)).await;
         if Instant::now() > until {
@@ -213,7 +252,9 @@ async fn forward(upstream: u16, cut: Arc<AtomicBool>) -> Result<u16, Failure> {
     let port = listener.local_addr()?.port();
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            let Ok(server) = TcpStream::connect(("127.0.0.1", upstream)).await else { continue };
+            let Ok(server) = TcpStream::connect(("127.0.0.1", upstream)).await else {
+                continue;
+            };
             let _best_effort = (client.set_nodelay(true), server.set_nodelay(true));
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
@@ -225,7 +266,11 @@ async fn forward(upstream: u16, cut: Arc<AtomicBool>) -> Result<u16, Failure> {
 }
 
 /// What is swallowed once would be missing later, so that such a connection stays silent.
-async fn relay(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + Unpin, cut: Arc<AtomicBool>) {
+async fn relay(
+    mut from: impl AsyncReadExt + Unpin,
+    mut to: impl AsyncWriteExt + Unpin,
+    cut: Arc<AtomicBool>,
+) {
     let mut buffer = vec![0; 64 * 1024];
     let mut swallows = false;
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
@@ -240,7 +285,11 @@ async fn relay(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt +
 fn row(what: &str, carried: &str, times: &mut [Duration]) {
     times.sort_unstable();
     let count = times.len();
-    println!("| {what} | {carried} | {count} | {:.1?} | {:.1?} |", percentile(times, 50), percentile(times, 99));
+    println!(
+        "| {what} | {carried} | {count} | {:.1?} | {:.1?} |",
+        percentile(times, 50),
+        percentile(times, 99)
+    );
 }
 
 fn ratio(many: &[Duration], one: &[Duration]) -> f64 {
@@ -272,9 +321,18 @@ struct Counted {
 
 impl Counted {
     async fn of(direct: &mut MultiplexedConnection) -> Result<Self, Failure> {
-        let info: String = redis::cmd("INFO").arg("everything").query_async(direct).await?;
-        let value = |line: &str| line.split_once(':').map(|(_, value)| value.trim().to_owned());
-        let used = info.lines().find(|line| line.starts_with("used_memory:")).and_then(value);
+        let info: String = redis::cmd("INFO")
+            .arg("everything")
+            .query_async(direct)
+            .await?;
+        let value = |line: &str| {
+            line.split_once(':')
+                .map(|(_, value)| value.trim().to_owned())
+        };
+        let used = info
+            .lines()
+            .find(|line| line.starts_with("used_memory:"))
+            .and_then(value);
         let command = |line: &str| {
             let (name, facts) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
             Some((name.to_owned(), facts.split(',').next()?.parse().ok()?))
@@ -286,12 +344,19 @@ impl Counted {
     }
 
     fn of_command(&self, name: &str) -> u64 {
-        self.commands.iter().filter(|(of, _)| of == name).map(|(_, calls)| calls).sum()
+        self.commands
+            .iter()
+            .filter(|(of, _)| of == name)
+            .map(|(_, calls)| calls)
+            .sum()
     }
 
     fn others(&self) -> u64 {
         let log = ["xadd", "xread", "xinfo|stream", "xrange"];
-        let others = self.commands.iter().filter(|(name, _)| !log.contains(&name.as_str()));
+        let others = self
+            .commands
+            .iter()
+            .filter(|(name, _)| !log.contains(&name.as_str()));
         others.map(|(_, calls)| calls).sum()
     }
 }
@@ -330,7 +395,11 @@ impl Server {
     fn cache(&self, port: u16) -> Result<Cache, Failure> {
         let config = CacheConfig::builder().url(format!("valkey://127.0.0.1:{port}"));
         // Patience: a busy machine is no fault of the server's.
-        Ok(Cache::new(config.operation_timeout(Duration::from_millis(500)).build()?))
+        Ok(Cache::new(
+            config
+                .operation_timeout(Duration::from_millis(500))
+                .build()?,
+        ))
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, Failure> {

@@ -197,7 +197,8 @@ impl ValkeyStore {
         replicas: u32,
         deadline: Instant,
     ) -> Result<Appended, StoreError> {
-        for last in [false, true] {
+        // More than once, since a node that has not heard of the move yet may say otherwise.
+        for last in [false, false, false, true] {
             let node = self.log_node_by(deadline).await?;
             let supervisor = &node.supervisor;
             let appended = self

@@ -1,7 +1,7 @@
 //! What purges cost, how soon they are everywhere, and how late at the very most.
 //!
 //! ```sh
-//! VALKEY_SERVER=/usr/bin/valkey-server cargo run --release --manifest-path bench/Cargo.toml --bin purges
+//! VALKEY_SERVER=/usr/bin/valkey-server cargo bench --manifest-path bench/Cargo.toml --bench purges
 //! ```
 //!
 //! It runs a server of its own on the loopback. An argument is the number of entries, by default a

@@ -142,7 +142,10 @@ impl Tiers {
     ) {
         let found = self.fetch(lookup.key(), now, deadline).await;
         if let Some(marker) = &lookup.marker {
-            lookup.entry = marker.admit(found);
+            // What memory has, though it is stale, is better than nothing.
+            if let Some(entry) = marker.admit(found) {
+                lookup.entry = Some(entry);
+            }
             return;
         }
         match found {

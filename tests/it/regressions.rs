@@ -212,6 +212,29 @@ async fn a_change_was_not_seen_by_keys_with_other_fields() {
     }
 }
 
+#[tokio::test]
+async fn a_stale_variant_was_forgotten_where_the_store_had_nothing_better() {
+    let app = App::new(
+        |request, _| match request.headers.contains_key("if-none-match") {
+            true => response(304, &[], ""),
+            false => response(
+                200,
+                &[
+                    ("cache-control", "max-age=10"),
+                    ("vary", "abc"),
+                    ("etag", "\"a\""),
+                ],
+                "content",
+            ),
+        },
+    );
+    app.get("/", &[("abc", "123")]).await;
+    app.wait(15);
+    let again = app.get("/", &[("abc", "123")]).await;
+    assert_eq!((again.status.as_u16(), again.text()), (200, "content"));
+    assert!(app.last_call().contains_key("if-none-match"));
+}
+
 /// A handler that counts, and that POST changes.
 fn changing() -> App {
     App::new(|request, number| match request.method {

@@ -17,7 +17,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) now: Timestamp,
     /// This cache's name.
-    pub(crate) name: &'a Teller,
+    pub(crate) teller: &'a Teller,
 }
 
 impl Asked<'_> {
@@ -153,7 +153,7 @@ impl Asked<'_> {
         // RFC 9111 4: "When a stored response is used to satisfy a request without validation,
         // a cache MUST generate an Age header field".
         headers.insert(AGE, age_value(head.lifetimes.age(self.now)));
-        outcome.set_in(&mut headers, self.name);
+        outcome.set_in(&mut headers, self.teller);
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;

@@ -193,7 +193,7 @@ impl Cache {
     }
 
     /// This cache's name in `Cache-Status`.
-    pub(crate) fn name(&self) -> &Teller {
+    pub(crate) fn teller(&self) -> &Teller {
         &self.inner.teller
     }
 

@@ -177,7 +177,7 @@ impl Flow {
         R: Content,
     {
         if self.facts.directives.only_if_cached {
-            return Ok(answer::not_cached(self.cache().name()));
+            return Ok(answer::not_cached(self.cache().teller()));
         }
         if let Some(entry) = self.resting(&stale) {
             return Ok(self.answer(
@@ -294,7 +294,7 @@ impl Flow {
             facts: &self.facts,
             headers: &self.parts.headers,
             now: self.cache().now(),
-            name: self.cache().name(),
+            teller: self.cache().teller(),
         }
     }
 

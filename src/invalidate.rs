@@ -89,22 +89,18 @@ impl Change {
             })
     }
 
-    async fn announce<R: Content>(self, response: Response<R>) -> Response<ResponseBody<R>> {
+    async fn announce<R: Content>(mut self, response: Response<R>) -> Response<ResponseBody<R>> {
+        let gate = self.target.take().map(Gate::of);
         let cache = &self.settings.cache;
-        let target = self.target.as_ref().map(|draft| draft.base().to_key());
-        let traces = self.target.as_ref().map(Draft::traces);
-        let own = self.own_flight(target.as_ref(), response.headers());
+        let own = gate
+            .as_ref()
+            .and_then(|gate| self.own_flight(&gate.post, response.headers()));
         let mut announced = Announced::Nothing;
-        if let (Some(target), Some(traces)) = (&target, &traces) {
-            let uris = outdated(target, &self.method, &response);
-            let gate = Gate {
-                cache,
-                target,
-                traces,
-                counts_posts: own.is_none(),
-            };
-            announced = invalidate(&gate, &uris).await;
+        if let Some(gate) = &gate {
+            let uris = outdated(&gate.target, &self.method, &response);
+            announced = invalidate(cache, gate, own.as_ref(), &uris).await;
         }
+        let target = gate.map(|gate| gate.target);
         if let Some(purge) = named(target.as_ref(), &response) {
             announced = announce(cache, &purge, cache.deadline()).await;
         }
@@ -123,14 +119,13 @@ impl Change {
     /// A flight that keeps other changes from overlooking a response that is about to be stored,
     /// under a key that nobody waits for. `None` where it is not, or if there was another change
     /// while the handler worked.
-    fn own_flight(&self, target: Option<&Key>, headers: &HeaderMap) -> Option<Leader> {
+    fn own_flight(&self, post: &Key, headers: &HeaderMap) -> Option<Leader> {
         let posting = self.posting.as_ref()?;
         if !headers.contains_key(CONTENT_LOCATION) {
             return None;
         }
         let flights = self.settings.cache.flights();
-        let post = post_of(&mut Draft::of_key(target?)).to_key();
-        let leader = flights.lead_if_idle(&post, &posting.arrival)?;
+        let leader = flights.lead_if_idle(post, &posting.arrival)?;
         // This very change has been counted.
         (flights.changes() == posting.changes + 1).then_some(leader)
     }
@@ -220,14 +215,13 @@ fn outdated<R>(target: &Key, method: &Method, response: &Response<R>) -> Vec<Uri
 
 /// A fault of the store is no fault of the request: what could not be invalidated elsewhere
 /// is trusted there no longer than the purge bound, since the log is out of sight as well.
-async fn invalidate(gate: &Gate<'_>, uris: &[Uri]) -> Announced {
+async fn invalidate(cache: &Cache, gate: &Gate, own: Option<&Leader>, uris: &[Uri]) -> Announced {
     if uris.is_empty() {
         return Announced::Nothing;
     }
-    let cache = gate.cache;
     let deadline = cache.deadline();
     let others = uris.len() > 1;
-    if !others && !gate.may_be_stored(deadline).await {
+    if !others && !gate.may_be_stored(cache, own, deadline).await {
         return Announced::Nothing;
     }
     let selectors = uris.iter().filter_map(|uri| Purge::target(uri).ok());
@@ -255,35 +249,36 @@ enum Announced {
 
 /// Whether a change is worth a record of the purge log, so that a write-heavy API does not
 /// flood it.
-struct Gate<'a> {
-    cache: &'a Cache,
-    target: &'a Key,
-    traces: &'a Traces,
-    /// Whether a POST under way may be about to store: not where it is this very one.
-    counts_posts: bool,
+struct Gate {
+    target: Key,
+    traces: Traces,
+    /// [`post_of`] the target.
+    post: Key,
 }
 
-impl Gate<'_> {
+impl Gate {
+    fn of(mut target: Draft) -> Self {
+        Self {
+            target: target.base().to_key(),
+            traces: target.traces(),
+            post: post_of(&mut target).to_key(),
+        }
+    }
+
     /// Whether the resource may be stored anywhere. The base key is removed on the way, which is
-    /// what tells whether it was there.
-    async fn may_be_stored(&self, deadline: Instant) -> bool {
+    /// what tells whether it was there. A POST under way may be about to store, unless it is this
+    /// change's own.
+    async fn may_be_stored(&self, cache: &Cache, own: Option<&Leader>, deadline: Instant) -> bool {
         let Self {
-            cache,
             target,
             traces,
-            counts_posts,
+            post,
         } = self;
         let known_here = cache.tiers().memory().contains(traces.under_way.hash())
             || cache.flights().has(target.hash())
-            || (*counts_posts
-                && cache
-                    .flights()
-                    .has(post_of(&mut Draft::of_key(target)).hash()));
-        match cache
-            .tiers()
-            .remove(&[target, &traces.stored], deadline)
-            .await
-        {
+            || (own.is_none() && cache.flights().has(post.hash()));
+        let keys = [target, &traces.stored];
+        match cache.tiers().remove(&keys, deadline).await {
             Ok(existed) => existed || known_here,
             Err(_store_trouble) => true,
         }

@@ -92,7 +92,9 @@ where
         match course(&facts, &body) {
             Course::Pass(outcome) => self.pass(parts, body, outcome),
             Course::Change => self.change(parts, body, facts),
-            Course::Refuse => ResponseFuture::ready(answer::not_cached(self.settings.cache.name())),
+            Course::Refuse => {
+                ResponseFuture::ready(answer::not_cached(self.settings.cache.teller()))
+            }
             Course::Lookup => {
                 let policy = &self.settings.policy;
                 policy.key.strip_request(&mut parts);
@@ -136,7 +138,7 @@ impl<S> CacheService<S> {
                 facts: &facts,
                 headers: &parts.headers,
                 now,
-                name: cache.name(),
+                teller: cache.teller(),
             };
             return ResponseFuture::ready(asked.answer(&entry.head, &entry.body, outcome));
         }

@@ -317,7 +317,7 @@ impl Visit {
             facts: &self.facts,
             headers: &self.headers,
             now: self.response_time,
-            name: self.cache().name(),
+            teller: self.cache().teller(),
         }
     }
 

@@ -97,7 +97,7 @@ impl Visit {
         outcome: Outcome,
     ) -> Response<ResponseBody<R>> {
         let mut response = Response::from_parts(head, body);
-        outcome.append_to(response.headers_mut(), self.cache().name());
+        outcome.append_to(response.headers_mut(), self.cache().teller());
         response
     }
 

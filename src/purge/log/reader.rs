@@ -1,0 +1,414 @@
+//! Reading the log to its end, for ever: one task for each cache.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Forget, Log};
+use crate::clock::Timestamp;
+use crate::position::LogPosition;
+use crate::purge::Purge;
+use crate::store::{LogBounds, Memory, Presence, SharedStore, StoreError, Trimmed};
+
+/// What the reader knows of the log that it reads.
+#[derive(Debug, Default)]
+struct Reading {
+    /// How many records the log had ever been given when it was read to its end, and those read
+    /// since: a log that is emptied and filled anew goes on with later positions.
+    count: Option<u64>,
+    /// The last record read and applied, beyond the view's tail. The tail follows once the log is
+    /// seen to hold the old one still: only then were these its next records.
+    ahead: Option<LogPosition>,
+    /// Where the log ended at an earlier moment, not read so far then. A log that always grows
+    /// meanwhile is never read to its end of now.
+    end: Option<(LogPosition, Timestamp)>,
+}
+
+/// What the log turns out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// The one read so far.
+    Same,
+    /// It had records that were trimmed before they were read.
+    Missed,
+    /// It has lost records.
+    Lost,
+}
+
+impl Reading {
+    fn compare(&mut self, bounds: &LogBounds, read: LogPosition) -> Found {
+        let last = bounds.last_generated();
+        if last < read {
+            return Found::Lost;
+        }
+        let found = match (self.count, bounds.added()) {
+            (Some(count), Some(added)) if last == read => match added.cmp(&count) {
+                std::cmp::Ordering::Less => Found::Lost,
+                std::cmp::Ordering::Equal => Found::Same,
+                std::cmp::Ordering::Greater => Found::Missed,
+            },
+            (Some(count), Some(added)) if added <= count => Found::Lost,
+            _ => Found::Same,
+        };
+        if last == read {
+            self.count = bounds.added();
+        }
+        found
+    }
+
+    fn note(&mut self, position: LogPosition) {
+        self.count = self.count.map(|count| count.saturating_add(1));
+        self.ahead = Some(position);
+    }
+}
+
+/// The task that reads the log. It ends with its cache, and starts anew in another runtime
+/// if the one it ran in has gone.
+pub(super) struct Following<F: Forget> {
+    owner: Weak<F>,
+}
+
+impl<F: Forget> Following<F> {
+    pub(super) fn of(owner: &Arc<F>) -> Self {
+        Self {
+            owner: Arc::downgrade(owner),
+        }
+    }
+
+    pub(super) async fn run(self) {
+        let mut reading = Reading::default();
+        let mut last_good = Instant::now();
+        loop {
+            let Some(owner) = self.owner.upgrade() else {
+                return;
+            };
+            let began = Instant::now();
+            let step = owner.log().step(owner.memory(), &mut reading).await;
+            match step {
+                Ok(()) => last_good = Instant::now(),
+                Err(_) if last_good.elapsed() >= owner.log().bound => {
+                    owner.log().view.lost_sight();
+                }
+                Err(_) => {}
+            }
+            drop(owner);
+            // Counted from its beginning: who has waited for the store need not wait again.
+            if step.is_err() {
+                let wait = fastrand::u64(RETRY_MS / 2..RETRY_MS);
+                tokio::time::sleep_until(began + Duration::from_millis(wait)).await;
+            }
+        }
+    }
+}
+
+impl<F: Forget> Drop for Following<F> {
+    fn drop(&mut self) {
+        if let Some(owner) = self.owner.upgrade() {
+            owner.log().tailing.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl Log {
+    /// Makes sure that the log is the one read so far, and reads what there is next, or waits a
+    /// while for something. What is read is applied at once, and trusted in the next step.
+    async fn step(&self, memory: &Memory, reading: &mut Reading) -> Result<(), StoreError> {
+        let Some(store) = &self.store else {
+            return Ok(());
+        };
+        let asked = self.clock.now();
+        let (bounds, is_complete) = self.measure(&**store).await?;
+        let read = reading.ahead.unwrap_or_else(|| self.view.tail());
+        let found = match is_complete {
+            true => reading.compare(&bounds, read),
+            false => Found::Lost,
+        };
+        match found {
+            Found::Same => self.skip_trimmed(&bounds, memory),
+            Found::Missed => self.skip_to(bounds.last_generated(), memory),
+            Found::Lost => {
+                self.start_over(&**store, read, memory).await?;
+                // Not before: what gave the loss away has to do so again if that failed.
+                *reading = Reading::default();
+                return Ok(());
+            }
+        }
+        if let Some(position) = reading.ahead.take() {
+            self.advance(position);
+        }
+        self.reached(&bounds, asked, &mut reading.end);
+        for (position, record) in store.log_read(self.view.tail(), BLOCK).await? {
+            self.view.apply(position, &Purge::from_record(&record));
+            reading.note(position);
+        }
+        Ok(())
+    }
+
+    /// Everything up to `position` has been read.
+    fn advance(&self, position: LogPosition) {
+        self.view.advance(position);
+        let caught_up = |progress: &mut Option<LogPosition>| {
+            let known = progress.is_some();
+            *progress = progress.map(|_| position);
+            known
+        };
+        self.progress.send_if_modified(caught_up);
+    }
+
+    /// What the log holds, and whether that includes the latest records that it is known to have
+    /// held. Neither positions nor counts tell for certain: a copy that took over without them
+    /// may have been given others since.
+    async fn measure(&self, store: &dyn SharedStore) -> Result<(LogBounds, bool), StoreError> {
+        // First: what is appended later need not be there yet.
+        let (tail, appended) = (self.view.tail(), self.view.appended());
+        let deadline = Instant::now() + BOUNDS_TIMEOUT;
+        let (bounds, has_tail, has_appended) = tokio::join!(
+            store.log_bounds(deadline),
+            holds(store, tail, deadline),
+            // Once it has been read back, it says no more than the tail does.
+            holds(
+                store,
+                if appended > tail {
+                    appended
+                } else {
+                    LogPosition::ZERO
+                },
+                deadline
+            ),
+        );
+        let bounds = bounds?;
+        let complete =
+            is_held(tail, has_tail?, &bounds) && is_held(appended, has_appended?, &bounds);
+        Ok((bounds, complete))
+    }
+
+    /// Notes up to which moment all that the log held has been read: `asked`, when it had these
+    /// bounds, or the earlier one of `end`.
+    fn reached(
+        &self,
+        bounds: &LogBounds,
+        asked: Timestamp,
+        end: &mut Option<(LogPosition, Timestamp)>,
+    ) {
+        let tail = self.view.tail();
+        let now = (bounds.last_generated(), asked);
+        let is_read = |(last, _): &(LogPosition, Timestamp)| *last <= tail;
+        let Some((_, seen)) = Some(now).filter(is_read).or(end.filter(is_read)) else {
+            end.get_or_insert(now);
+            return;
+        };
+        *end = Some(now).filter(|now| !is_read(now));
+        self.view.seen_to_the_end(seen, self.bound);
+        let first_time = |progress: &mut Option<LogPosition>| {
+            let is_first = progress.is_none();
+            *progress = Some(tail);
+            is_first
+        };
+        self.progress.send_if_modified(first_time);
+    }
+
+    /// The log was emptied, or is a copy that lacks records. Other instances may not know what was
+    /// lost, so everything goes.
+    async fn start_over(
+        &self,
+        store: &dyn SharedStore,
+        read: LogPosition,
+        memory: &Memory,
+    ) -> Result<(), StoreError> {
+        tracing::warn!("the purge log has lost records: purging everything");
+        let everything = Purge::everything().to_record();
+        let deadline = Instant::now() + BOUNDS_TIMEOUT;
+        // Later than every position of the old log: entries may still name them.
+        let known = self.view.tail().max(self.view.appended()).max(read);
+        let position = store.log_append_after(&everything, known, deadline).await?;
+        self.view.restart(position);
+        memory.clear();
+        Ok(())
+    }
+
+    /// Forgets what the log has forgotten, read or not.
+    fn skip_trimmed(&self, bounds: &LogBounds, memory: &Memory) {
+        let tail = self.view.tail();
+        match *bounds {
+            // Nobody knows what came before the first record: perhaps another log, now lost.
+            LogBounds::Held { first, .. } if self.is_unread() => self.skip_to(first, memory),
+            LogBounds::Held {
+                first,
+                trimmed: Trimmed::Some,
+                ..
+            } => {
+                if first > tail {
+                    self.skip_to(first, memory);
+                }
+                self.view.forget_before(first);
+            }
+            LogBounds::Empty { last_generated, .. } if last_generated > tail => {
+                self.skip_to(last_generated, memory);
+                self.view.advance(last_generated);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether nothing is known of the log yet, not even that it was empty.
+    fn is_unread(&self) -> bool {
+        self.progress.borrow().is_none() && self.view.tail() == LogPosition::ZERO
+    }
+
+    /// Records between the tail and `horizon` may be gone unread.
+    fn skip_to(&self, horizon: LogPosition, memory: &Memory) {
+        if self.view.raise_horizon(horizon) && self.view.tail() > LogPosition::ZERO {
+            tracing::warn!("purges were trimmed from the log before they were read");
+            memory.clear();
+        }
+    }
+}
+
+async fn holds(
+    store: &dyn SharedStore,
+    position: LogPosition,
+    deadline: Instant,
+) -> Result<Presence, StoreError> {
+    match position {
+        LogPosition::ZERO => Ok(Presence::Unknown),
+        position => store.log_holds(position, deadline).await,
+    }
+}
+
+/// Whether a log within these bounds can be the one that had a record at `position`.
+fn is_held(position: LogPosition, presence: Presence, bounds: &LogBounds) -> bool {
+    match *bounds {
+        _ if position == LogPosition::ZERO => true,
+        LogBounds::Held { first, trimmed, .. } if position < first => trimmed == Trimmed::Some,
+        LogBounds::Held { last_generated, .. } => {
+            position <= last_generated && presence != Presence::Absent
+        }
+        LogBounds::Empty { last_generated, .. } => position <= last_generated,
+        LogBounds::Missing => false,
+    }
+}
+
+/// How long one read waits for a record: the log is compared with what was read this often.
+const BLOCK: Duration = Duration::from_secs(1);
+
+/// For the log's own upkeep, which no request waits for.
+const BOUNDS_TIMEOUT: Duration = Duration::from_secs(1);
+
+const RETRY_MS: u64 = 500;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::{BoxFuture, Health};
+
+    /// A log to which others append `between` records before it is read or looked at.
+    #[derive(Debug)]
+    struct Busy {
+        records: Mutex<u64>,
+        between: u64,
+    }
+
+    impl Busy {
+        fn others_append(&self) -> u64 {
+            let mut records = self.records.lock().unwrap();
+            *records += self.between;
+            *records
+        }
+    }
+
+    impl SharedStore for Busy {
+        fn get<'a>(
+            &'a self,
+            _: &'a str,
+            _: Instant,
+        ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+            unimplemented!()
+        }
+        fn set<'a>(
+            &'a self,
+            _: &'a str,
+            _: Bytes,
+            _: Duration,
+            _: Instant,
+        ) -> BoxFuture<'a, Result<(), StoreError>> {
+            unimplemented!()
+        }
+        fn remove<'a>(
+            &'a self,
+            _: &'a [String],
+            _: Instant,
+        ) -> BoxFuture<'a, Result<u64, StoreError>> {
+            unimplemented!()
+        }
+        fn ping(&self, _: Instant) -> BoxFuture<'_, Result<Duration, StoreError>> {
+            unimplemented!()
+        }
+        fn health(&self) -> Health {
+            unimplemented!()
+        }
+        fn log_append<'a>(
+            &'a self,
+            _: &'a [u8],
+            _: Instant,
+        ) -> BoxFuture<'a, Result<LogPosition, StoreError>> {
+            unimplemented!()
+        }
+        fn log_read(
+            &self,
+            after: LogPosition,
+            _: Duration,
+        ) -> BoxFuture<'_, Result<Vec<(LogPosition, Bytes)>, StoreError>> {
+            let last = self.others_append();
+            let record = Bytes::from(Purge::tag("other").to_record());
+            let records =
+                (after.ms() + 1..=last).map(|ms| (LogPosition::new(ms, 0), record.clone()));
+            Box::pin(std::future::ready(Ok(records.take(1000).collect())))
+        }
+        fn log_bounds(&self, _: Instant) -> BoxFuture<'_, Result<LogBounds, StoreError>> {
+            let last = LogPosition::new(self.others_append(), 0);
+            let bounds = LogBounds::Held {
+                first: LogPosition::new(1, 0),
+                last,
+                last_generated: last,
+                trimmed: Trimmed::Nothing,
+                added: Some(last.ms()),
+            };
+            Box::pin(std::future::ready(Ok(bounds)))
+        }
+        fn note_mismatch(&self) {}
+    }
+
+    #[tokio::test]
+    async fn a_log_that_keeps_growing_while_it_is_read_stays_in_sight() {
+        for between in [0, 1] {
+            let store = Busy {
+                records: Mutex::new(1),
+                between,
+            };
+            let clock: Arc<dyn Clock> = Arc::new(crate::clock::SystemClock);
+            let log = Log::new(
+                Some(Arc::new(store)),
+                Arc::clone(&clock),
+                Duration::from_secs(5),
+                100,
+            );
+            let memory = Memory::new(1 << 20);
+            let mut reading = Reading::default();
+            for _ in 0..1000 {
+                log.step(&memory, &mut reading).await.unwrap();
+            }
+            assert!(
+                log.view.is_current(clock.now()),
+                "{between}: read up to {}",
+                log.view.tail()
+            );
+        }
+    }
+}

@@ -39,8 +39,8 @@ impl Visit {
         };
         let offer = self.offer(head.status, admitted, &[]);
         if self.settings.policy.rules.language == LanguageRule::PreferredLanguage {
-            let tiers = self.cache().tiers();
-            tiers.note_language(
+            let languages = self.cache().tiers().languages();
+            languages.note(
                 &self.lookup.base,
                 &offer.fields,
                 &self.headers,

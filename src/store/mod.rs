@@ -17,6 +17,7 @@ pub use crate::position::LogPosition;
 
 #[cfg(feature = "test-util")]
 mod chaos;
+mod languages;
 mod memory;
 mod refusal;
 mod shared;
@@ -25,6 +26,7 @@ pub(crate) mod valkey;
 
 #[cfg(feature = "test-util")]
 pub use chaos::ChaosStore;
+pub(crate) use languages::Languages;
 pub(crate) use memory::Memory;
 pub(crate) use shared::{Flushed, Shared, SharedSettings};
 pub(crate) use tiers::{Lookup, Stored, Tiers};

@@ -5,18 +5,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_LANGUAGE, CONTENT_LANGUAGE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 use tokio::time::Instant;
 
 use super::refusal::{Counters, Treatment};
 use super::shared::Proof;
-use super::{Flushed, Memory, Shared, SharedStore, StoreError};
+use super::{Flushed, Languages, Memory, Shared, SharedStore, StoreError};
 use crate::clock::Timestamp;
 use crate::entry::codec;
 use crate::entry::{Entry, Marker, Record, Value, Variants};
 use crate::key::{Draft, Key, KeyRef, Traces};
-use crate::policy;
 
 /// Both tiers. Reads go down, writes go to memory at once and to the store behind the response.
 #[derive(Debug)]
@@ -24,9 +22,7 @@ pub(crate) struct Tiers {
     memory: Memory,
     shared: Option<Shared>,
     max_variants: usize,
-    /// Where policies let a preferred language stand for `Accept-Language`: by the hash of
-    /// [`in_language`], the key of a variant in that language.
-    languages: quick_cache::sync::Cache<u128, Key>,
+    languages: Languages,
     counters: Arc<Counters>,
 }
 
@@ -91,7 +87,7 @@ impl Tiers {
             memory: Memory::new(memory_bytes),
             shared,
             max_variants,
-            languages: quick_cache::sync::Cache::new(MAX_LANGUAGES),
+            languages: Languages::default(),
             counters: Arc::default(),
         }
     }
@@ -121,8 +117,10 @@ impl Tiers {
             Some(Record::Response(entry)) => found.entry = Some(entry),
             Some(Record::Marker(marker)) => {
                 let record = self.memory.get(draft.vary(&marker.fields, headers), now);
-                let record =
-                    record.or_else(|| self.look_by_language(draft, &marker.fields, headers, now));
+                let record = record.or_else(|| {
+                    let key = self.languages.find(draft, &marker.fields, headers)?;
+                    self.memory.get(key.borrow(), now)
+                });
                 found.entry = marker.admit(record);
                 found.marker = Some(marker);
             }
@@ -249,38 +247,9 @@ impl Tiers {
         }
     }
 
-    /// Notes the language that a response to `request` is in, so that requests which prefer it
-    /// may get that response.
-    pub(crate) fn note_language(
-        &self,
-        base: &Key,
-        fields: &[HeaderName],
-        request: &HeaderMap,
-        response: &HeaderMap,
-        variant: &Key,
-    ) {
-        if fields.contains(&ACCEPT_LANGUAGE)
-            && let Some(language) = policy::content_language(response)
-            && let Some(key) = in_language(base, fields, request, &language)
-        {
-            self.languages.insert(key.hash(), variant.clone());
-        }
-    }
-
-    fn look_by_language(
-        &self,
-        draft: &Draft,
-        fields: &[HeaderName],
-        headers: &HeaderMap,
-        now: Timestamp,
-    ) -> Option<Record> {
-        if self.languages.is_empty() || !fields.contains(&ACCEPT_LANGUAGE) {
-            return None;
-        }
-        let language = policy::preferred_language(headers)?;
-        let key = in_language(&draft.base().to_key(), fields, headers, &language)?;
-        self.memory
-            .get(self.languages.get(&key.hash())?.borrow(), now)
+    /// Where policies let a preferred language stand for `Accept-Language`.
+    pub(crate) fn languages(&self) -> &Languages {
+        &self.languages
     }
 
     /// Removes what stands under `keys` from both tiers; whether either had any.
@@ -401,21 +370,6 @@ fn trace(key: Key, now: Timestamp, kept_until: Timestamp) -> Record {
     }))
 }
 
-/// What a request's variants have in common if only the language of `Accept-Language` counts.
-fn in_language(
-    base: &Key,
-    fields: &[HeaderName],
-    headers: &HeaderMap,
-    language: &[u8],
-) -> Option<Key> {
-    let others = fields.iter().filter(|name| **name != ACCEPT_LANGUAGE);
-    let others: Vec<HeaderName> = others.cloned().collect();
-    let language = HeaderValue::from_bytes(language).ok()?;
-    let language = HeaderMap::from_iter([(CONTENT_LANGUAGE, language)]);
-    let base = base.variant(&others, headers);
-    Some(base.variant(&[CONTENT_LANGUAGE], &language))
-}
-
 /// Expiry by the record's own metadata, whatever became of the key's TTL; and nothing from
 /// an instance whose clock is further ahead than clocks may be.
 fn is_timely(record: &Record, now: Timestamp) -> bool {
@@ -430,15 +384,13 @@ fn is_timely(record: &Record, now: Timestamp) -> bool {
 /// How far the clocks of two instances may be apart.
 const MAX_SKEW: Duration = Duration::from_secs(60);
 
-/// Of how many variants the language is remembered.
-const MAX_LANGUAGES: usize = 1024;
-
 /// Markers outlive the variants they lead to, so that they need not be written with each.
 const MARKER_SLACK: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
+    use http::header::ACCEPT_LANGUAGE;
+    use http::{HeaderValue, StatusCode};
 
     use super::*;
     use crate::entry::{Head, StoredHeaders, Verified};

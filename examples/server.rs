@@ -30,6 +30,10 @@ use tower_response_cache::{Cache, CacheConfig, CacheLayer, CacheOptions, Purge};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    // One line when the state of the store changes, among others.
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
     let config = CacheConfig::from_env()?;
     let store = config.store();
     let cache = Cache::new(config);

@@ -36,7 +36,7 @@ impl Flow {
             return Turn::Fetch(None);
         };
         let cache = self.cache().clone();
-        let give_up = Instant::now() + cache.config().follower_wait;
+        let mut give_up = None;
         for _ in 0..MAX_FLIGHTS_JOINED {
             let arrival = self.arrival(role);
             let mut follower = match cache.flights().board(self.lookup.key(), &arrival) {
@@ -44,7 +44,10 @@ impl Flow {
                 Boarding::Lead(leader) => return self.lead(leader, give_up).await,
                 Boarding::Follow(follower) => follower,
             };
-            match self.follow(&mut follower, stale, give_up).await {
+            let give_up = *give_up.get_or_insert_with(|| self.patience());
+            let waited = self.follow(&mut follower, stale, give_up).await;
+            self.now = cache.now();
+            match waited {
                 Wait::Answered(response) => return Turn::Answered(response),
                 Wait::OnOwn => break,
                 Wait::TooLong => return self.waited_too_long(stale),
@@ -74,8 +77,13 @@ impl Flow {
             requester: self.requester(),
             role,
             version: cache.log().view().version(),
-            now: cache.now(),
+            now: self.now,
         }
+    }
+
+    /// When a request that begins to wait now waits no more.
+    fn patience(&self) -> Instant {
+        Instant::now() + self.cache().config().follower_wait
     }
 
     fn requester(&self) -> Requester {
@@ -84,11 +92,13 @@ impl Flow {
 
     /// Fetches, unless another flight has landed between this request's look-up and its turn, or
     /// another instance is fetching and stores the response in time.
-    async fn lead<R>(&mut self, mut leader: Leader, give_up: Instant) -> Turn<R> {
+    async fn lead<R>(&mut self, mut leader: Leader, give_up: Option<Instant>) -> Turn<R> {
         self.awaited.set();
         let mut found = self.look_back();
         if found.is_none() && self.cache().config().lease {
-            found = self.win_lease(&mut leader, give_up, &|_any| true).await;
+            let give_up = give_up.unwrap_or_else(|| self.patience());
+            // In a box, since most flows have none.
+            found = Box::pin(self.win_lease(&mut leader, give_up, &|_any| true)).await;
         }
         let Some((entry, outcome)) = found else {
             return Turn::Fetch(Some(leader));
@@ -99,8 +109,10 @@ impl Flow {
 
     /// What memory has by now.
     fn look_back(&mut self) -> Option<(Arc<Entry>, Outcome)> {
-        self.now = self.cache().now();
         let tiers = self.settings.cache.tiers();
+        if !tiers.memory().contains(self.lookup.base.hash()) {
+            return None;
+        }
         let mut draft = Draft::of_key(&self.lookup.base);
         let found = tiers.look_in_memory(&mut draft, &self.parts.headers, self.now);
         let entry = found.entry.clone()?;
@@ -168,11 +180,11 @@ impl Flow {
     }
 
     /// A stored response for those who wait on this request's flight.
-    pub(crate) fn offer_of(&self, entry: &Entry) -> Arc<Offer> {
-        Arc::new(Offer {
+    pub(crate) fn offer_of(&self, entry: &Entry) -> Offer {
+        Offer {
             head: Arc::clone(&entry.head),
-            fields: self.lookup.fields().to_vec(),
-        })
+            fields: self.lookup.fields(),
+        }
     }
 
     async fn follow<R>(&self, follower: &mut Follower, stale: &Stale, give_up: Instant) -> Wait<R> {

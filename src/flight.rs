@@ -92,9 +92,9 @@ pub(crate) enum Stage {
     /// The handler has not answered yet.
     Waiting,
     /// The head is there, and the body is being recorded.
-    Shared(Arc<Offer>, Arc<Recording>),
+    Shared(Offer, Arc<Recording>),
     /// Complete, or updated by a 304, or the stale one that stands in for a failure.
-    Landed(Arc<Offer>, Bytes),
+    Landed(Offer, Bytes),
     /// Not to be shared: each on its own, or each of those concerned.
     Released(Option<Uncacheable>),
     /// The leader is gone without a result.
@@ -102,11 +102,11 @@ pub(crate) enum Stage {
 }
 
 /// A head that followers may be served with, each if it is of their own variant.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Offer {
     pub(crate) head: Arc<Head>,
     /// What the response varies on.
-    pub(crate) fields: Vec<HeaderName>,
+    pub(crate) fields: Arc<[HeaderName]>,
 }
 
 /// On whose behalf a request is made, as far as sharing is concerned.
@@ -377,13 +377,13 @@ impl Leader {
     }
 
     /// Lets the followers have the recording while it grows. Later requests join still.
-    pub(crate) fn share(&self, offer: Arc<Offer>, recording: Arc<Recording>) {
+    pub(crate) fn share(&self, offer: Offer, recording: Arc<Recording>) {
         self.flight.set(Stage::Shared(offer, recording));
     }
 
     /// Lets the followers have a complete entry. Unless it is stored already, the leader is to be
     /// kept until it is, so that no request falls between the flight and the entry.
-    pub(crate) fn land(&self, offer: Arc<Offer>, body: Bytes) {
+    pub(crate) fn land(&self, offer: Offer, body: Bytes) {
         self.flight.set(Stage::Landed(offer, body));
     }
 

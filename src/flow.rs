@@ -142,7 +142,7 @@ pub(crate) enum Freshness {
 
 impl Flow {
     pub(crate) async fn run<S, B, R>(
-        mut self,
+        mut self: Box<Self>,
         call: Call<S, B>,
     ) -> Result<Response<ResponseBody<R>>, S::Error>
     where
@@ -160,14 +160,12 @@ impl Flow {
             }
             (entry, verdict) => Stale::of(entry, verdict, &self.lookup),
         };
-        // In a box of its own, so that a hit from the shared store does not take the memory of a
-        // fetch.
-        Box::pin(self.miss(call, stale)).await
+        self.miss(call, stale).await
     }
 
     /// There is nothing that can be served as it is.
     async fn miss<S, B, R>(
-        mut self,
+        mut self: Box<Self>,
         call: Call<S, B>,
         stale: Stale,
     ) -> Result<Response<ResponseBody<R>>, S::Error>
@@ -230,7 +228,7 @@ impl Flow {
     }
 
     /// Fetches anew in the background, unless someone does or it failed a moment ago.
-    fn refresh<S, B, R>(mut self, call: Call<S, B>, entry: Arc<Entry>)
+    fn refresh<S, B, R>(mut self: Box<Self>, call: Call<S, B>, entry: Arc<Entry>)
     where
         S: Handler<B, R>,
         B: Body + Send + 'static,

@@ -111,7 +111,7 @@ impl Change {
             && let Some(uri) = absolute(&target)
         {
             let posted = posting.answered(&self.settings, target, leader);
-            return posted.keep(&uri, response).await;
+            return posted.keep(&uri, response);
         }
         self.pass(response)
     }
@@ -191,13 +191,8 @@ fn succeeded<R>(response: &Response<R>) -> bool {
 fn named<R>(target: Option<&Key>, response: &Response<R>) -> Option<Purge> {
     let options = response.extensions().get::<CacheOptions>();
     let tags = options.iter().flat_map(|options| &options.purges).cloned();
-    let origin = target.and_then(Key::target);
     let groups = policy::invalidated_groups(response.headers());
-    let groups = groups.iter().filter_map(|group| {
-        let origin = origin.as_ref()?;
-        let authority = origin.authority.as_deref().unwrap_or_default();
-        Some(policy::group_tag(origin.scheme, authority, group))
-    });
+    let groups = target.map_or_else(Vec::new, |target| target.group_tags(&groups));
     tags.chain(groups).map(Purge::tag).reduce(Purge::and)
 }
 

@@ -503,15 +503,15 @@ fn body() -> Bytes {
     Bytes::from_static(b"body")
 }
 
-fn offer() -> Arc<Offer> {
+fn offer() -> Offer {
     offer_of(&Arc::new(head()))
 }
 
-fn offer_of(head: &Arc<Head>) -> Arc<Offer> {
-    Arc::new(Offer {
+fn offer_of(head: &Arc<Head>) -> Offer {
+    Offer {
         head: Arc::clone(head),
-        fields: Vec::new(),
-    })
+        fields: Arc::default(),
+    }
 }
 
 fn head() -> Head {

@@ -190,8 +190,8 @@ impl Recording {
         }
     }
 
-    /// All frames so far as one, in whose place it then stands. A single frame is not copied,
-    /// and several are once, without anyone waiting for it.
+    /// All frames so far as one, in whose place it then stands. They are copied once, without
+    /// anyone waiting for it.
     pub(crate) fn join(&self) -> Bytes {
         let state = self.lock();
         if let Some(joined) = &state.joined {
@@ -199,7 +199,7 @@ impl Recording {
         }
         let frames = state.frames.clone();
         drop(state);
-        let joined = concatenate(&frames);
+        let joined = concatenate(frames);
         let mut state = self.lock();
         state.joined = Some(joined.clone());
         let replaced = std::mem::take(&mut state.frames);
@@ -280,18 +280,30 @@ impl Drop for WaitingForTheEnd<'_> {
     }
 }
 
-/// Frames as one; a single one is not copied.
-pub(crate) fn concatenate(frames: &[Bytes]) -> Bytes {
-    match frames {
-        [] => Bytes::new(),
-        [only] => only.clone(),
-        frames => {
-            let length = frames.iter().map(Bytes::len).sum();
-            let mut joined = BytesMut::with_capacity(length);
-            frames
-                .iter()
-                .for_each(|frame| joined.extend_from_slice(frame));
-            joined.freeze()
-        }
+/// Frames as one, in memory of their own.
+pub(crate) fn concatenate(mut frames: Vec<Bytes>) -> Bytes {
+    if frames.len() <= 1 {
+        return frames.pop().map_or_else(Bytes::new, compact);
+    }
+    let length = frames.iter().map(Bytes::len).sum();
+    let mut joined = BytesMut::with_capacity(length);
+    for frame in frames {
+        joined.extend_from_slice(&frame);
+    }
+    joined.freeze()
+}
+
+/// The same bytes, with little or nothing that is kept in memory because of them: serializers leave
+/// up to as much room behind what they write, and a client's frames are parts of what it read at
+/// once. What a long frame is part of is not much longer, or it is the application's own.
+pub(crate) fn compact(bytes: Bytes) -> Bytes {
+    match bytes.try_into_mut() {
+        Ok(own) if own.capacity() - own.len() <= own.len() / 8 => own.freeze(),
+        Ok(own) => Bytes::copy_from_slice(&own),
+        Err(shared) if shared.len() < COPIED_IF_SHARED => Bytes::copy_from_slice(&shared),
+        Err(shared) => shared,
     }
 }
+
+/// In bytes: as much as is copied in the time that it takes to get memory for it.
+const COPIED_IF_SHARED: usize = 4096;

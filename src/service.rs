@@ -143,7 +143,7 @@ impl<S> CacheService<S> {
             return ResponseFuture::ready(asked.answer(&entry.head, &entry.body, outcome));
         }
         let awaited = Awaited::default();
-        let flow = Flow {
+        let flow = Box::new(Flow {
             settings: Arc::clone(&self.settings),
             parts,
             facts,
@@ -151,7 +151,7 @@ impl<S> CacheService<S> {
             lookup: Lookup::new(&draft, found),
             freshness,
             awaited: awaited.clone(),
-        };
+        });
         let call = Call {
             inner: self.inner(),
             body,

@@ -121,6 +121,10 @@ impl Cache {
 
     /// Stores a value under `name`. When this returns, no instance has the old one any more.
     ///
+    /// Values have no bound of their own, but what is longer than
+    /// [`max_body`](crate::CacheConfigBuilder::max_body) and 4 MiB is not read back from the shared
+    /// store: it is found in this instance's memory only, and only if it fits there.
+    ///
     /// # Errors
     ///
     /// [`PurgeError`] if the shared store did not take it within the operation timeout. Then

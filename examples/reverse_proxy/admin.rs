@@ -1,7 +1,7 @@
 //! What operators ask for, on an address of its own.
 //!
 //! - `GET /livez`: the process runs
-//! - `GET /readyz`: it may be sent requests
+//! - `GET /readyz`: it may be sent requests; how the cache is
 //! - `GET /metrics`: figures of the cache, in the text format of Prometheus
 //! - `POST /purge?url=…`, `?tag=…`, `?path=…` or `?all`, each with `&soft`: what is stored
 //!   is forgotten, or with `soft` is stale from now on
@@ -25,7 +25,7 @@ pub(crate) async fn serve(listener: TcpListener, cache: Cache, metrics: Promethe
     };
     let routes = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
-        .route("/readyz", get(|| async { "ready\n" }))
+        .route_service("/readyz", cache.readiness_service())
         .route("/metrics", get(rendered))
         .route("/purge", post(purge))
         .with_state(cache);

@@ -131,6 +131,9 @@ enum Partial {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let args = Args::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
     let cache = args.cache.cache()?;
     let layer = CacheLayer::new(cache.clone()).policy(args.cache.policy()?);
     let service = layer.layer(forward::Origin::new(

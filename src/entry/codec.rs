@@ -168,7 +168,7 @@ fn encode_marker(out: &mut BytesMut, marker: &Marker) {
     out.put_u64_le(kept_until.as_millis());
     put_bytes(out, key.canonical());
     put_length(out, fields.len());
-    for name in fields {
+    for name in fields.iter() {
         put_bytes(out, name.as_str().as_bytes());
     }
 }
@@ -238,7 +238,7 @@ fn decode_marker(input: &mut Input<'_>) -> Option<Marker> {
     }
     input.left().is_empty().then_some(Marker {
         key,
-        fields,
+        fields: fields.into(),
         since,
         kept_until,
         variants: Variants::default(),

@@ -2,7 +2,6 @@
 
 pub(crate) mod codec;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -171,7 +170,7 @@ pub(crate) struct Marker {
     pub(crate) key: Key,
     /// The names that the responses vary on, sorted. Together with the request's values
     /// of them the base key becomes the variant's.
-    pub(crate) fields: Vec<HeaderName>,
+    pub(crate) fields: Arc<[HeaderName]>,
     /// When the first variant since was stored. Older ones may have been outdated when no marker
     /// led to them, so that nobody knew of them.
     pub(crate) since: Timestamp,
@@ -194,20 +193,23 @@ impl Marker {
 
 /// The hashes of a resource's variants, to bound their number.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Variants(Arc<Mutex<HashSet<u128>>>);
+pub(crate) struct Variants(Arc<Mutex<Vec<u128>>>);
 
 impl Variants {
     /// Counts one more variant in, unless there are `max` that are still `present`.
     pub(crate) fn admit(&self, hash: u128, max: usize, present: impl Fn(u128) -> bool) -> bool {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= max && !known.contains(&hash) {
-            known.retain(|hash| present(*hash));
-            if known.len() >= max {
-                return false;
-            }
+        if known.contains(&hash) {
+            return true;
         }
-        known.insert(hash);
-        true
+        if known.len() >= max {
+            known.retain(|hash| present(*hash));
+        }
+        let has_room = known.len() < max;
+        if has_room {
+            known.push(hash);
+        }
+        has_room
     }
 }
 

@@ -35,7 +35,8 @@ use crate::task;
 /// One call of the handler on behalf of a request that the cache could not answer.
 pub(crate) struct Fetch {
     parts: Parts,
-    visit: Visit,
+    /// In a box, since it is kept across the handler's work and moved on the way there.
+    visit: Box<Visit>,
 }
 
 /// What of the request is still needed when the handler has answered.
@@ -55,14 +56,14 @@ struct Visit {
 }
 
 impl Fetch {
-    pub(crate) fn new(flow: Flow, stale: Stale, leader: Option<Leader>) -> Self {
+    pub(crate) fn new(flow: Box<Flow>, stale: Stale, leader: Option<Leader>) -> Self {
         let Flow {
             settings,
             mut parts,
             facts,
             lookup,
             ..
-        } = flow;
+        } = *flow;
         let headers = parts.headers.clone();
         match &stale {
             Stale::Refreshing(entry) => {
@@ -82,7 +83,7 @@ impl Fetch {
         }
         Self {
             parts,
-            visit: Visit {
+            visit: Box::new(Visit {
                 position: settings.cache.log().view().tail(),
                 settings,
                 facts,
@@ -92,14 +93,14 @@ impl Fetch {
                 leader,
                 request_time: now,
                 response_time: now,
-            },
+            }),
         }
     }
 
-    pub(crate) async fn run<S, B, R>(
+    pub(crate) fn run<S, B, R>(
         self,
         call: Call<S, B>,
-    ) -> Result<Response<ResponseBody<R>>, S::Error>
+    ) -> impl Future<Output = Result<Response<ResponseBody<R>>, S::Error>> + Send
     where
         S: Handler<B, R>,
         B: Body + Send + 'static,
@@ -111,26 +112,28 @@ impl Fetch {
         } = self;
         let Call { inner, body } = call;
         parts.extensions.insert(visit.cache().clone());
-        let request = Request::from_parts(parts, body);
-        let mut call = pin!(Oneshot::new(inner, request));
-        if let Some(patience) = visit.patience() {
-            let in_time = timeout(patience, call.as_mut()).await;
-            match in_time {
-                Ok(response) => return visit.ended(response).await,
-                Err(_elapsed) => {
-                    if let Some(stale) = visit.timed_out() {
-                        return Ok(stale);
+        let call = Oneshot::new(inner, Request::from_parts(parts, body));
+        async move {
+            let mut call = pin!(call);
+            if let Some(patience) = visit.patience() {
+                let in_time = timeout(patience, call.as_mut()).await;
+                match in_time {
+                    Ok(response) => return visit.ended(response),
+                    Err(_elapsed) => {
+                        if let Some(stale) = visit.timed_out() {
+                            return Ok(stale);
+                        }
                     }
                 }
             }
+            visit.ended(call.await)
         }
-        visit.ended(call.await).await
     }
 }
 
 impl Visit {
     /// The call of the handler has come to its end.
-    async fn ended<R, E>(
+    fn ended<R, E>(
         &mut self,
         response: Result<Response<R>, E>,
     ) -> Result<Response<ResponseBody<R>>, E>
@@ -141,14 +144,14 @@ impl Visit {
         match response {
             Err(error) => self.failed().ok_or(error),
             Ok(response) if policy::is_failure(response.status()) => {
-                Ok(self.server_error(response).await)
+                Ok(self.server_error(response))
             }
-            Ok(response) => Ok(self.answered(response).await),
+            Ok(response) => Ok(self.answered(response)),
         }
     }
 
     /// The handler answered, whatever it was.
-    async fn answered<R>(&mut self, response: Response<R>) -> Response<ResponseBody<R>>
+    fn answered<R>(&mut self, response: Response<R>) -> Response<ResponseBody<R>>
     where
         R: Content,
     {
@@ -166,7 +169,7 @@ impl Visit {
             policy::strip_tags(&mut head.headers);
         }
         match admission {
-            Ok(admitted) => self.record(head, body, admitted).await,
+            Ok(admitted) => self.record(head, body, admitted),
             Err(refusal) => {
                 self.withdraw(head.status, refusal);
                 match head.status.is_server_error() {
@@ -182,13 +185,13 @@ impl Visit {
 
     /// RFC 5861 4: an error is "any situation that would result in a 500, 502, 503, or 504 HTTP
     /// response status code being returned": of the inner service, or as its response.
-    async fn server_error<R>(&mut self, response: Response<R>) -> Response<ResponseBody<R>>
+    fn server_error<R>(&mut self, response: Response<R>) -> Response<ResponseBody<R>>
     where
         R: Content,
     {
         match self.stand_in() {
             Some(stale) => stale,
-            None => self.answered(response).await,
+            None => self.answered(response),
         }
     }
 
@@ -225,9 +228,9 @@ impl Visit {
         if let Some(leader) = self.leader.take() {
             let offer = Offer {
                 head: Arc::clone(&entry.head),
-                fields: self.lookup.fields().to_vec(),
+                fields: self.lookup.fields(),
             };
-            leader.land(Arc::new(offer), entry.body.clone());
+            leader.land(offer, entry.body.clone());
         }
         let outcome = Outcome::stale(entry.head.lifetimes.remaining(now), "stale-if-error");
         Some(self.asked().answer(&entry.head, &entry.body, outcome))

@@ -33,7 +33,7 @@ pub(crate) struct Posted {
 
 impl Posted {
     /// Stores the response if it says that it is what `GET` of `uri` would get.
-    pub(crate) async fn keep<R>(self, uri: &Uri, response: Response<R>) -> Response<ResponseBody<R>>
+    pub(crate) fn keep<R>(self, uri: &Uri, response: Response<R>) -> Response<ResponseBody<R>>
     where
         R: Content,
     {
@@ -69,7 +69,7 @@ impl Posted {
             Ok(admitted)
                 if admitted.vary.is_empty() && visit.settings.policy.store_if.is_none() =>
             {
-                visit.record(head, body, admitted).await
+                visit.record(head, body, admitted)
             }
             // The request's fields went to the handler: what depends on them is not stored.
             Ok(_) | Err(_) => {

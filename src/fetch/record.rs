@@ -19,7 +19,7 @@ use crate::store::Stored;
 
 impl Visit {
     /// The response may be stored: at once if its body is there, else while it streams.
-    pub(super) async fn record<R>(
+    pub(super) fn record<R>(
         &mut self,
         head: response::Parts,
         body: R,
@@ -50,7 +50,7 @@ impl Visit {
         }
         self.release_unless_reusable(&offer);
         let max_body = self.max_body();
-        match gather(body).await {
+        match gather(body) {
             Gathered::Whole(bytes)
                 if declared.is_none_or(|length| length == bytes.len() as u64)
                     && bytes.len() as u64 <= max_body =>
@@ -141,12 +141,7 @@ impl Visit {
         }
     }
 
-    pub(super) fn offer(
-        &self,
-        status: StatusCode,
-        admitted: Admitted,
-        tags: &[Box<str>],
-    ) -> Arc<Offer> {
+    pub(super) fn offer(&self, status: StatusCode, admitted: Admitted, tags: &[Box<str>]) -> Offer {
         let Admitted {
             mut lifetimes,
             headers,
@@ -167,32 +162,27 @@ impl Visit {
             let cost = self.response_time.since(self.request_time);
             self.cache().flights().note_cost(&key, cost);
         }
-        let target = base.target();
-        let groups = groups.iter().filter_map(|group| {
-            let target = target.as_ref()?;
-            let authority = target.authority.as_deref().unwrap_or_default();
-            Some(policy::group_tag(target.scheme, authority, group))
-        });
-        let own = own.into_iter().chain(groups).map(Into::into);
-        let mut tags: Vec<Box<str>> = tags.iter().cloned().chain(own).collect();
-        tags.sort_unstable();
-        tags.dedup();
+        let mut all: Vec<Box<str>> = own.into_iter().map(Into::into).collect();
+        all.extend(tags.iter().cloned());
+        all.extend(base.group_tags(&groups).into_iter().map(Into::into));
+        all.sort_unstable();
+        all.dedup();
         let head = Head {
             key,
             status,
             headers: StoredHeaders::new(headers),
             lifetimes,
             position: self.position,
-            tags: tags.into(),
+            tags: all.into(),
             verified: Verified::never(),
         };
-        Arc::new(Offer {
+        Offer {
             head: Arc::new(head),
-            fields: vary,
-        })
+            fields: vary.into(),
+        }
     }
 
-    pub(super) fn landing(&mut self, offer: Arc<Offer>) -> Landing {
+    pub(super) fn landing(&mut self, offer: Offer) -> Landing {
         Landing {
             cache: self.cache().clone(),
             base: self.lookup.base.clone(),

@@ -12,7 +12,7 @@ mod pump;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
@@ -27,7 +27,7 @@ use crate::entry::Entry;
 use crate::flight::{Leader, Offer, Requester, Uncacheable};
 use crate::key::{Key, Traces};
 use crate::purge::Validity;
-use crate::recording::concatenate;
+use crate::recording::{compact, concatenate};
 use crate::store::Stored;
 
 /// Where a complete response goes, and who is told. Dropped, the fill has failed.
@@ -37,7 +37,7 @@ pub(crate) struct Landing {
     pub(crate) base: Key,
     pub(crate) traces: Option<Traces>,
     pub(crate) requester: Requester,
-    pub(crate) offer: Arc<Offer>,
+    pub(crate) offer: Offer,
     /// `None` when nobody could wait for this response.
     pub(crate) leader: Option<Leader>,
     /// Whether a 200 without an `ETag` gets one of its content's digest.
@@ -58,10 +58,7 @@ impl Landing {
             auto_etag,
         } = self;
         if auto_etag && let Some(head) = offer.head.with_etag_of(&body) {
-            offer = Arc::new(Offer {
-                head: Arc::new(head),
-                fields: offer.fields.clone(),
-            });
+            offer.head = Arc::new(head);
         }
         let entry = Arc::new(Entry {
             head: Arc::clone(&offer.head),
@@ -80,7 +77,7 @@ impl Landing {
         if tiers.memory().is_off()
             && let Some(leader) = leader.take()
         {
-            leader.land(Arc::clone(&offer), entry.body.clone());
+            leader.land(offer.clone(), entry.body.clone());
             until_written.1 = Some(leader);
         }
         let stored = tiers.store_response(
@@ -122,50 +119,38 @@ pub(crate) enum Gathered<R: Body> {
 }
 
 /// Looks at a body without waiting: most are complete, or nearly, once their head is there.
-pub(crate) async fn gather<R: Body<Data = Bytes>>(body: R) -> Gathered<R> {
+///
+/// Nobody is woken for what is not: whoever takes the body over polls it anew.
+pub(crate) fn gather<R: Body<Data = Bytes>>(body: R) -> Gathered<R> {
     if body.is_end_stream() {
         return Gathered::Whole(Bytes::new());
     }
     let mut body = Box::pin(body);
-    let mut frames = VecDeque::new();
-    let seen = std::future::poll_fn(|context| Poll::Ready(look(&mut body, &mut frames, context)));
-    match seen.await {
-        Seen::All => {
-            let data = frames.into_iter().filter_map(Result::ok);
-            let data: Vec<Bytes> = data.filter_map(|frame| frame.into_data().ok()).collect();
-            Gathered::Whole(concatenate(&data))
-        }
-        Seen::Some => Gathered::Begun(body, frames),
-    }
-}
-
-enum Seen {
-    All,
-    Some,
-}
-
-fn look<R: Body<Data = Bytes>>(
-    body: &mut Pin<Box<R>>,
-    frames: &mut VecDeque<Result<Frame<Bytes>, R::Error>>,
-    context: &mut Context<'_>,
-) -> Seen {
-    for _ in 0..FRAMES_GATHERED {
-        match body.as_mut().poll_frame(context) {
-            Poll::Pending => return Seen::Some,
-            Poll::Ready(None) => return Seen::All,
-            Poll::Ready(Some(frame)) => {
-                let is_data = frame.as_ref().is_ok_and(Frame::is_data);
-                frames.push_back(frame);
-                if !is_data {
-                    return Seen::Some;
-                }
+    let mut data: Vec<Bytes> = Vec::new();
+    let mut context = Context::from_waker(Waker::noop());
+    let rest = loop {
+        let frame = match body.as_mut().poll_frame(&mut context) {
+            Poll::Pending => break None,
+            Poll::Ready(None) => return Gathered::Whole(concatenate(data)),
+            Poll::Ready(Some(frame)) => frame,
+        };
+        match frame.map(Frame::into_data) {
+            Ok(Ok(bytes)) if body.is_end_stream() && data.is_empty() => {
+                return Gathered::Whole(compact(bytes));
             }
+            Ok(Ok(bytes)) => data.push(bytes),
+            Ok(Err(other)) => break Some(Ok(other)),
+            Err(error) => break Some(Err(error)),
         }
         if body.is_end_stream() {
-            return Seen::All;
+            return Gathered::Whole(concatenate(data));
         }
-    }
-    Seen::Some
+        if data.len() == FRAMES_GATHERED {
+            break None;
+        }
+    };
+    let data = data.into_iter().map(|bytes| Ok(Frame::data(bytes)));
+    Gathered::Begun(body, data.chain(rest).collect())
 }
 
 /// How many frames are looked at before a body is recorded by a task of its own.

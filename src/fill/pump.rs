@@ -77,7 +77,7 @@ impl Plan {
     /// The followers may have the recording from here on.
     pub(crate) fn recorder(self, recording: &Arc<Recording>, reserved: u64) -> Recorder {
         if let Some(leader) = &self.landing.leader {
-            leader.share(Arc::clone(&self.landing.offer), Arc::clone(recording));
+            leader.share(self.landing.offer.clone(), Arc::clone(recording));
         }
         Recorder {
             recording: Arc::clone(recording),

@@ -9,6 +9,7 @@ mod query;
 mod rules;
 
 use std::fmt;
+use std::sync::Arc;
 
 use http::header::{
     ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_LANGUAGE, CONTENT_LOCATION,
@@ -26,11 +27,12 @@ pub use rules::Scheme;
 
 use crate::policy;
 
-/// The identity of a stored response or value.
+/// The identity of a stored response or value. A clone is cheap: a look-up, its flight and what is
+/// stored share one.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Key {
     hash: u128,
-    canonical: Box<[u8]>,
+    canonical: Arc<[u8]>,
 }
 
 /// A key that is kept elsewhere.
@@ -70,7 +72,7 @@ impl Key {
         KeyRef::of(canonical).to_key()
     }
 
-    pub(crate) const fn borrow(&self) -> KeyRef<'_> {
+    pub(crate) fn borrow(&self) -> KeyRef<'_> {
         KeyRef {
             hash: self.hash,
             canonical: &self.canonical,
@@ -93,6 +95,18 @@ impl Key {
         }
         let _namespace = frames.next()?;
         Target::read(&mut frames)
+    }
+
+    /// The tags of these groups of the origin that this key is of (RFC 9875).
+    pub(crate) fn group_tags(&self, groups: &[String]) -> Vec<String> {
+        if groups.is_empty() {
+            return Vec::new();
+        }
+        self.target().map_or_else(Vec::new, |target| {
+            let authority = target.authority.as_deref().unwrap_or_default();
+            let tag = |group: &String| policy::group_tag(target.scheme, authority, group);
+            groups.iter().map(tag).collect()
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! Whether a response may be stored (RFC 9111, section 3).
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 
+use super::dates::date_value;
 use super::directives::{Delta, Qualified, ResponseDirectives};
 use super::facts::{MethodClass, RequestFacts};
 use super::fields::{Exclusions, is_coding, is_hop_by_hop, is_set_cookie};
@@ -263,10 +264,11 @@ fn stored_headers(
             _ => &[],
         });
     let excluded = Exclusions::of(exchange.headers, listed.cloned());
-    let mut stored = exchange.headers.clone();
-    // For `Date`, and the places of `Age` and `Cache-Status`.
-    let _no_more_than_a_map_can_take = stored.try_reserve(3);
-    for name in exchange.headers.keys() {
+    // With room for `Date`, and the places of `Age` and `Cache-Status`.
+    let room = exchange.headers.keys_len() + 3;
+    let mut stored =
+        HeaderMap::try_with_capacity(room).map_err(|_too_many| Refusal::TooManyFields)?;
+    for (name, value) in exchange.headers {
         let mut left_out = excluded.contains(name)
             || is_hop_by_hop(name)
             || *name == header::AGE
@@ -278,8 +280,8 @@ fn stored_headers(
                 SetCookieRule::StoreForEveryone => false,
             };
         }
-        if left_out {
-            stored.remove(name);
+        if !left_out {
+            stored.append(name, value.clone());
         }
     }
     add_date(&mut stored, exchange.response_time);
@@ -294,9 +296,7 @@ fn add_date(headers: &mut HeaderMap, response_time: Timestamp) {
     if sent_date(headers, response_time).is_some() {
         return;
     }
-    let now = super::dates::format_date(response_time);
-    if let Some(now) = now.and_then(|now| HeaderValue::try_from(now).ok()) {
-        // It fails only if the response has as many fields as a map can take.
-        let _ = headers.try_insert(header::DATE, now);
+    if let Some(now) = date_value(response_time) {
+        headers.insert(header::DATE, now);
     }
 }

@@ -5,7 +5,9 @@
 //! accept them; two-digit years are read relative to the present, as the RFC wants;
 //! everything else is taken literally.
 
-use http::{HeaderMap, HeaderName};
+use std::cell::RefCell;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::fields::single;
 use super::members::trim_ows;
@@ -34,6 +36,22 @@ pub(crate) fn parse_date(text: &[u8], now: Timestamp) -> Option<Timestamp> {
 pub(crate) fn format_date(moment: Timestamp) -> Option<String> {
     (moment.as_millis() / 1000 < YEAR_10000)
         .then(|| httpdate::fmt_http_date(moment.to_system_time()))
+}
+
+thread_local! {
+    static LAST: RefCell<Option<(u64, HeaderValue)>> = const { RefCell::new(None) };
+}
+
+/// As [`format_date`]. The last one is kept, as those who store much do it many times a second.
+pub(crate) fn date_value(moment: Timestamp) -> Option<HeaderValue> {
+    let second = moment.as_millis() / 1000;
+    LAST.with_borrow_mut(|last| match last {
+        Some((of, value)) if *of == second => Some(value.clone()),
+        _ => {
+            let value = HeaderValue::try_from(format_date(moment)?).ok()?;
+            Some(last.insert((second, value)).1.clone())
+        }
+    })
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`

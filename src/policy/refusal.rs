@@ -37,6 +37,8 @@ pub enum Refusal {
     VaryAny,
     /// `Vary` is unparsable, or names too many fields.
     VaryInvalid,
+    /// It has so many fields that no more can be added.
+    TooManyFields,
     /// The policy's own predicate says no.
     Policy,
     /// Its tags are too many, too long, or not tags: it could not be purged by all of them.
@@ -65,6 +67,7 @@ impl Refusal {
             Self::SetCookie => "set-cookie",
             Self::VaryAny => "vary-any",
             Self::VaryInvalid => "vary-invalid",
+            Self::TooManyFields => "too-many-fields",
             Self::Policy => "policy",
             Self::Tags => "tags",
             Self::NoFreshness => "no-freshness",

@@ -70,9 +70,9 @@ impl Lookup {
     }
 
     /// What the entry found varies on.
-    pub(crate) fn fields(&self) -> &[HeaderName] {
+    pub(crate) fn fields(&self) -> Arc<[HeaderName]> {
         let marker = self.marker.as_ref();
-        marker.map_or(&[], |marker| marker.fields.as_slice())
+        marker.map_or_else(Arc::default, |marker| Arc::clone(&marker.fields))
     }
 
     /// The most specific key known: what work for this request is coordinated on.
@@ -183,7 +183,7 @@ impl Tiers {
     pub(crate) fn store_response(
         &self,
         base: &Key,
-        fields: &[HeaderName],
+        fields: &Arc<[HeaderName]>,
         traces: Option<&Traces>,
         entry: Arc<Entry>,
         now: Timestamp,
@@ -282,13 +282,13 @@ impl Tiers {
     fn marker_for(
         &self,
         base: &Key,
-        fields: &[HeaderName],
+        fields: &Arc<[HeaderName]>,
         entry: &Entry,
         now: Timestamp,
     ) -> Option<Option<Arc<Marker>>> {
         let kept_until = entry.head.lifetimes.kept_until;
         let standing = match self.memory.get(base.borrow(), now) {
-            Some(Record::Marker(marker)) if marker.fields == fields => Some(marker),
+            Some(Record::Marker(marker)) if marker.fields == *fields => Some(marker),
             _ => None,
         };
         let variants = standing.as_ref().map(|marker| marker.variants.clone());
@@ -305,7 +305,7 @@ impl Tiers {
         }
         Some(Some(Arc::new(Marker {
             key: base.clone(),
-            fields: fields.to_vec(),
+            fields: Arc::clone(fields),
             since: standing.map_or(entry.head.lifetimes.stored, |marker| marker.since),
             kept_until: kept_until.saturating_add(MARKER_SLACK),
             variants,
@@ -363,7 +363,7 @@ impl Tiers {
 fn trace(key: Key, now: Timestamp, kept_until: Timestamp) -> Record {
     Record::Marker(Arc::new(Marker {
         key,
-        fields: Vec::new(),
+        fields: Arc::default(),
         since: now,
         kept_until,
         variants: Variants::default(),
@@ -439,7 +439,14 @@ mod tests {
             head: Arc::new(head),
             body: Bytes::from_static(b"content"),
         };
-        let stored = tiers.store_response(&base(), &FIELDS, None, Arc::new(entry), at(second), ());
+        let stored = tiers.store_response(
+            &base(),
+            &FIELDS.into(),
+            None,
+            Arc::new(entry),
+            at(second),
+            (),
+        );
         assert_eq!(stored, Stored::Yes);
     }
 

@@ -86,7 +86,7 @@ const HEAD: u64 = 7;
 const NOT_MODIFIED: u64 = 4;
 const PASSED: u64 = 7;
 const UNSAFE: u64 = 10;
-const NO_STORE: u64 = 14;
+const NO_STORE: u64 = 15;
 
 /// A handler behind a cache that has been asked for the same before.
 struct Cached {

@@ -63,7 +63,7 @@ fn entry() -> Entry {
 fn marker() -> Marker {
     Marker {
         key: Key::from_canonical(b"a base key"),
-        fields: vec![HeaderName::from_static("accept-language")],
+        fields: [HeaderName::from_static("accept-language")].into(),
         since: Timestamp::from_secs(1_790_000_000),
         kept_until: Timestamp::from_secs(1_790_003_600),
         variants: Variants::default(),

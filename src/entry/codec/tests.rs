@@ -48,7 +48,7 @@ fn entry(body: &[u8]) -> Record {
 fn marker() -> Record {
     Record::Marker(Arc::new(Marker {
         key: key("k"),
-        fields: vec![CONTENT_TYPE, LINK],
+        fields: [CONTENT_TYPE, LINK].into(),
         since: Timestamp::from_millis(3),
         kept_until: Timestamp::from_millis(9),
         variants: Variants::default(),

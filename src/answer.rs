@@ -1,14 +1,16 @@
 //! Responses made from what is stored.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, EXPIRES};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::body::{Followed, ResponseBody};
 use crate::clock::Timestamp;
-use crate::entry::Head;
-use crate::policy::{self, MethodClass, Precondition, RangeAnswer, RequestFacts};
-use crate::status::{Outcome, Teller, age_value};
+use crate::entry::{Entry, Head};
+use crate::policy::{self, Lifetimes, MethodClass, Precondition, RangeAnswer, RequestFacts};
+use crate::status::{Outcome, Teller, number_value};
 
 /// The request, as far as it shapes an answer from the store.
 #[derive(Clone, Copy, Debug)]
@@ -38,13 +40,30 @@ impl Asked<'_> {
             return self.range(head, body, outcome);
         }
         let body = ResponseBody::stored(body.clone());
-        self.finish(
-            head.status,
-            head.headers.ready().clone(),
-            body,
-            head,
-            outcome,
-        )
+        let headers = head.headers.ready().clone();
+        self.finish(head.status, headers, body, &head.lifetimes, outcome)
+    }
+
+    /// As [`Asked::answer`], from an entry that nobody else may have: then its header map need not
+    /// be cloned.
+    pub(crate) fn answer_once<R>(
+        &self,
+        entry: Arc<Entry>,
+        outcome: Outcome,
+    ) -> Response<ResponseBody<R>> {
+        let facts = self.facts;
+        let is_plain = facts.method == MethodClass::Get && !facts.range && !facts.conditional;
+        if !is_plain {
+            return self.answer(&entry.head, &entry.body, outcome);
+        }
+        match Entry::into_own(entry) {
+            Ok((head, body)) => {
+                let body = ResponseBody::stored(body);
+                let headers = head.headers.into_ready();
+                self.finish(head.status, headers, body, &head.lifetimes, outcome)
+            }
+            Err(shared) => self.answer(&shared.head, &shared.body, outcome),
+        }
     }
 
     /// The answer from a recording of known length that is still growing, if the request is for
@@ -56,13 +75,8 @@ impl Asked<'_> {
         outcome: Outcome,
     ) -> Response<ResponseBody<R>> {
         let body = ResponseBody::followed(body);
-        self.finish(
-            head.status,
-            head.headers.ready().clone(),
-            body,
-            head,
-            outcome,
-        )
+        let headers = head.headers.ready().clone();
+        self.finish(head.status, headers, body, &head.lifetimes, outcome)
     }
 
     /// Whether the client has it already (RFC 9110 13.2.2).
@@ -83,7 +97,13 @@ impl Asked<'_> {
     ) -> Response<ResponseBody<R>> {
         let headers = policy::not_modified_headers(head.headers.ready());
         let body = ResponseBody::stored(Bytes::new());
-        self.finish(StatusCode::NOT_MODIFIED, headers, body, head, outcome)
+        self.finish(
+            StatusCode::NOT_MODIFIED,
+            headers,
+            body,
+            &head.lifetimes,
+            outcome,
+        )
     }
 
     /// RFC 9110 9.3.2: HEAD is GET without the content, with the fields that describe it.
@@ -98,7 +118,7 @@ impl Asked<'_> {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         let body = ResponseBody::stored(Bytes::new());
-        self.finish(head.status, headers, body, head, outcome)
+        self.finish(head.status, headers, body, &head.lifetimes, outcome)
     }
 
     /// RFC 9110 14.2 and 15.3.7: one range of a complete stored response.
@@ -139,7 +159,8 @@ impl Asked<'_> {
                 (StatusCode::RANGE_NOT_SATISFIABLE, Bytes::new())
             }
         };
-        self.finish(status, headers, ResponseBody::stored(body), head, outcome)
+        let body = ResponseBody::stored(body);
+        self.finish(status, headers, body, &head.lifetimes, outcome)
     }
 
     fn finish<R>(
@@ -147,12 +168,12 @@ impl Asked<'_> {
         status: StatusCode,
         mut headers: HeaderMap,
         body: ResponseBody<R>,
-        head: &Head,
+        lifetimes: &Lifetimes,
         outcome: Outcome,
     ) -> Response<ResponseBody<R>> {
         // RFC 9111 4: "When a stored response is used to satisfy a request without validation,
         // a cache MUST generate an Age header field".
-        headers.insert(AGE, age_value(head.lifetimes.age(self.now)));
+        headers.insert(AGE, number_value(lifetimes.age(self.now)));
         outcome.set_in(&mut headers, self.teller);
         let mut response = Response::new(body);
         *response.status_mut() = status;

@@ -152,7 +152,10 @@ impl Flow {
     {
         self.cache().follow_log();
         let stale = match self.find().await {
-            (Some(entry), Verdict::Serve(outcome)) => return Ok(self.answer(&entry, outcome)),
+            (Some(entry), Verdict::Serve(outcome)) => {
+                self.lookup.entry = None;
+                return Ok(self.asked().answer_once(entry, outcome));
+            }
             (Some(entry), Verdict::ServeAndRefresh(outcome)) => {
                 let response = self.answer(&entry, outcome);
                 self.refresh(call, entry);

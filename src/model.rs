@@ -527,10 +527,10 @@ fn head() -> Head {
     Head {
         key: key(),
         status: StatusCode::OK,
-        headers: StoredHeaders::new(HeaderMap::new()),
+        headers: StoredHeaders::new(HeaderMap::new(), None),
         lifetimes,
         position: LogPosition::ZERO,
-        tags: Box::default(),
+        tags: Tags::default(),
         verified: Verified::never(),
     }
 }

@@ -281,16 +281,16 @@ fn decimal(mut number: u64) -> ([u8; 20], usize) {
     }
 }
 
-/// An `Age` value (RFC 9111 5.1). Those of the first hours are not made, but cut from a table.
-pub(crate) fn age_value(seconds: u64) -> HeaderValue {
-    let place = usize::try_from(seconds).ok().and_then(|number| {
+/// A number as a field's value. Small ones, as most ages are, are not made but cut from a table.
+pub(crate) fn number_value(number: u64) -> HeaderValue {
+    let place = usize::try_from(number).ok().and_then(|number| {
         let end = number.checked_add(1)?.checked_mul(WIDTH)?;
         NUMBERS.get(end - width(number)..end)
     });
     let value = match place {
         Some(digits) => HeaderValue::from_maybe_shared(Bytes::from_static(digits)),
         None => {
-            let (digits, start) = decimal(seconds);
+            let (digits, start) = decimal(number);
             HeaderValue::from_bytes(digits.get(start..).unwrap_or(b"0"))
         }
     };
@@ -379,7 +379,7 @@ mod tests {
     #[test]
     fn an_age_is_plain_digits() {
         for seconds in (0..10_010).chain([u64::MAX / 4, u64::MAX]) {
-            assert_eq!(age_value(seconds), seconds.to_string());
+            assert_eq!(number_value(seconds), seconds.to_string());
         }
     }
 }

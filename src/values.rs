@@ -65,7 +65,7 @@ impl ValueOptions {
             fresh_until,
             expires: fresh_until.saturating_add(stale),
             position,
-            tags: tags.into_iter().map(Into::into).collect(),
+            tags: tags.iter().collect(),
             verified: Verified::never(),
             bytes,
         }

@@ -20,9 +20,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderName, StatusCode};
 use twox_hash::XxHash3_64;
 
-use input::Input;
+pub(super) use input::Input;
 
-use super::{Entry, Head, Marker, Record, StoredHeaders, Value, Variants, Verified};
+use super::{Entry, Head, Marker, Record, StoredHeaders, Tags, Value, Variants, Verified, told};
 use crate::key::Key;
 use crate::policy::Lifetimes;
 
@@ -81,7 +81,7 @@ pub(crate) fn decode(bytes: &Bytes, key: &Key, format: Format) -> Result<Record,
     if checksum != XxHash3_64::oneshot(input.left()) {
         return Err(Undecodable::Corrupt);
     }
-    let record = decode_record(&mut input, format)?;
+    let record = decode_record(&mut input, key, format)?;
     if record.key() != key {
         return Err(Undecodable::OtherKey);
     }
@@ -194,44 +194,57 @@ fn encode_value(out: &mut BytesMut, value: &Value) {
     out.put_slice(bytes);
 }
 
-fn decode_record(input: &mut Input<'_>, format: Format) -> Result<Record, Undecodable> {
+fn decode_record(input: &mut Input<'_>, key: &Key, format: Format) -> Result<Record, Undecodable> {
     let kind = input.u8().ok_or(Undecodable::Corrupt)?;
     let record = match kind {
-        RESPONSE | COMPRESSED => {
-            let head = Arc::new(decode_head(input).ok_or(Undecodable::Corrupt)?);
-            let body = match kind {
-                COMPRESSED => decompress(input, format)?,
-                _ => input.rest(),
-            };
-            if body.len() as u64 > format.longest {
-                return Err(Undecodable::TooLong);
-            }
-            Some(Record::Response(Arc::new(Entry { head, body })))
-        }
-        MARKER => decode_marker(input).map(|marker| Record::Marker(Arc::new(marker))),
-        VALUE => decode_value(input).map(|value| Record::Value(Arc::new(value))),
+        RESPONSE | COMPRESSED => return decode_entry(input, kind, key, format),
+        MARKER => decode_marker(input, key).map(|marker| Record::Marker(Arc::new(marker))),
+        VALUE => decode_value(input, key).map(|value| Record::Value(Arc::new(value))),
         _ => return Err(Undecodable::Version),
     };
     record.ok_or(Undecodable::Corrupt)
 }
 
-fn decode_head(input: &mut Input<'_>) -> Option<Head> {
+fn decode_entry(
+    input: &mut Input<'_>,
+    kind: u8,
+    key: &Key,
+    format: Format,
+) -> Result<Record, Undecodable> {
+    let head = decode_head(input, key).ok_or(Undecodable::Corrupt)?;
+    let body = match kind {
+        COMPRESSED => decompress(input, format)?,
+        _ => input.rest(),
+    };
+    if body.len() as u64 > format.longest {
+        return Err(Undecodable::TooLong);
+    }
+    let head = Arc::new(head(body.len() as u64));
+    Ok(Record::Response(Arc::new(Entry { head, body })))
+}
+
+/// The head, once it is known how long the body is.
+fn decode_head(input: &mut Input<'_>, key: &Key) -> Option<impl FnOnce(u64) -> Head + use<>> {
     let (status, lifetimes) = input.lifetimes()?;
-    Some(Head {
+    let position = input.position()?;
+    let key = input.key(key)?;
+    let tags = input.tags()?;
+    let headers = input.headers()?;
+    Some(move |length| Head {
+        key,
         status,
+        headers: StoredHeaders::new(headers, told(status, Some(length))),
         lifetimes,
-        position: input.position()?,
-        key: input.key()?,
-        tags: input.tags()?,
-        headers: StoredHeaders::new(input.headers()?),
+        position,
+        tags,
         verified: Verified::never(),
     })
 }
 
-fn decode_marker(input: &mut Input<'_>) -> Option<Marker> {
+fn decode_marker(input: &mut Input<'_>, key: &Key) -> Option<Marker> {
     let since = input.time()?;
     let kept_until = input.time()?;
-    let key = input.key()?;
+    let key = input.key(key)?;
     let mut fields = Vec::new();
     for _ in 0..input.count()? {
         fields.push(HeaderName::from_bytes(input.bytes()?).ok()?);
@@ -245,13 +258,13 @@ fn decode_marker(input: &mut Input<'_>) -> Option<Marker> {
     })
 }
 
-fn decode_value(input: &mut Input<'_>) -> Option<Value> {
+fn decode_value(input: &mut Input<'_>, key: &Key) -> Option<Value> {
     Some(Value {
         stored: input.time()?,
         fresh_until: input.time()?,
         expires: input.time()?,
         position: input.position()?,
-        key: input.key()?,
+        key: input.key(key)?,
         tags: input.tags()?,
         verified: Verified::never(),
         bytes: input.rest(),
@@ -275,14 +288,12 @@ fn put_lifetimes(out: &mut BytesMut, status: StatusCode, lifetimes: &Lifetimes) 
     }
 }
 
-fn put_tags(out: &mut BytesMut, tags: &[Box<str>]) {
+fn put_tags(out: &mut BytesMut, tags: &Tags) {
     put_length(out, tags.len());
-    for tag in tags {
-        put_bytes(out, tag.as_bytes());
-    }
+    out.put_slice(tags.framed());
 }
 
-fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
+pub(super) fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
     put_length(out, bytes.len());
     out.put_slice(bytes);
 }

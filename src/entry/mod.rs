@@ -1,13 +1,14 @@
 //! What the cache holds.
 
 pub(crate) mod codec;
+mod tags;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use http::header::{AGE, ETAG};
+use http::header::{AGE, CONTENT_LENGTH, ETAG};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use sha2::{Digest, Sha256};
@@ -16,13 +17,26 @@ use crate::clock::Timestamp;
 use crate::key::Key;
 use crate::policy::Lifetimes;
 use crate::position::LogPosition;
-use crate::status::CACHE_STATUS;
+use crate::status::{CACHE_STATUS, number_value};
+
+pub(crate) use tags::Tags;
 
 /// A complete stored response.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) head: Arc<Head>,
     pub(crate) body: Bytes,
+}
+
+impl Entry {
+    /// Its parts, if it is not shared.
+    pub(crate) fn into_own(this: Arc<Self>) -> Result<(Head, Bytes), Arc<Self>> {
+        let Self { head, body } = Arc::try_unwrap(this)?;
+        match Arc::try_unwrap(head) {
+            Ok(head) => Ok((head, body)),
+            Err(head) => Err(Arc::new(Self { head, body })),
+        }
+    }
 }
 
 /// All of a stored response but its body: what decisions are made on, and what followers
@@ -35,7 +49,7 @@ pub(crate) struct Head {
     pub(crate) lifetimes: Lifetimes,
     /// How far its instance had read the purge log before the handler was called.
     pub(crate) position: LogPosition,
-    pub(crate) tags: Box<[Box<str>]>,
+    pub(crate) tags: Tags,
     /// The purge log's local version at which this entry was last found valid.
     pub(crate) verified: Verified,
 }
@@ -55,11 +69,11 @@ impl Head {
             .collect();
         let mut headers = self.headers.to_stored();
         headers.insert(ETAG, HeaderValue::try_from(format!("\"{digits}\"")).ok()?);
-        Some(self.with_headers(headers))
+        Some(self.with_headers(headers, body.len()))
     }
 
     /// This head with other fields; whether it is valid is to be judged anew.
-    pub(crate) fn with_headers(&self, headers: HeaderMap) -> Self {
+    pub(crate) fn with_headers(&self, headers: HeaderMap, length: usize) -> Self {
         let Self {
             key,
             status,
@@ -72,7 +86,7 @@ impl Head {
         Self {
             key: key.clone(),
             status: *status,
-            headers: StoredHeaders::new(headers),
+            headers: StoredHeaders::new(headers, told(*status, Some(length as u64))),
             lifetimes: *lifetimes,
             position: *position,
             tags: tags.clone(),
@@ -84,22 +98,40 @@ impl Head {
 /// The fields of a stored response, without `Age` (it is in the lifetimes) and without hop-by-hop
 /// fields.
 ///
-/// Places for `Age` and `Cache-Status` are kept in the map, so that an answer is made by cloning
-/// it and replacing two values: adding to a clone would make it grow.
-pub(crate) struct StoredHeaders(HeaderMap);
+/// Places for `Age` and `Cache-Status` are kept in the map, and the content's length, so that an
+/// answer is made by cloning it and replacing two values: adding to a clone would make it grow.
+pub(crate) struct StoredHeaders {
+    ready: HeaderMap,
+    /// `Content-Length` was not among the fields.
+    length_added: bool,
+}
 
 impl StoredHeaders {
-    pub(crate) fn new(mut headers: HeaderMap) -> Self {
+    /// The fields of a response, and the length of its content if that is known and may be told.
+    pub(crate) fn new(mut headers: HeaderMap, length: Option<u64>) -> Self {
         headers.insert(AGE, const { HeaderValue::from_static("0") });
         if !headers.contains_key(CACHE_STATUS) {
             headers.insert(CACHE_STATUS, PLACE);
         }
-        Self(headers)
+        let length = length.filter(|_| !headers.contains_key(CONTENT_LENGTH));
+        if let Some(length) = length {
+            headers.insert(CONTENT_LENGTH, number_value(length));
+        }
+        Self {
+            ready: headers,
+            length_added: length.is_some(),
+        }
     }
 
-    /// With the places for `Age` and `Cache-Status`: to look at, or to clone for an answer.
+    /// What an answer has, but for `Age` and `Cache-Status`, which have their places: to look at,
+    /// or to clone.
     pub(crate) const fn ready(&self) -> &HeaderMap {
-        &self.0
+        &self.ready
+    }
+
+    /// As [`StoredHeaders::ready`], for the only answer.
+    pub(crate) fn into_ready(self) -> HeaderMap {
+        self.ready
     }
 
     /// As they are stored.
@@ -111,13 +143,22 @@ impl StoredHeaders {
 
     /// The lines that are stored.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        let is_place = |name: &HeaderName, value: &HeaderValue| {
-            *name == AGE || (*name == CACHE_STATUS && *value == PLACE)
+        let is_place = |name: &HeaderName, value: &HeaderValue| match *name {
+            AGE => true,
+            CACHE_STATUS => *value == PLACE,
+            CONTENT_LENGTH => self.length_added,
+            _ => false,
         };
-        self.0
+        self.ready
             .iter()
             .filter(move |(name, value)| !is_place(name, value))
     }
+}
+
+/// The length of a response's content, if it may be told. RFC 9110 8.6: "A server MUST NOT send a
+/// Content-Length header field in any response with a status code of 1xx … or 204".
+pub(crate) fn told(status: StatusCode, length: Option<u64>) -> Option<u64> {
+    length.filter(|_| status != StatusCode::NO_CONTENT && !status.is_informational())
 }
 
 /// Stands where `Cache-Status` will: a cache nearer the origin never says nothing.
@@ -156,7 +197,7 @@ impl fmt::Debug for Head {
         f.debug_struct("Head")
             .field("key", key)
             .field("status", status)
-            .field("headers", &headers.0.len())
+            .field("headers", &headers.ready.len())
             .field("lifetimes", lifetimes)
             .field("position", position)
             .field("tags", &tags.len())
@@ -221,7 +262,7 @@ pub(crate) struct Value {
     pub(crate) fresh_until: Timestamp,
     pub(crate) expires: Timestamp,
     pub(crate) position: LogPosition,
-    pub(crate) tags: Box<[Box<str>]>,
+    pub(crate) tags: Tags,
     pub(crate) verified: Verified,
     pub(crate) bytes: Bytes,
 }
@@ -277,10 +318,10 @@ impl Record {
                 Self::Response(entry) => {
                     entry.body.len()
                         + head_weight(entry.head.headers.ready())
-                        + tags_weight(&entry.head.tags)
+                        + entry.head.tags.weight()
                 }
                 Self::Marker(marker) => marker.fields.len() * size_of::<HeaderName>(),
-                Self::Value(value) => value.bytes.len() + tags_weight(&value.tags),
+                Self::Value(value) => value.bytes.len() + value.tags.weight(),
             }
     }
 }
@@ -291,12 +332,6 @@ fn head_weight(headers: &HeaderMap) -> usize {
         .map(|(name, value)| name.as_str().len() + value.len())
         .sum();
     lines + headers.capacity() * HEADER_SLOT
-}
-
-fn tags_weight(tags: &[Box<str>]) -> usize {
-    tags.iter()
-        .map(|tag| tag.len() + size_of::<Box<str>>())
-        .sum()
 }
 
 /// The structs themselves, their two reference counts, and the map's slot.

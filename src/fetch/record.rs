@@ -8,7 +8,7 @@ use http_body::Body;
 
 use super::Visit;
 use crate::body::ResponseBody;
-use crate::entry::{Head, StoredHeaders, Verified};
+use crate::entry::{Head, StoredHeaders, Tags, Verified, told};
 use crate::fill::{Gathered, Landing, Plan, Recorded, gather};
 use crate::flight::{Offer, Requester, Uncacheable};
 use crate::future::passed;
@@ -37,7 +37,12 @@ impl Visit {
                 return passed(response, outcome.because(reason), self.cache());
             }
         };
-        let offer = self.offer(head.status, admitted, &[]);
+        let gathered = gather(body);
+        let length = match &gathered {
+            Gathered::Whole(bytes) => Some(bytes.len() as u64),
+            Gathered::Begun(..) => declared,
+        };
+        let offer = self.offer(head.status, admitted, &Tags::default(), length);
         if self.settings.policy.rules.language == LanguageRule::PreferredLanguage {
             let languages = self.cache().tiers().languages();
             languages.note(
@@ -50,7 +55,7 @@ impl Visit {
         }
         self.release_unless_reusable(&offer);
         let max_body = self.max_body();
-        match gather(body) {
+        match gathered {
             Gathered::Whole(bytes)
                 if declared.is_none_or(|length| length == bytes.len() as u64)
                     && bytes.len() as u64 <= max_body =>
@@ -141,7 +146,13 @@ impl Visit {
         }
     }
 
-    pub(super) fn offer(&self, status: StatusCode, admitted: Admitted, tags: &[Box<str>]) -> Offer {
+    pub(super) fn offer(
+        &self,
+        status: StatusCode,
+        admitted: Admitted,
+        tags: &Tags,
+        length: Option<u64>,
+    ) -> Offer {
         let Admitted {
             mut lifetimes,
             headers,
@@ -162,18 +173,18 @@ impl Visit {
             let cost = self.response_time.since(self.request_time);
             self.cache().flights().note_cost(&key, cost);
         }
-        let mut all: Vec<Box<str>> = own.into_iter().map(Into::into).collect();
-        all.extend(tags.iter().cloned());
-        all.extend(base.group_tags(&groups).into_iter().map(Into::into));
+        let mut all = own;
+        all.extend(tags.iter().map(str::to_owned));
+        all.extend(base.group_tags(&groups));
         all.sort_unstable();
         all.dedup();
         let head = Head {
             key,
             status,
-            headers: StoredHeaders::new(headers),
+            headers: StoredHeaders::new(headers, told(status, length)),
             lifetimes,
             position: self.position,
-            tags: all.into(),
+            tags: all.iter().collect(),
             verified: Verified::never(),
         };
         Offer {

@@ -25,9 +25,10 @@ impl Visit {
         let rules = &self.settings.policy.rules;
         let outcome = self.stale.outcome().with_status(head.status);
         let stored = &entry.head;
+        let length = Some(entry.body.len() as u64);
         match policy::freshen(stored.status, &stored.headers.to_stored(), &exchange, rules) {
             Freshened::Updated(admitted) => {
-                let offer = self.offer(stored.status, *admitted, &stored.tags);
+                let offer = self.offer(stored.status, *admitted, &stored.tags, length);
                 let (updated, stored) = self.landing(offer).commit(entry.body.clone());
                 let outcome = self.kept(outcome, stored);
                 self.revalidated(&updated, outcome, head)
@@ -38,7 +39,7 @@ impl Visit {
                     self.forget();
                 }
                 let once = Entry {
-                    head: Arc::new(stored.with_headers(headers)),
+                    head: Arc::new(stored.with_headers(headers, entry.body.len())),
                     body: entry.body.clone(),
                 };
                 self.revalidated(&once, outcome.because(refusal.as_str()), head)
@@ -99,7 +100,7 @@ impl Visit {
             rules,
         ) {
             HeadOutcome::Freshened(admitted) => {
-                let offer = self.offer(stored.status, *admitted, &stored.tags);
+                let offer = self.offer(stored.status, *admitted, &stored.tags, Some(length));
                 let _stored = self.landing(offer).commit(entry.body.clone());
             }
             HeadOutcome::Invalidate => self.forget(),

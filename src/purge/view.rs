@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Purge, Selector};
 use crate::clock::Timestamp;
-use crate::entry::Verified;
+use crate::entry::{Tags, Verified};
 use crate::key::Key;
 use crate::position::LogPosition;
 
@@ -60,7 +60,7 @@ struct Marks {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim<'a> {
     pub(crate) key: &'a Key,
-    pub(crate) tags: &'a [Box<str>],
+    pub(crate) tags: &'a Tags,
     pub(crate) position: LogPosition,
     pub(crate) stored: Timestamp,
     pub(crate) verified: &'a Verified,
@@ -240,7 +240,7 @@ impl State {
         }
         let mut last = self.everything;
         if !self.marks.is_empty() {
-            let tags = claim.tags.iter().map(|tag| Selector::tag(tag));
+            let tags = claim.tags.iter().map(Selector::tag);
             for selector in Selector::matching(claim.key).into_iter().chain(tags) {
                 if let Some(marks) = self.marks.get(&selector) {
                     last.hard = last.hard.max(marks.hard);
@@ -311,7 +311,7 @@ mod tests {
         let key = Key::of_value("n", "k");
         let claim = Claim {
             key: &key,
-            tags: &["tag".into()],
+            tags: &["tag"].iter().collect(),
             position,
             stored,
             verified: &Verified::never(),

@@ -393,7 +393,7 @@ mod tests {
     use http::{HeaderValue, StatusCode};
 
     use super::*;
-    use crate::entry::{Head, StoredHeaders, Verified};
+    use crate::entry::{Head, StoredHeaders, Tags, Verified};
     use crate::key::Draft;
     use crate::policy::{Flags, Lifetimes};
     use crate::position::LogPosition;
@@ -421,7 +421,7 @@ mod tests {
         let head = Head {
             key: base().variant(&FIELDS, &headers(language)),
             status: StatusCode::OK,
-            headers: StoredHeaders::new(HeaderMap::new()),
+            headers: StoredHeaders::new(HeaderMap::new(), None),
             lifetimes: Lifetimes {
                 born: at(second),
                 stored: at(second),
@@ -432,7 +432,7 @@ mod tests {
                 flags: Flags::default(),
             },
             position: LogPosition::default(),
-            tags: Box::default(),
+            tags: Tags::default(),
             verified: Verified::never(),
         };
         let entry = Entry {

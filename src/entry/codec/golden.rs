@@ -40,7 +40,7 @@ fn entry() -> Entry {
     let head = Head {
         key: response_key(),
         status: StatusCode::OK,
-        headers: StoredHeaders::new(headers),
+        headers: StoredHeaders::new(headers, Some(12)),
         lifetimes: Lifetimes {
             born: second(0),
             stored: second(2),
@@ -51,7 +51,7 @@ fn entry() -> Entry {
             flags: Flags::VALIDATOR.with(Flags::MUST_REVALIDATE),
         },
         position: LogPosition::new(1_790_000_000_001, 2),
-        tags: ["product:7", "Überschrift"].map(Into::into).into(),
+        tags: ["product:7", "Überschrift"].iter().collect(),
         verified: Verified::never(),
     };
     Entry {
@@ -77,7 +77,7 @@ fn value() -> Value {
         fresh_until: Timestamp::from_secs(1_790_000_050),
         expires: Timestamp::from_secs(1_790_000_060),
         position: LogPosition::new(1_790_000_000_001, 2),
-        tags: ["money"].map(Into::into).into(),
+        tags: ["money"].iter().collect(),
         verified: Verified::never(),
         bytes: Bytes::from_static(b"{\"eur\":1}"),
     }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::clock::Timestamp;
+use crate::entry::Tags;
 use crate::key::Key;
 use crate::policy::{Flags, Lifetimes};
 use crate::position::LogPosition;
@@ -12,17 +13,17 @@ use crate::position::LogPosition;
 /// the input is believed before memory is taken for it.
 ///
 /// Values and bodies are slices of the whole; what is short-lived or converted is only looked at.
-pub(super) struct Input<'a> {
+pub(in crate::entry) struct Input<'a> {
     whole: &'a Bytes,
     left: &'a [u8],
 }
 
 impl<'a> Input<'a> {
-    pub(super) fn new(whole: &'a Bytes) -> Self {
+    pub(in crate::entry) fn new(whole: &'a Bytes) -> Self {
         Self { whole, left: whole }
     }
 
-    pub(super) const fn left(&self) -> &'a [u8] {
+    pub(in crate::entry) const fn left(&self) -> &'a [u8] {
         self.left
     }
 
@@ -35,6 +36,11 @@ impl<'a> Input<'a> {
     /// All that is left.
     pub(super) fn rest(&mut self) -> Bytes {
         self.whole.slice_ref(std::mem::take(&mut self.left))
+    }
+
+    /// A part of what is read, without a copy.
+    pub(in crate::entry) fn slice(&self, part: &[u8]) -> Bytes {
+        self.whole.slice_ref(part)
     }
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
@@ -80,27 +86,32 @@ impl<'a> Input<'a> {
         self.length().filter(|count| *count <= self.left.len())
     }
 
-    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
+    pub(in crate::entry) fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = self.length()?;
         self.take(length)
     }
 
-    pub(super) fn key(&mut self) -> Option<Key> {
-        self.bytes().map(Key::from_canonical)
+    /// The key, which most often is the one that was asked for.
+    pub(super) fn key(&mut self, asked: &Key) -> Option<Key> {
+        let canonical = self.bytes()?;
+        Some(match canonical == asked.canonical() {
+            true => asked.clone(),
+            false => Key::from_canonical(canonical),
+        })
     }
 
-    pub(super) fn tags(&mut self) -> Option<Box<[Box<str>]>> {
+    pub(super) fn tags(&mut self) -> Option<Tags> {
         let count = self.count()?;
-        let tags = (0..count).map(|_| Some(std::str::from_utf8(self.bytes()?).ok()?.into()));
-        tags.collect()
+        Tags::read(self, count)
     }
 
     pub(super) fn headers(&mut self) -> Option<HeaderMap> {
         let count = self.count()?;
-        let mut headers = HeaderMap::try_with_capacity(count.saturating_add(2)).ok()?;
+        let mut headers = HeaderMap::try_with_capacity(count.saturating_add(3)).ok()?;
         for _ in 0..count {
             let name = HeaderName::from_bytes(self.bytes()?).ok()?;
-            let value = self.whole.slice_ref(self.bytes()?);
+            let value = self.bytes()?;
+            let value = self.slice(value);
             let value = HeaderValue::from_maybe_shared(value).ok()?;
             headers.try_append(name, value).ok()?;
         }

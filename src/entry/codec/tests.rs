@@ -25,7 +25,7 @@ fn entry(body: &[u8]) -> Record {
     let head = Head {
         key: key("k"),
         status: StatusCode::NOT_FOUND,
-        headers: StoredHeaders::new(headers),
+        headers: StoredHeaders::new(headers, Some(body.len() as u64)),
         lifetimes: Lifetimes {
             born: at(1),
             stored: at(2),
@@ -36,7 +36,7 @@ fn entry(body: &[u8]) -> Record {
             flags: Flags::VALIDATOR,
         },
         position: LogPosition::new(7, 8),
-        tags: ["one".into(), "two".into()].into(),
+        tags: ["one", "two"].iter().collect(),
         verified: Verified::never(),
     };
     Record::Response(Arc::new(Entry {
@@ -62,7 +62,7 @@ fn value() -> Record {
         fresh_until: Timestamp::from_millis(8),
         expires: Timestamp::from_millis(9),
         position: LogPosition::new(7, 8),
-        tags: ["one".into()].into(),
+        tags: ["one"].iter().collect(),
         verified: Verified::never(),
         bytes: Bytes::from_static(b"value"),
     }))

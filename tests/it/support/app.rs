@@ -160,10 +160,16 @@ impl Answer {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    /// The field lines in order, but for those that a cache adds.
+    /// The field lines in order, but for those that a cache adds, or, of a body of known length,
+    /// any server.
     pub(crate) fn own_lines(&self) -> Vec<(HeaderName, HeaderValue)> {
-        let own = |name: &HeaderName| !matches!(name.as_str(), "age" | "cache-status");
-        let lines = self.headers.iter().filter(|(name, _)| own(name));
+        let length = self.body.len().to_string();
+        let own = |name: &HeaderName, value: &HeaderValue| match name.as_str() {
+            "age" | "cache-status" => false,
+            "content-length" => *value != length,
+            _ => true,
+        };
+        let lines = self.headers.iter().filter(|(name, value)| own(name, value));
         lines
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect()

@@ -339,3 +339,25 @@ const OVERHEAD: usize = size_of::<Head>() + size_of::<Entry>() + 4 * size_of::<u
 
 /// One place in a `HeaderMap`: name, value, hash and index.
 const HEADER_SLOT: usize = size_of::<HeaderName>() + size_of::<http::HeaderValue>() + 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_told_and_not_stored_unless_it_came_with_the_fields() {
+        let own = HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from_static("7"))]);
+        let table = [
+            (HeaderMap::new(), StatusCode::OK, Some(7), Some("7"), 0),
+            (HeaderMap::new(), StatusCode::OK, None, None, 0),
+            (HeaderMap::new(), StatusCode::NO_CONTENT, Some(0), None, 0),
+            (own, StatusCode::OK, Some(7), Some("7"), 1),
+        ];
+        for (fields, status, length, expected, lines) in table {
+            let stored = StoredHeaders::new(fields, told(status, length));
+            let told = stored.ready().get(CONTENT_LENGTH);
+            assert_eq!(told.map(HeaderValue::as_bytes), expected.map(str::as_bytes));
+            assert_eq!(stored.iter().count(), lines);
+        }
+    }
+}

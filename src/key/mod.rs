@@ -263,6 +263,11 @@ fn canonical_authority<'a>(
     authority: &'a str,
     scheme: &str,
 ) -> Result<std::borrow::Cow<'a, [u8]>, Unkeyable> {
+    // A name as clients send it, without a port.
+    let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-');
+    if !authority.is_empty() && authority.bytes().all(plain) {
+        return Ok(authority.as_bytes().into());
+    }
     let legal = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'@' | b'/' | b'?' | b'#');
     if authority.is_empty() || !authority.bytes().all(legal) {
         return Err(Unkeyable::InvalidHost);

@@ -83,14 +83,11 @@ impl Shared {
     pub(super) fn name(&self, key: &Key) -> String {
         let mut name = String::with_capacity(self.names.len() + 32);
         name.push_str(&self.names);
-        for byte in key.hash().to_be_bytes() {
-            for digit in [byte >> 4, byte & 0xf] {
-                name.push(char::from(match digit {
-                    0..=9 => b'0' + digit,
-                    _ => b'a' + digit - 10,
-                }));
-            }
+        let mut digits = [0; 32];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(key.hash().to_be_bytes()) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
         }
+        name.push_str(std::str::from_utf8(&digits).unwrap_or_default());
         name
     }
 
@@ -194,3 +191,10 @@ fn jittered(ttl: Duration) -> Duration {
 
 /// A few milliseconds' worth in a data centre.
 const SENDING_KIB: u32 = 1024;
+
+const fn digit(value: u8) -> u8 {
+    match value {
+        0..=9 => b'0' + value,
+        _ => b'a' + value - 10,
+    }
+}

@@ -105,11 +105,16 @@ async fn a_value_that_is_too_long_is_an_error_of_that_key_alone() {
             assert_eq!(get(&store, "k").await.map(drop), expected);
         }
     }
-    let health = store.health();
-    assert_eq!(
-        (health.dials, health.read_breaker),
-        (1, BreakerState::Closed)
-    );
+    store.set("j", "v".into(), MINUTE, soon()).await.unwrap();
+    assert_eq!(get(&store, "j").await, Ok(Some("v".into())));
+    assert_eq!(store.health().read_breaker, BreakerState::Closed);
+    // What it was read into is replaced, once.
+    eventually("a second connection", PATIENCE, || async {
+        store.health().dials == 2
+    })
+    .await;
+    assert_eq!(get(&store, "k").await.map(drop), Err(StoreError::TooLong));
+    assert_eq!(store.health().dials, 2);
 }
 
 #[tokio::test]

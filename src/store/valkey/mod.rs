@@ -151,12 +151,24 @@ impl ValkeyStore {
         }
     }
 
-    /// The node that keeps the log, if it is known.
-    fn log_node(&self) -> Option<Arc<Node>> {
+    /// A value of `key` was far too long, and has left its node's connection with the memory.
+    fn shed(&self, key: &str) {
+        if let Some(node) = self.known_node_of(key) {
+            node.supervisor.shed();
+        }
+    }
+
+    /// The node that has `key`, if it is known.
+    fn known_node_of(&self, key: &str) -> Option<Arc<Node>> {
         match &self.topology {
             Topology::One(node) => Some(Arc::clone(node)),
-            Topology::Cluster(cluster) => cluster.known_node_of(&self.log),
+            Topology::Cluster(cluster) => cluster.known_node_of(key),
         }
+    }
+
+    /// The node that keeps the log, if it is known.
+    fn log_node(&self) -> Option<Arc<Node>> {
+        self.known_node_of(&self.log)
     }
 
     /// The node that keeps the log. Waits for the very first map of a cluster.
@@ -313,6 +325,9 @@ impl SharedStore for ValkeyStore {
             let read = self.run(Lane::Read, key, command, deadline, value).await;
             if let Err(StoreError::TimedOut | StoreError::TooLong) = &read {
                 self.care.take();
+            }
+            if read == Err(StoreError::TooLong) && self.care.sheds() {
+                self.shed(key);
             }
             read
         })

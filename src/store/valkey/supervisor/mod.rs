@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::ValkeySettings;
-use super::attempt::Persistence;
+use super::attempt::{Attempt, Persistence};
 use super::breaker::Breaker;
 use super::command::{self, Remedy};
 use super::link::{Fault, Link, LinkId, Reply};
@@ -162,6 +162,18 @@ impl Supervisor {
         }
     }
 
+    /// What was read has left the connection with more memory than it should have: another takes
+    /// its place once it is there.
+    pub(super) fn shed(self: &Arc<Self>) {
+        let attempt = {
+            let mut state = self.state();
+            self.dial_beside(&mut state, None)
+        };
+        if let Some(attempt) = attempt {
+            self.start(attempt, Persistence::Once);
+        }
+    }
+
     /// A write succeeded, so the server takes writes.
     pub(super) fn note_writable(&self) {
         if self.read_only.swap(false, Ordering::Relaxed) {
@@ -225,17 +237,26 @@ impl Supervisor {
                 let words = StoreError::ReadOnly.to_string();
                 state.report(&self.settings.url, StoreState::ReadOnly, Some(words));
             }
-            let number = state.attempts.wrapping_add(1);
-            match &mut state.phase {
-                Phase::Linked { link, relief } if link.id() == id && relief.is_none() => {
-                    *relief = Some(number);
-                }
-                _ => return,
-            }
-            state.attempts = number;
-            self.attempt(number)
+            self.dial_beside(&mut state, Some(id))
         };
-        self.start(attempt, Persistence::Once);
+        if let Some(attempt) = attempt {
+            self.start(attempt, Persistence::Once);
+        }
+    }
+
+    /// A dial beside the connection in use, of whatever `id` if none is given, unless there is one.
+    fn dial_beside(self: &Arc<Self>, state: &mut State, id: Option<LinkId>) -> Option<Attempt> {
+        let number = state.attempts.wrapping_add(1);
+        match &mut state.phase {
+            Phase::Linked { link, relief }
+                if id.is_none_or(|id| link.id() == id) && relief.is_none() =>
+            {
+                *relief = Some(number);
+            }
+            _ => return None,
+        }
+        state.attempts = number;
+        Some(self.attempt(number))
     }
 
     /// Waits for a connection for as long as it takes, until `deadline`.

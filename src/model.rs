@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use crate::cache::Cache;
 use crate::clock::{SystemClock, Timestamp};
 use crate::config::CacheConfig;
-use crate::entry::{Entry, Head, StoredHeaders, Verified};
+use crate::entry::{Entry, Head, StoredHeaders, Tags, Verified};
 use crate::fill::{Landing, Plan, Room};
 use crate::flight::{
     Arrival, Boarding, Flights, Follower, Leader, Limits, Offer, Requester, Role, Stage,

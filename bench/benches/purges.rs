@@ -1,16 +1,17 @@
 //! What purges cost, how soon they are everywhere, and how late at the very most.
 //!
 //! ```sh
-//! VALKEY_SERVER=/usr/bin/valkey-server cargo bench --manifest-path bench/Cargo.toml --bench purges
+//! cargo bench --manifest-path bench/Cargo.toml --bench purges
 //! ```
 //!
-//! It runs a server of its own on the loopback. An argument is the number of entries, by default a
+//! It runs a server of its own on the loopback, found as the tests find theirs. An argument is the number of entries, by default a
 //! million: some 400 MB in the server.
 
+#[allow(dead_code)]
+#[path = "../../tests/it/support/valkey.rs"]
+mod valkey;
+
 use std::error::Error;
-use std::net::{TcpListener as StdListener, TcpStream as StdStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tower_response_cache::{Cache, CacheConfig, Purge, ValueOptions};
+
+use self::valkey::Valkey;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -35,7 +38,7 @@ fn main() -> Result<(), Failure> {
         .nth(1)
         .and_then(|count| count.parse().ok())
         .unwrap_or(ENTRIES);
-    let server = Server::start()?;
+    let server = Valkey::start();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -47,9 +50,9 @@ fn main() -> Result<(), Failure> {
 }
 
 /// Purges of what many entries carry beside purges of what one carries.
-async fn cost(server: &Server, entries: usize) -> Result<(), Failure> {
-    let cache = server.cache(server.port)?;
-    let mut direct = server.connect().await?;
+async fn cost(server: &Valkey, entries: usize) -> Result<(), Failure> {
+    let cache = cache(server.port())?;
+    let mut direct = connect(server).await?;
     let began = Instant::now();
     for number in 0..entries {
         let options = ValueOptions::ttl(DAY)
@@ -141,9 +144,9 @@ async fn timed(cache: &Cache, tag: &str) -> Result<Duration, Failure> {
 
 /// From the moment at which a purge has returned in one instance until a read in another misses.
 /// Each instance has a runtime of its own; the other reads in a loop.
-fn propagation(server: &Server) -> Result<(), Failure> {
+fn propagation(server: &Valkey) -> Result<(), Failure> {
     let (one, other) = (runtime()?, runtime()?);
-    let (here, there) = (server.cache(server.port)?, server.cache(server.port)?);
+    let (here, there) = (cache(server.port())?, cache(server.port())?);
     one.block_on(connected(&here))?;
     let mut lags = Vec::new();
     for _ in 0..PROPAGATIONS {
@@ -174,11 +177,11 @@ fn propagation(server: &Server) -> Result<(), Failure> {
 }
 
 /// The other instance loses all sight of the server; then something is purged.
-fn bound(server: &Server) -> Result<(), Failure> {
+fn bound(server: &Valkey) -> Result<(), Failure> {
     let (one, other) = (runtime()?, runtime()?);
     let cut = Arc::new(AtomicBool::new(false));
-    let port = one.block_on(forward(server.port, Arc::clone(&cut)))?;
-    let (here, there) = (server.cache(server.port)?, server.cache(port)?);
+    let port = one.block_on(forward(server.port(), Arc::clone(&cut)))?;
+    let (here, there) = (cache(server.port())?, cache(port)?);
     one.block_on(connected(&here))?;
     let mut lags = Vec::new();
     for _ in 0..CUTS {
@@ -361,58 +364,16 @@ impl Counted {
     }
 }
 
-/// A server on a port and in a directory of its own; it ends with this.
-struct Server {
-    process: Child,
-    port: u16,
-    dir: PathBuf,
+fn cache(port: u16) -> Result<Cache, Failure> {
+    let config = CacheConfig::builder().url(format!("valkey://127.0.0.1:{port}"));
+    // Patience: a busy machine is no fault of the server's.
+    let config = config.operation_timeout(Duration::from_millis(500));
+    Ok(Cache::new(config.build()?))
 }
 
-impl Server {
-    fn start() -> Result<Self, Failure> {
-        let port = StdListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let dir = std::env::temp_dir().join(format!("purges-{}", std::process::id()));
-        std::fs::create_dir_all(&dir)?;
-        let program = std::env::var_os("VALKEY_SERVER").unwrap_or_else(|| "valkey-server".into());
-        let process = Command::new(program)
-            .args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"])
-            .args(["--port", &port.to_string(), "--dir"])
-            .arg(&dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()?;
-        let server = Self { process, port, dir };
-        let until = Instant::now() + Duration::from_secs(10);
-        while StdStream::connect(("127.0.0.1", port)).is_err() {
-            if Instant::now() > until {
-                return Err("the server does not answer".into());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(server)
-    }
-
-    fn cache(&self, port: u16) -> Result<Cache, Failure> {
-        let config = CacheConfig::builder().url(format!("valkey://127.0.0.1:{port}"));
-        // Patience: a busy machine is no fault of the server's.
-        Ok(Cache::new(
-            config
-                .operation_timeout(Duration::from_millis(500))
-                .build()?,
-        ))
-    }
-
-    async fn connect(&self) -> Result<MultiplexedConnection, Failure> {
-        let client = redis::Client::open(("127.0.0.1", self.port))?;
-        Ok(client.get_multiplexed_async_connection().await?)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ended = (self.process.kill(), self.process.wait());
-        let _gone = std::fs::remove_dir_all(&self.dir);
-    }
+async fn connect(server: &Valkey) -> Result<MultiplexedConnection, Failure> {
+    let client = redis::Client::open(("127.0.0.1", server.port()))?;
+    Ok(client.get_multiplexed_async_connection().await?)
 }
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -101,6 +101,7 @@ fn facts(record: &Record) -> String {
                 verified: _,
             } = &*entry.head;
             let lines = headers.iter().collect::<Vec<_>>();
+            let tags = tags.iter().collect::<Vec<_>>();
             let body = &entry.body;
             format!("{key:?} {status} {lines:?} {lifetimes:?} {position} {tags:?} {body:?}")
         }
@@ -121,6 +122,7 @@ fn facts(record: &Record) -> String {
                 verified: _,
                 bytes,
             } = &**value;
+            let tags = tags.iter().collect::<Vec<_>>();
             format!("{key:?} {stored:?} {fresh_until:?} {expires:?} {position} {tags:?} {bytes:?}")
         }
     }

@@ -20,6 +20,7 @@ use crate::support::valkey::Valkey;
 pub(crate) async fn throughput(scale: Scale) -> Vec<Report> {
     let mut reports = Vec::new();
     for (name, path) in [
+        ("misses, Valkey down: waits 5 ms", "database"),
         ("misses, Valkey down: 200 rows", "rows"),
         ("misses, Valkey down: trivial", "trivial"),
     ] {
@@ -68,7 +69,8 @@ pub(crate) async fn throughput(scale: Scale) -> Vec<Report> {
     reports
 }
 
-/// Two pages: one that lists 200 products as JSON, some 20 KiB, and one that says hello.
+/// Three pages: one that waits for a database, one that lists 200 products as JSON, some 20 KiB,
+/// and one that says hello.
 fn app() -> Router {
     #[derive(Serialize)]
     struct Product {
@@ -89,6 +91,13 @@ fn app() -> Router {
                     tags: ["lamp", "desk", "oak"],
                 };
                 (fresh, Json((0..200).map(product).collect::<Vec<_>>()))
+            }),
+        )
+        .route(
+            "/database/{id}",
+            get(move || async move {
+                sleep(Duration::from_millis(5)).await;
+                (fresh, "hello")
             }),
         )
         .route(

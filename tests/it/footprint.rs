@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, HOST};
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
-use tokio::runtime::Runtime;
 use tower::ServiceExt;
 use tower_response_cache::{Cache, CacheConfig, CacheLayer};
 
@@ -54,12 +53,8 @@ async fn the_stored_form_takes_at_most_120_bytes_beyond_key_fields_and_body() {
 /// doubles as it grows, which shows where bodies are short.
 #[test]
 fn the_tier_in_memory_counts_what_it_takes() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.unwrap();
     for body in ["16", "1024", "65536"] {
-        let share = taken_of_counted(&runtime, body);
+        let share = taken_of_counted(body);
         assert!((0.85..=1.25).contains(&share), "{body}: {share:.2}");
     }
 }
@@ -68,18 +63,18 @@ fn the_tier_in_memory_counts_what_it_takes() {
 /// frames: with one of them all would be kept.
 #[test]
 fn of_a_body_no_more_is_kept_in_memory_than_the_body() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.unwrap();
     for body in ["roomy/16384", "part/2048"] {
-        let share = taken_of_counted(&runtime, body);
+        let share = taken_of_counted(body);
         assert!((0.85..=1.25).contains(&share), "{body}: {share:.2}");
     }
 }
 
 /// What some hundred stored responses take of the memory, as a share of what is counted.
-fn taken_of_counted(runtime: &Runtime, body: &str) -> f64 {
+fn taken_of_counted(body: &str) -> f64 {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.unwrap();
     let config = CacheConfig::builder()
         .memory_bytes(1 << 30)
         .build()

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use allocation_counter::measure;
-use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::routing::get;
+use axum::{Extension, Router};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, HOST};
 use http::{HeaderMap, Request};
@@ -131,7 +131,9 @@ fn app(cache: Cache) -> Router {
     };
     let part = move |Path(length): Path<usize>| async move {
         let read = Bytes::from(vec![b'x'; 4 * length]);
-        (fresh, read.slice(length..2 * length))
+        let frame = read.slice(length..2 * length);
+        // Others hold frames of it as well, for a while.
+        (fresh, Extension(read), frame)
     };
     Router::new()
         .route("/{length}", get(answer))

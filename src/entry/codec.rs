@@ -52,7 +52,7 @@ pub(crate) struct Format {
 
 /// The bytes of a record.
 pub(crate) fn encode(record: &Record, format: Format) -> Bytes {
-    let mut out = BytesMut::with_capacity(record.weight());
+    let mut out = BytesMut::with_capacity(record.weight_alone());
     out.put_slice(MAGIC);
     out.put_u8(VERSION);
     out.put_u64_le(0);

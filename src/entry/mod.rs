@@ -29,6 +29,18 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// What it takes in memory, in bytes.
+    fn weight(&self) -> usize {
+        let Head {
+            key, headers, tags, ..
+        } = &*self.head;
+        OVERHEAD
+            + key.canonical().len()
+            + self.body.len()
+            + head_weight(headers.ready())
+            + tags.weight()
+    }
+
     /// Its parts, if it is not shared.
     pub(crate) fn into_own(this: Arc<Self>) -> Result<(Head, Bytes), Arc<Self>> {
         let Self { head, body } = Arc::try_unwrap(this)?;
@@ -230,13 +242,36 @@ impl Marker {
             _ => None,
         }
     }
+
+    /// The only variant, while there is one.
+    pub(crate) const fn only(&self) -> Option<&Arc<Entry>> {
+        match &self.variants {
+            Variants::Only(entry) => Some(entry),
+            Variants::Several(_) => None,
+        }
+    }
+}
+
+/// The variants of a resource, as one instance knows them.
+#[derive(Clone, Debug)]
+pub(crate) enum Variants {
+    /// Here with its marker, so that it is found in one look-up: most resources have one.
+    Only(Arc<Entry>),
+    /// Each under its own key, or known to none.
+    Several(Known),
+}
+
+impl Default for Variants {
+    fn default() -> Self {
+        Self::Several(Known::default())
+    }
 }
 
 /// The hashes of a resource's variants, to bound their number.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Variants(Arc<Mutex<Vec<u128>>>);
+pub(crate) struct Known(Arc<Mutex<Vec<u128>>>);
 
-impl Variants {
+impl Known {
     /// Counts one more variant in, unless there are `max` that are still `present`.
     pub(crate) fn admit(&self, hash: u128, max: usize, present: impl Fn(u128) -> bool) -> bool {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -312,17 +347,27 @@ impl Record {
 
     /// What the record takes in memory, in bytes.
     pub(crate) fn weight(&self) -> usize {
-        OVERHEAD
-            + self.key().canonical().len()
-            + match self {
-                Self::Response(entry) => {
-                    entry.body.len()
-                        + head_weight(entry.head.headers.ready())
-                        + entry.head.tags.weight()
-                }
-                Self::Marker(marker) => marker.fields.len() * size_of::<HeaderName>(),
-                Self::Value(value) => value.bytes.len() + value.tags.weight(),
+        let only = match self {
+            Self::Marker(marker) => marker.only().map_or(0, |entry| entry.weight()),
+            Self::Response(_) | Self::Value(_) => 0,
+        };
+        only + self.weight_alone()
+    }
+
+    /// What it takes without the variant that a marker may have with it; in the shared store it
+    /// is a little less.
+    pub(crate) fn weight_alone(&self) -> usize {
+        match self {
+            Self::Response(entry) => entry.weight(),
+            Self::Marker(marker) => {
+                OVERHEAD
+                    + marker.key.canonical().len()
+                    + marker.fields.len() * size_of::<HeaderName>()
             }
+            Self::Value(value) => {
+                OVERHEAD + value.key.canonical().len() + value.bytes.len() + value.tags.weight()
+            }
+        }
     }
 }
 

@@ -294,7 +294,10 @@ impl Visit {
     fn forget(&self) {
         let cache = self.cache().clone();
         let key = self.lookup.key().clone();
-        cache.tiers().memory().remove(&key);
+        let base = &self.lookup.base;
+        cache
+            .tiers()
+            .forget_in_memory(base, &key, self.response_time);
         let _dropped_without_a_runtime = task::spawn(async move {
             let deadline = cache.deadline();
             if let Err(error) = cache.tiers().remove(&[&key], deadline).await {

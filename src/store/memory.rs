@@ -11,8 +11,16 @@ use crate::key::{Key, KeyRef};
 
 /// A scan-resistant map of records, weighted by their size (quick_cache: S3-FIFO).
 pub(crate) struct Memory {
-    records: Cache<u128, Record, ByRecordWeight>,
+    records: Cache<u128, Slot, ByWeight>,
     holds: Holds,
+}
+
+/// A record and what it weighs, which is asked for again when it has long left the processor's
+/// caches.
+#[derive(Clone)]
+struct Slot {
+    record: Record,
+    weight: u64,
 }
 
 /// What a tier is for.
@@ -33,14 +41,14 @@ impl Memory {
         };
         let items = usize::try_from(bytes / TYPICAL_RECORD).unwrap_or(usize::MAX);
         Self {
-            records: Cache::with_weighter(items.max(16), bytes, ByRecordWeight),
+            records: Cache::with_weighter(items.max(16), bytes, ByWeight),
             holds,
         }
     }
 
     /// The record under `key`, if it is of this key and not past its use.
     pub(crate) fn get(&self, key: KeyRef<'_>, now: Timestamp) -> Option<Record> {
-        let record = self.records.get(&key.hash())?;
+        let Slot { record, .. } = self.records.get(&key.hash())?;
         (record.key().borrow() == key && now < record.kept_until()).then_some(record)
     }
 
@@ -53,7 +61,8 @@ impl Memory {
         let hash = record.key().hash();
         match (self.holds, &record) {
             (Holds::Everything, _) | (Holds::Markers, Record::Marker(_)) => {
-                self.records.insert(hash, record);
+                let weight = record.weight() as u64;
+                self.records.insert(hash, Slot { record, weight });
             }
             // The resource does not vary any more.
             (Holds::Markers, _) => {
@@ -98,11 +107,11 @@ impl fmt::Debug for Memory {
 }
 
 #[derive(Clone)]
-struct ByRecordWeight;
+struct ByWeight;
 
-impl Weighter<u128, Record> for ByRecordWeight {
-    fn weight(&self, _hash: &u128, record: &Record) -> u64 {
-        record.weight() as u64
+impl Weighter<u128, Slot> for ByWeight {
+    fn weight(&self, _hash: &u128, slot: &Slot) -> u64 {
+        slot.weight
     }
 }
 

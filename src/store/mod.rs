@@ -23,6 +23,7 @@ mod refusal;
 mod shared;
 mod tiers;
 pub(crate) mod valkey;
+mod variants;
 
 #[cfg(feature = "test-util")]
 pub use chaos::ChaosStore;

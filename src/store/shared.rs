@@ -105,7 +105,7 @@ impl Shared {
             counters.failed_writes.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let kib = u32::try_from(record.weight() / 1024 + 1).unwrap_or(u32::MAX);
+        let kib = u32::try_from(record.weight_alone() / 1024 + 1).unwrap_or(u32::MAX);
         let Ok(queued) = Arc::clone(&self.queue).try_acquire_many_owned(kib) else {
             counters.dropped_writes.fetch_add(1, Ordering::Relaxed);
             return;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::refusal::{Counters, Treatment};
 use super::shared::Proof;
+use super::variants::{self, Lead, Placed, Places};
 use super::{Flushed, Languages, Memory, Shared, SharedStore, StoreError};
 use crate::clock::Timestamp;
 use crate::entry::codec;
@@ -21,7 +22,7 @@ use crate::key::{Draft, Key, KeyRef, Traces};
 pub(crate) struct Tiers {
     memory: Memory,
     shared: Option<Shared>,
-    max_variants: usize,
+    places: Places,
     languages: Languages,
     counters: Arc<Counters>,
 }
@@ -86,7 +87,7 @@ impl Tiers {
         Self {
             memory: Memory::new(memory_bytes),
             shared,
-            max_variants,
+            places: Places::new(max_variants),
             languages: Languages::default(),
             counters: Arc::default(),
         }
@@ -116,12 +117,12 @@ impl Tiers {
         match self.memory.get(draft.base(), now) {
             Some(Record::Response(entry)) => found.entry = Some(entry),
             Some(Record::Marker(marker)) => {
-                let record = self.memory.get(draft.vary(&marker.fields, headers), now);
-                let record = record.or_else(|| {
+                let key = draft.vary(&marker.fields, headers);
+                let entry = variants::find(&self.memory, &marker, key, now);
+                found.entry = entry.or_else(|| {
                     let key = self.languages.find(draft, &marker.fields, headers)?;
-                    self.memory.get(key.borrow(), now)
+                    variants::find(&self.memory, &marker, key.borrow(), now)
                 });
-                found.entry = marker.admit(record);
                 found.marker = Some(marker);
             }
             Some(Record::Value(_)) | None => {}
@@ -142,19 +143,40 @@ impl Tiers {
         if let Some(marker) = &lookup.marker {
             // What memory has, though it is stale, is better than nothing.
             if let Some(entry) = marker.admit(found) {
+                self.promote(&lookup.base, marker, &entry, now);
                 lookup.entry = Some(entry);
             }
             return;
         }
         match found {
-            Some(Record::Response(entry)) => lookup.entry = Some(entry),
+            Some(Record::Response(entry)) => {
+                self.memory.insert(Record::Response(Arc::clone(&entry)));
+                lookup.entry = Some(entry);
+            }
             Some(Record::Marker(marker)) => {
                 let variant = lookup.base.variant(&marker.fields, headers);
                 lookup.entry = marker.admit(self.fetch(&variant, now, deadline).await);
+                match &lookup.entry {
+                    Some(entry) => self.promote(&lookup.base, &marker, entry, now),
+                    None => self.memory.insert(Record::Marker(Arc::clone(&marker))),
+                }
                 lookup.variant = Some(variant);
                 lookup.marker = Some(marker);
             }
             Some(Record::Value(_)) | None => {}
+        }
+    }
+
+    /// Keeps a variant of the shared store in memory, however many there are there already.
+    fn promote(&self, base: &Key, marker: &Marker, entry: &Arc<Entry>, now: Timestamp) {
+        let lead = Lead {
+            base,
+            fields: &marker.fields,
+            since: marker.since,
+            kept_until: marker.kept_until,
+        };
+        if let Placed::TooMany = self.places.place(&self.memory, lead, entry, now) {
+            self.memory.insert(Record::Response(Arc::clone(entry)));
         }
     }
 
@@ -172,9 +194,9 @@ impl Tiers {
         now: Timestamp,
         deadline: Instant,
     ) -> Option<Arc<Value>> {
-        self.fetch(key, now, deadline)
-            .await
-            .and_then(Record::into_value)
+        let value = self.fetch(key, now, deadline).await?.into_value()?;
+        self.memory.insert(Record::Value(Arc::clone(&value)));
+        Some(value)
     }
 
     /// Stores a response that varies on `fields`: in memory at once, in the shared store
@@ -192,15 +214,26 @@ impl Tiers {
         if let Some(traces) = traces {
             self.note_stored(traces, entry.head.lifetimes.kept_until, now);
         }
-        if !fields.is_empty() {
-            let Some(marker) = self.marker_for(base, fields, &entry, now) else {
-                return Stored::TooManyVariants;
-            };
-            if let Some(marker) = marker {
-                self.write_both(Record::Marker(marker), now, ());
+        let kept_until = entry.head.lifetimes.kept_until;
+        if fields.is_empty() {
+            self.write_both(Record::Response(entry), now, until_written);
+            return Stored::Yes;
+        }
+        let lead = Lead {
+            base,
+            fields,
+            since: entry.head.lifetimes.stored,
+            kept_until: kept_until.saturating_add(MARKER_SLACK),
+        };
+        match self.places.place(&self.memory, lead, &entry, now) {
+            Placed::TooMany => return Stored::TooManyVariants,
+            Placed::Here(marker) => {
+                if let Some(marker) = marker {
+                    self.write_behind(Record::Marker(marker), now, ());
+                }
             }
         }
-        self.write_both(Record::Response(entry), now, until_written);
+        self.write_behind(Record::Response(entry), now, until_written);
         Stored::Yes
     }
 
@@ -277,49 +310,23 @@ impl Tiers {
         }
     }
 
-    /// The marker to write for a new variant: none if the one that stands will do, and
-    /// nothing at all (`None`) if the resource has too many variants.
-    fn marker_for(
-        &self,
-        base: &Key,
-        fields: &Arc<[HeaderName]>,
-        entry: &Entry,
-        now: Timestamp,
-    ) -> Option<Option<Arc<Marker>>> {
-        let kept_until = entry.head.lifetimes.kept_until;
-        let standing = match self.memory.get(base.borrow(), now) {
-            Some(Record::Marker(marker)) if marker.fields == *fields => Some(marker),
-            _ => None,
-        };
-        let variants = standing.as_ref().map(|marker| marker.variants.clone());
-        let variants = variants.unwrap_or_default();
-        let present = |hash| self.memory.contains(hash);
-        if !variants.admit(entry.head.key.hash(), self.max_variants, present) {
-            return None;
-        }
-        if standing
-            .as_ref()
-            .is_some_and(|marker| marker.kept_until >= kept_until)
-        {
-            return Some(None);
-        }
-        Some(Some(Arc::new(Marker {
-            key: base.clone(),
-            fields: Arc::clone(fields),
-            since: standing.map_or(entry.head.lifetimes.stored, |marker| marker.since),
-            kept_until: kept_until.saturating_add(MARKER_SLACK),
-            variants,
-        })))
+    /// Takes what stands under `key` from memory, a variant of the resource under `base` perhaps.
+    pub(crate) fn forget_in_memory(&self, base: &Key, key: &Key, now: Timestamp) {
+        variants::forget(&self.memory, base, key, now);
     }
 
     fn write_both(&self, record: Record, now: Timestamp, until_written: impl Send + 'static) {
         self.memory.insert(record.clone());
+        self.write_behind(record, now, until_written);
+    }
+
+    fn write_behind(&self, record: Record, now: Timestamp, until_written: impl Send + 'static) {
         if let Some(shared) = &self.shared {
             shared.write_behind(record, now, &self.counters, until_written);
         }
     }
 
-    /// Reads, checks and remembers a record of the shared store.
+    /// Reads and checks a record of the shared store.
     async fn fetch(&self, key: &Key, now: Timestamp, deadline: Instant) -> Option<Record> {
         let shared = self.shared.as_ref()?;
         let bytes = match shared.store.get(&shared.name(key), deadline).await {
@@ -339,7 +346,6 @@ impl Tiers {
             self.counters.untimely.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        self.memory.insert(record.clone());
         Some(record)
     }
 

@@ -13,7 +13,7 @@ const ROOMS: [(&str, &[&str]); 8] = [
     (
         "store",
         &[
-            "clock", "entry", "error", "key", "policy", "position", "task",
+            "clock", "entry", "error", "key", "policy", "position", "sync", "task",
         ],
     ),
     (

@@ -58,6 +58,22 @@ impl Flow {
         Turn::Fetch(None)
     }
 
+    /// As [`Flow::coordinate`], if nobody is to be waited for.
+    pub(crate) fn take_turn<R>(&mut self, stale: &Stale) -> Option<Turn<R>> {
+        let Some(role) = self.role(stale) else {
+            return Some(Turn::Fetch(None));
+        };
+        let arrival = self.arrival(role);
+        match self.cache().flights().board(self.lookup.key(), &arrival) {
+            Boarding::Alone => Some(Turn::Fetch(None)),
+            Boarding::Lead(leader) => {
+                let found = self.look_back();
+                Some(self.led(leader, found))
+            }
+            Boarding::Follow(_) => None,
+        }
+    }
+
     /// Whether the response to this request may be anybody else's too. A part, or a 304 to the
     /// client's own validator, is not; with a stored response those are asked for by the cache.
     fn role(&self, stale: &Stale) -> Option<Role> {
@@ -100,6 +116,11 @@ impl Flow {
             // In a box, since most flows have none.
             found = Box::pin(self.win_lease(&mut leader, give_up, &|_any| true)).await;
         }
+        self.led(leader, found)
+    }
+
+    /// The leader's turn: it fetches, unless what is wanted has been found.
+    fn led<R>(&self, leader: Leader, found: Option<(Arc<Entry>, Outcome)>) -> Turn<R> {
         let Some((entry, outcome)) = found else {
             return Turn::Fetch(Some(leader));
         };

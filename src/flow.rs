@@ -23,7 +23,7 @@ use crate::coalesce::Turn;
 use crate::entry::{Entry, Head};
 use crate::fetch::Fetch;
 use crate::flight::{Leader, Role};
-use crate::future::Awaited;
+use crate::future::{Awaited, ResponseFuture, Running};
 use crate::inner::{Content, Handler};
 use crate::layer::Settings;
 use crate::policy::{self, Flags, MethodClass, RequestFacts, Reuse};
@@ -115,6 +115,8 @@ fn soft_purged(head: &Head) -> Verdict {
     }
 }
 
+const NOT_FOUND: Verdict = Verdict::Useless("not-found");
+
 /// How to ask the handler. Kept apart, since neither part need be `Sync`.
 pub(crate) struct Call<S, B> {
     pub(crate) inner: S,
@@ -141,7 +143,42 @@ pub(crate) enum Freshness {
 }
 
 impl Flow {
-    pub(crate) async fn run<S, B, R>(
+    /// Sets out. Most often, without a shared store in reach, there is nothing to wait for but the
+    /// handler.
+    pub(crate) fn begin<S, B, R>(mut self, call: Call<S, B>) -> ResponseFuture<S, B, R>
+    where
+        S: Handler<B, R>,
+        B: Body + Send + 'static,
+        R: Content,
+    {
+        let deadline = self.cache().config().fill_deadline;
+        if self.knows_all_there_is() {
+            self.cache().follow_log();
+            let stale = Stale::of(None, NOT_FOUND, &self.lookup);
+            match self.take_turn(&stale) {
+                Some(Turn::Answered(response)) => return ResponseFuture::ready(response),
+                Some(Turn::Fetch(leader)) => {
+                    let awaited = Awaited::known(leader.is_some());
+                    let fetch = Box::pin(Fetch::new(self, stale, leader, call));
+                    return ResponseFuture::flowing(Running::new(fetch, awaited, deadline));
+                }
+                None => {}
+            }
+        }
+        let awaited = Awaited::told_later();
+        self.awaited = awaited.clone();
+        let flow = Box::pin(Box::new(self).run(call));
+        ResponseFuture::flowing(Running::new(flow, awaited, deadline))
+    }
+
+    /// Whether memory has nothing and there is no asking further.
+    fn knows_all_there_is(&self) -> bool {
+        self.lookup.entry.is_none()
+            && !self.facts.directives.only_if_cached
+            && self.cache().tiers().looks_in_memory_only()
+    }
+
+    async fn run<S, B, R>(
         mut self: Box<Self>,
         call: Call<S, B>,
     ) -> Result<Response<ResponseBody<R>>, S::Error>
@@ -190,7 +227,7 @@ impl Flow {
             Turn::Answered(response) => return Ok(response),
             Turn::Fetch(leader) => leader,
         };
-        Fetch::new(self, stale, leader).run(call).await
+        Box::pin(Fetch::new(*self, stale, leader, call)).await
     }
 
     /// Looks further, in the shared store, unless what memory has may be served.
@@ -219,7 +256,7 @@ impl Flow {
                 let verdict = self.judge(&entry.head);
                 (Some(entry), verdict)
             }
-            None => (None, Verdict::Useless("not-found")),
+            None => (None, NOT_FOUND),
         }
     }
 
@@ -250,8 +287,8 @@ impl Flow {
             if self.is_refreshed(&entry, &mut leader).await {
                 return;
             }
-            let fetch = Fetch::new(self, Stale::Refreshing(entry), Some(leader));
-            if let Ok(response) = fetch.run(call).await {
+            let stale = Stale::Refreshing(entry);
+            if let Ok(response) = Fetch::new(*self, stale, Some(leader), call).await {
                 // The response is for the cache alone: its body goes on being recorded.
                 response.into_body().leave(until);
             }

@@ -191,16 +191,34 @@ pub(crate) struct Running<R: Send + 'static, E: Send + 'static> {
 }
 
 /// Whether others may be waiting for what a flow fetches.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Awaited(Arc<AtomicBool>);
+#[derive(Clone, Debug)]
+pub(crate) enum Awaited {
+    /// From the start.
+    Known(bool),
+    /// Set once the flow knows.
+    Told(Arc<AtomicBool>),
+}
 
 impl Awaited {
+    pub(crate) const fn known(awaited: bool) -> Self {
+        Self::Known(awaited)
+    }
+
+    pub(crate) fn told_later() -> Self {
+        Self::Told(Arc::default())
+    }
+
     pub(crate) fn set(&self) {
-        self.0.store(true, Ordering::Release);
+        if let Self::Told(awaited) = self {
+            awaited.store(true, Ordering::Release);
+        }
     }
 
     fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        match self {
+            Self::Known(awaited) => *awaited,
+            Self::Told(awaited) => awaited.load(Ordering::Acquire),
+        }
     }
 }
 
@@ -216,9 +234,7 @@ impl<R: Send + 'static, E: Send + 'static> Running<R, E> {
 
     /// A flow that goes on without its client, for the sake of others.
     fn for_others(flow: BoxFlow<R, E>, deadline: Duration) -> Self {
-        let awaited = Awaited::default();
-        awaited.set();
-        Self::new(flow, awaited, deadline)
+        Self::new(flow, Awaited::known(true), deadline)
     }
 
     #[expect(

@@ -13,7 +13,7 @@ use tower_service::Service;
 use crate::answer::{self, Asked};
 use crate::body::ResponseBody;
 use crate::flow::{Call, Flow, Freshness, Verdict};
-use crate::future::{Awaited, ResponseFuture, Running};
+use crate::future::{Awaited, ResponseFuture};
 use crate::inner::{BoxError, Content, Handler};
 use crate::invalidate::Change;
 use crate::key::{Draft, Unkeyable};
@@ -142,22 +142,19 @@ impl<S> CacheService<S> {
             };
             return ResponseFuture::ready(asked.answer(&entry.head, &entry.body, outcome));
         }
-        let awaited = Awaited::default();
-        let flow = Box::new(Flow {
+        let flow = Flow {
             settings: Arc::clone(&self.settings),
             parts,
             facts,
             now,
             lookup: Lookup::new(&draft, found),
             freshness,
-            awaited: awaited.clone(),
-        });
-        let call = Call {
+            awaited: Awaited::known(false),
+        };
+        flow.begin(Call {
             inner: self.inner(),
             body,
-        };
-        let deadline = cache.config().fill_deadline;
-        ResponseFuture::flowing(Running::new(Box::pin(flow.run(call)), awaited, deadline))
+        })
     }
 
     fn pass<B, R>(&self, mut parts: Parts, body: B, outcome: Outcome) -> ResponseFuture<S, B, R>

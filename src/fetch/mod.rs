@@ -4,15 +4,17 @@ mod posted;
 mod record;
 mod validated;
 
-use std::pin::pin;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode, response};
-use http_body::Body;
-use tokio::time::timeout;
+use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep};
 use tower::util::Oneshot;
+use tower_service::Service;
 
 pub(crate) use posted::Posted;
 
@@ -24,7 +26,7 @@ use crate::entry::Head;
 use crate::flight::{Leader, Offer, Uncacheable};
 use crate::flow::{Call, Flow, Stale};
 use crate::future::passed;
-use crate::inner::{Content, Handler};
+use crate::inner::Content;
 use crate::layer::Settings;
 use crate::policy::{self, Admitted, CacheOptions, Exchange, MethodClass, Refusal, RequestFacts};
 use crate::position::LogPosition;
@@ -32,11 +34,19 @@ use crate::status::Outcome;
 use crate::store::Lookup;
 use crate::task;
 
-/// One call of the handler on behalf of a request that the cache could not answer.
-pub(crate) struct Fetch {
-    parts: Parts,
-    /// In a box, since it is kept across the handler's work and moved on the way there.
-    visit: Box<Visit>,
+pin_project! {
+    /// One call of the handler on behalf of a request that the cache could not answer, and what
+    /// its answer does to the cache.
+    pub(crate) struct Fetch<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        #[pin]
+        call: Oneshot<S, Request<B>>,
+        // How long the handler may take where something stale may be served in its stead.
+        patience: Option<Pin<Box<Sleep>>>,
+        visit: Visit,
+    }
 }
 
 /// What of the request is still needed when the handler has answered.
@@ -55,15 +65,18 @@ struct Visit {
     response_time: Timestamp,
 }
 
-impl Fetch {
-    pub(crate) fn new(flow: Box<Flow>, stale: Stale, leader: Option<Leader>) -> Self {
+impl<S, B> Fetch<S, B>
+where
+    S: Service<Request<B>>,
+{
+    pub(crate) fn new(flow: Flow, stale: Stale, leader: Option<Leader>, call: Call<S, B>) -> Self {
         let Flow {
             settings,
             mut parts,
             facts,
             lookup,
             ..
-        } = *flow;
+        } = flow;
         let headers = parts.headers.clone();
         match &stale {
             Stale::Refreshing(entry) => {
@@ -81,53 +94,48 @@ impl Fetch {
             let until = now.saturating_add(settings.cache.config().fill_deadline);
             settings.cache.tiers().note_under_way(traces, until, now);
         }
+        parts.extensions.insert(settings.cache.clone());
+        let Call { inner, body } = call;
+        let visit = Visit {
+            position: settings.cache.log().view().tail(),
+            settings,
+            facts,
+            headers,
+            lookup,
+            stale,
+            leader,
+            request_time: now,
+            response_time: now,
+        };
         Self {
-            parts,
-            visit: Box::new(Visit {
-                position: settings.cache.log().view().tail(),
-                settings,
-                facts,
-                headers,
-                lookup,
-                stale,
-                leader,
-                request_time: now,
-                response_time: now,
-            }),
+            call: Oneshot::new(inner, Request::from_parts(parts, body)),
+            patience: visit.patience().map(|patience| Box::pin(sleep(patience))),
+            visit,
         }
     }
+}
 
-    pub(crate) fn run<S, B, R>(
-        self,
-        call: Call<S, B>,
-    ) -> impl Future<Output = Result<Response<ResponseBody<R>>, S::Error>> + Send
-    where
-        S: Handler<B, R>,
-        B: Body + Send + 'static,
-        R: Content,
-    {
-        let Self {
-            mut parts,
-            mut visit,
-        } = self;
-        let Call { inner, body } = call;
-        parts.extensions.insert(visit.cache().clone());
-        let call = Oneshot::new(inner, Request::from_parts(parts, body));
-        async move {
-            let mut call = pin!(call);
-            if let Some(patience) = visit.patience() {
-                let in_time = timeout(patience, call.as_mut()).await;
-                match in_time {
-                    Ok(response) => return visit.ended(response),
-                    Err(_elapsed) => {
-                        if let Some(stale) = visit.timed_out() {
-                            return Ok(stale);
-                        }
-                    }
-                }
-            }
-            visit.ended(call.await)
+impl<S, B, R> Future for Fetch<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    R: Content,
+{
+    type Output = Result<Response<ResponseBody<R>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(response) = this.call.poll(context) {
+            return Poll::Ready(this.visit.ended(response));
         }
+        if let Some(patience) = this.patience
+            && patience.as_mut().poll(context).is_ready()
+        {
+            *this.patience = None;
+            if let Some(stale) = this.visit.timed_out() {
+                return Poll::Ready(Ok(stale));
+            }
+        }
+        Poll::Pending
     }
 }
 

@@ -130,6 +130,19 @@ impl Tiers {
         found
     }
 
+    /// Whether a look into the shared store would come to nothing at once: there is none, or it is
+    /// away, which counts as a read that failed.
+    pub(crate) fn looks_in_memory_only(&self) -> bool {
+        let Some(store) = self.store() else {
+            return true;
+        };
+        let is_away = store.is_away();
+        if is_away {
+            self.counters.failed_reads.fetch_add(1, Ordering::Relaxed);
+        }
+        is_away
+    }
+
     /// Completes a look-up from the shared store: one round trip where the resource is known
     /// not to vary or how it varies, two where a marker is found. A fault is a miss.
     pub(crate) async fn look_in_store(

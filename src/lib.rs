@@ -88,12 +88,14 @@ mod fetch;
 mod fill;
 mod flight;
 mod flow;
+mod framed;
 mod future;
 mod inner;
 mod invalidate;
 mod key;
 mod layer;
 mod lease;
+mod lines;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(all(test, shuttle))]
@@ -110,6 +112,7 @@ mod statistics;
 mod status;
 mod store;
 mod sync;
+mod tags;
 mod task;
 mod values;
 mod waiters;

@@ -16,17 +16,19 @@ use tokio::sync::Semaphore;
 use crate::cache::Cache;
 use crate::clock::{SystemClock, Timestamp};
 use crate::config::CacheConfig;
-use crate::entry::{Entry, Head, StoredHeaders, Tags, Verified};
+use crate::entry::{Entry, Head, StoredHeaders, Verified};
 use crate::fill::{Landing, Plan, Room};
 use crate::flight::{
     Arrival, Boarding, Flights, Follower, Leader, Limits, Offer, Requester, Role, Stage,
     Uncacheable,
 };
 use crate::key::{Draft, Key, KeyRules};
+use crate::lines::Lines;
 use crate::policy::{Flags, Lifetimes};
 use crate::position::LogPosition;
 use crate::purge::{Purge, Validity};
 use crate::recording::{End, Incomplete, Reader, Recording};
+use crate::tags::Tags;
 
 /// How many schedules each test runs, unless `MODEL_SCHEDULES` says otherwise.
 const SCHEDULES: usize = 5_000;
@@ -527,7 +529,7 @@ fn head() -> Head {
     Head {
         key: key(),
         status: StatusCode::OK,
-        headers: StoredHeaders::new(HeaderMap::new(), None),
+        headers: StoredHeaders::new(Lines::default(), None),
         lifetimes,
         position: LogPosition::ZERO,
         tags: Tags::default(),

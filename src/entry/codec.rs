@@ -20,11 +20,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderName, StatusCode};
 use twox_hash::XxHash3_64;
 
-pub(super) use input::Input;
+use input::Input;
 
-use super::{Entry, Head, Marker, Record, StoredHeaders, Tags, Value, Variants, Verified, told};
+use super::{Entry, Head, Marker, Record, StoredHeaders, Value, Variants, Verified, told};
+use crate::framed::{put_bytes, put_length};
 use crate::key::Key;
 use crate::policy::Lifetimes;
+use crate::tags::Tags;
 
 /// Why stored bytes are not a record. Each is a miss, and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,11 +110,8 @@ fn encode_entry(out: &mut BytesMut, entry: &Entry, format: Format) {
     out.put_slice(&position.to_bytes());
     put_bytes(out, key.canonical());
     put_tags(out, tags);
-    put_length(out, headers.iter().count());
-    for (name, value) in headers.iter() {
-        put_bytes(out, name.as_str().as_bytes());
-        put_bytes(out, value.as_bytes());
-    }
+    put_length(out, headers.lines().len());
+    out.put_slice(headers.lines().bytes());
     match packed {
         Some(packed) => {
             put_length(out, body.len());
@@ -126,7 +125,7 @@ fn encode_entry(out: &mut BytesMut, entry: &Entry, format: Format) {
 #[cfg(feature = "zstd")]
 fn compress(headers: &StoredHeaders, body: &Bytes, format: Format) -> Option<Vec<u8>> {
     let wanted = (body.len() as u64) > format.compress_above?
-        && !headers.ready().contains_key(http::header::CONTENT_ENCODING);
+        && !headers.lines().contains(&http::header::CONTENT_ENCODING);
     let packed = wanted.then(|| zstd::bulk::compress(body, LEVEL).ok())??;
     (packed.len() < body.len() - body.len() / 8).then_some(packed)
 }
@@ -229,11 +228,11 @@ fn decode_head(input: &mut Input<'_>, key: &Key) -> Option<impl FnOnce(u64) -> H
     let position = input.position()?;
     let key = input.key(key)?;
     let tags = input.tags()?;
-    let headers = input.headers()?;
+    let (lines, fields) = input.headers()?;
     Some(move |length| Head {
         key,
         status,
-        headers: StoredHeaders::new(headers, told(status, Some(length))),
+        headers: StoredHeaders::read(lines, fields, told(status, Some(length))),
         lifetimes,
         position,
         tags,
@@ -290,21 +289,7 @@ fn put_lifetimes(out: &mut BytesMut, status: StatusCode, lifetimes: &Lifetimes) 
 
 fn put_tags(out: &mut BytesMut, tags: &Tags) {
     put_length(out, tags.len());
-    out.put_slice(tags.framed());
-}
-
-pub(super) fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
-    put_length(out, bytes.len());
-    out.put_slice(bytes);
-}
-
-/// LEB128: seven bits a byte, the lowest first.
-fn put_length(out: &mut BytesMut, mut length: usize) {
-    while length >= 0x80 {
-        out.put_u8(0x80 | (length & 0x7f) as u8);
-        length >>= 7;
-    }
-    out.put_u8(length as u8);
+    out.put_slice(tags.bytes());
 }
 
 const MAGIC: &[u8] = b"trc";

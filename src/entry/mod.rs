@@ -1,11 +1,10 @@
 //! What the cache holds.
 
 pub(crate) mod codec;
-mod tags;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use http::header::{AGE, CONTENT_LENGTH, ETAG};
@@ -15,11 +14,11 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::Timestamp;
 use crate::key::Key;
+use crate::lines::Lines;
 use crate::policy::Lifetimes;
 use crate::position::LogPosition;
 use crate::status::{CACHE_STATUS, number_value};
-
-pub(crate) use tags::Tags;
+use crate::tags::Tags;
 
 /// A complete stored response.
 #[derive(Clone, Debug)]
@@ -34,11 +33,7 @@ impl Entry {
         let Head {
             key, headers, tags, ..
         } = &*self.head;
-        OVERHEAD
-            + key.canonical().len()
-            + self.body.len()
-            + head_weight(headers.ready())
-            + tags.weight()
+        OVERHEAD + key.canonical().len() + self.body.len() + headers.weight() + tags.bytes().len()
     }
 
     /// Its parts, if it is not shared.
@@ -70,7 +65,7 @@ impl Head {
     /// This head with a strong `ETag` of the content's digest; `None` if it has an `ETag`, or is
     /// not that of a 200. Equal content has equal tags in every instance (RFC 9110 8.8.3).
     pub(crate) fn with_etag_of(&self, body: &[u8]) -> Option<Self> {
-        if self.status != StatusCode::OK || self.headers.ready().contains_key(ETAG) {
+        if self.status != StatusCode::OK || self.headers.lines.contains(&ETAG) {
             return None;
         }
         let digest = Sha256::digest(body);
@@ -79,13 +74,13 @@ impl Head {
             .take(16)
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        let mut headers = self.headers.to_stored();
+        let mut headers = self.headers.lines.to_map(1);
         headers.insert(ETAG, HeaderValue::try_from(format!("\"{digits}\"")).ok()?);
-        Some(self.with_headers(headers, body.len()))
+        Some(self.with_headers(&headers, body.len()))
     }
 
     /// This head with other fields; whether it is valid is to be judged anew.
-    pub(crate) fn with_headers(&self, headers: HeaderMap, length: usize) -> Self {
+    pub(crate) fn with_headers(&self, headers: &HeaderMap, length: usize) -> Self {
         let Self {
             key,
             status,
@@ -98,7 +93,10 @@ impl Head {
         Self {
             key: key.clone(),
             status: *status,
-            headers: StoredHeaders::new(headers, told(*status, Some(length as u64))),
+            headers: StoredHeaders::new(
+                headers.iter().collect(),
+                told(*status, Some(length as u64)),
+            ),
             lifetimes: *lifetimes,
             position: *position,
             tags: tags.clone(),
@@ -110,62 +108,87 @@ impl Head {
 /// The fields of a stored response, without `Age` (it is in the lifetimes) and without hop-by-hop
 /// fields.
 ///
-/// Places for `Age` and `Cache-Status` are kept in the map, and the content's length, so that an
-/// answer is made by cloning it and replacing two values: adding to a clone would make it grow.
+/// They are lines until they are first asked for, as many a response never is. From then on there
+/// is a map as well, with places for `Age` and `Cache-Status` and with the content's length, so
+/// that an answer is made by cloning it and replacing two values: adding to a clone would make it
+/// grow.
 pub(crate) struct StoredHeaders {
-    ready: HeaderMap,
-    /// `Content-Length` was not among the fields.
-    length_added: bool,
+    lines: Lines,
+    /// The content's length, if it may be told and is not among the lines.
+    length: Option<u64>,
+    ready: OnceLock<HeaderMap>,
 }
 
 impl StoredHeaders {
     /// The fields of a response, and the length of its content if that is known and may be told.
-    pub(crate) fn new(mut headers: HeaderMap, length: Option<u64>) -> Self {
-        headers.insert(AGE, const { HeaderValue::from_static("0") });
-        if !headers.contains_key(CACHE_STATUS) {
-            headers.insert(CACHE_STATUS, PLACE);
-        }
-        let length = length.filter(|_| !headers.contains_key(CONTENT_LENGTH));
-        if let Some(length) = length {
-            headers.insert(CONTENT_LENGTH, number_value(length));
-        }
+    pub(crate) fn new(lines: Lines, length: Option<u64>) -> Self {
         Self {
-            ready: headers,
-            length_added: length.is_some(),
+            length: length.filter(|_| !lines.contains(&CONTENT_LENGTH)),
+            lines,
+            ready: OnceLock::new(),
+        }
+    }
+
+    /// What was just read, in both forms.
+    fn read(lines: Lines, fields: HeaderMap, length: Option<u64>) -> Self {
+        let length = length.filter(|_| !fields.contains_key(CONTENT_LENGTH));
+        Self {
+            lines,
+            length,
+            ready: OnceLock::from(with_places(fields, length)),
         }
     }
 
     /// What an answer has, but for `Age` and `Cache-Status`, which have their places: to look at,
     /// or to clone.
-    pub(crate) const fn ready(&self) -> &HeaderMap {
-        &self.ready
+    pub(crate) fn ready(&self) -> &HeaderMap {
+        let make = || with_places(self.lines.to_map(PLACES), self.length);
+        self.ready.get_or_init(make)
     }
 
     /// As [`StoredHeaders::ready`], for the only answer.
     pub(crate) fn into_ready(self) -> HeaderMap {
-        self.ready
+        let Self {
+            lines,
+            length,
+            ready,
+        } = self;
+        let make = || with_places(lines.to_map(PLACES), length);
+        ready.into_inner().unwrap_or_else(make)
     }
 
-    /// As they are stored.
-    pub(crate) fn to_stored(&self) -> HeaderMap {
-        self.iter()
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect()
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.get().is_some()
     }
 
-    /// The lines that are stored.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        let is_place = |name: &HeaderName, value: &HeaderValue| match *name {
-            AGE => true,
-            CACHE_STATUS => *value == PLACE,
-            CONTENT_LENGTH => self.length_added,
-            _ => false,
+    /// What is stored of them.
+    pub(crate) const fn lines(&self) -> &Lines {
+        &self.lines
+    }
+
+    /// What they take in memory, in bytes: the map too, once there is one.
+    fn weight(&self) -> usize {
+        let map = match self.ready.get() {
+            Some(fields) => fields.capacity() * HEADER_LINE,
+            None => 0,
         };
-        self.ready
-            .iter()
-            .filter(move |(name, value)| !is_place(name, value))
+        self.lines.bytes().len() + map
     }
 }
+
+fn with_places(mut fields: HeaderMap, length: Option<u64>) -> HeaderMap {
+    fields.insert(AGE, const { HeaderValue::from_static("0") });
+    if !fields.contains_key(CACHE_STATUS) {
+        fields.insert(CACHE_STATUS, PLACE);
+    }
+    if let Some(length) = length {
+        fields.insert(CONTENT_LENGTH, number_value(length));
+    }
+    fields
+}
+
+/// `Age`, `Cache-Status` and `Content-Length`.
+const PLACES: usize = 3;
 
 /// The length of a response's content, if it may be told. RFC 9110 8.6: "A server MUST NOT send a
 /// Content-Length header field in any response with a status code of 1xx … or 204".
@@ -209,7 +232,7 @@ impl fmt::Debug for Head {
         f.debug_struct("Head")
             .field("key", key)
             .field("status", status)
-            .field("headers", &headers.ready.len())
+            .field("headers", &headers.lines.len())
             .field("lifetimes", lifetimes)
             .field("position", position)
             .field("tags", &tags.len())
@@ -338,6 +361,15 @@ impl Record {
         }
     }
 
+    /// The response that it is or has with it.
+    pub(crate) fn response(&self) -> Option<&Arc<Entry>> {
+        match self {
+            Self::Response(entry) => Some(entry),
+            Self::Marker(marker) => marker.only(),
+            Self::Value(_) => None,
+        }
+    }
+
     pub(crate) fn into_value(self) -> Option<Arc<Value>> {
         match self {
             Self::Value(value) => Some(value),
@@ -347,11 +379,13 @@ impl Record {
 
     /// What the record takes in memory, in bytes.
     pub(crate) fn weight(&self) -> usize {
-        let only = match self {
-            Self::Marker(marker) => marker.only().map_or(0, |entry| entry.weight()),
-            Self::Response(_) | Self::Value(_) => 0,
-        };
-        only + self.weight_alone()
+        match self {
+            Self::Marker(marker) => {
+                let only = marker.only().map_or(0, |entry| entry.weight());
+                self.weight_alone() + only
+            }
+            Self::Response(_) | Self::Value(_) => self.weight_alone(),
+        }
     }
 
     /// What it takes without the variant that a marker may have with it; in the shared store it
@@ -365,25 +399,20 @@ impl Record {
                     + marker.fields.len() * size_of::<HeaderName>()
             }
             Self::Value(value) => {
-                OVERHEAD + value.key.canonical().len() + value.bytes.len() + value.tags.weight()
+                OVERHEAD
+                    + value.key.canonical().len()
+                    + value.bytes.len()
+                    + value.tags.bytes().len()
             }
         }
     }
-}
-
-fn head_weight(headers: &HeaderMap) -> usize {
-    let lines: usize = headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len())
-        .sum();
-    lines + headers.capacity() * HEADER_SLOT
 }
 
 /// The structs themselves, their two reference counts, and the map's slot.
 const OVERHEAD: usize = size_of::<Head>() + size_of::<Entry>() + 4 * size_of::<usize>() + 64;
 
 /// One place in a `HeaderMap`: name, value, hash and index.
-const HEADER_SLOT: usize = size_of::<HeaderName>() + size_of::<http::HeaderValue>() + 16;
+const HEADER_LINE: usize = size_of::<HeaderName>() + size_of::<HeaderValue>() + 16;
 
 #[cfg(test)]
 mod tests {
@@ -399,10 +428,10 @@ mod tests {
             (own, StatusCode::OK, Some(7), Some("7"), 1),
         ];
         for (fields, status, length, expected, lines) in table {
-            let stored = StoredHeaders::new(fields, told(status, length));
+            let stored = StoredHeaders::new(fields.iter().collect(), told(status, length));
             let told = stored.ready().get(CONTENT_LENGTH);
             assert_eq!(told.map(HeaderValue::as_bytes), expected.map(str::as_bytes));
-            assert_eq!(stored.iter().count(), lines);
+            assert_eq!(stored.lines().len(), lines);
         }
     }
 }

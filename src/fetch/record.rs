@@ -8,7 +8,7 @@ use http_body::Body;
 
 use super::Visit;
 use crate::body::ResponseBody;
-use crate::entry::{Head, StoredHeaders, Tags, Verified, told};
+use crate::entry::{Head, StoredHeaders, Verified, told};
 use crate::fill::{Gathered, Landing, Plan, Recorded, gather};
 use crate::flight::{Offer, Requester, Uncacheable};
 use crate::future::passed;
@@ -16,6 +16,7 @@ use crate::inner::Content;
 use crate::policy::{self, Admitted, LanguageRule, Lifetimes};
 use crate::status::Outcome;
 use crate::store::Stored;
+use crate::tags::Tags;
 
 impl Visit {
     /// The response may be stored: at once if its body is there, else while it streams.
@@ -155,7 +156,7 @@ impl Visit {
     ) -> Offer {
         let Admitted {
             mut lifetimes,
-            headers,
+            lines,
             vary,
             tags: own,
             groups,
@@ -173,18 +174,13 @@ impl Visit {
             let cost = self.response_time.since(self.request_time);
             self.cache().flights().note_cost(&key, cost);
         }
-        let mut all = own;
-        all.extend(tags.iter().map(str::to_owned));
-        all.extend(base.group_tags(&groups));
-        all.sort_unstable();
-        all.dedup();
         let head = Head {
             key,
             status,
-            headers: StoredHeaders::new(headers, told(status, length)),
+            headers: StoredHeaders::new(lines, told(status, length)),
             lifetimes,
             position: self.position,
-            tags: all.iter().collect(),
+            tags: together(own, tags, &base.group_tags(&groups)),
             verified: Verified::never(),
         };
         Offer {
@@ -212,6 +208,18 @@ impl Visit {
             Stored::Purged => outcome.because("purged"),
         }
     }
+}
+
+/// All of them, sorted and without duplicates; the response's own are most often all there are.
+fn together(own: Tags, stored: &Tags, groups: &[String]) -> Tags {
+    if stored.is_empty() && groups.is_empty() {
+        return own;
+    }
+    let groups = groups.iter().map(String::as_str);
+    let mut all: Vec<&str> = own.iter().chain(stored.iter()).chain(groups).collect();
+    all.sort_unstable();
+    all.dedup();
+    all.into_iter().collect()
 }
 
 /// Up to a tenth shorter, so that what was stored together does not expire together. A lifetime

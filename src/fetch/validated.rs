@@ -26,7 +26,12 @@ impl Visit {
         let outcome = self.stale.outcome().with_status(head.status);
         let stored = &entry.head;
         let length = Some(entry.body.len() as u64);
-        match policy::freshen(stored.status, &stored.headers.to_stored(), &exchange, rules) {
+        match policy::freshen(
+            stored.status,
+            &stored.headers.lines().to_map(0),
+            &exchange,
+            rules,
+        ) {
             Freshened::Updated(admitted) => {
                 let offer = self.offer(stored.status, *admitted, &stored.tags, length);
                 let (updated, stored) = self.landing(offer).commit(entry.body.clone());
@@ -39,7 +44,7 @@ impl Visit {
                     self.forget();
                 }
                 let once = Entry {
-                    head: Arc::new(stored.with_headers(headers, entry.body.len())),
+                    head: Arc::new(stored.with_headers(&headers, entry.body.len())),
                     body: entry.body.clone(),
                 };
                 self.revalidated(&once, outcome.because(refusal.as_str()), head)
@@ -94,7 +99,7 @@ impl Visit {
         let length = entry.body.len() as u64;
         match policy::head_updates(
             stored.status,
-            &stored.headers.to_stored(),
+            &stored.headers.lines().to_map(0),
             length,
             &exchange,
             rules,

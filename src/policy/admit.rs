@@ -16,6 +16,8 @@ use super::tags::{Membership, is_tag_field, membership};
 use super::targeted;
 use super::vary::{MAX_NAMES, Vary, insert, parse_vary};
 use crate::clock::Timestamp;
+use crate::lines::{Lines, Writer};
+use crate::tags::Tags;
 
 /// A request and the head of its response.
 #[derive(Clone, Copy, Debug)]
@@ -39,11 +41,11 @@ pub(crate) struct Admitted {
     pub(crate) lifetimes: Lifetimes,
     /// Without fields of one connection, without those that must not be stored, and without
     /// `Age`, which `lifetimes` contains; with a `Date`.
-    pub(crate) headers: HeaderMap,
+    pub(crate) lines: Lines,
     /// The request fields that select this variant: sorted, without duplicates, often none.
     pub(crate) vary: Vec<HeaderName>,
     /// What it can be purged by: of the handler, of the policy, and of its fields.
-    pub(crate) tags: Vec<String>,
+    pub(crate) tags: Tags,
     /// The groups it belongs to (RFC 9875), within its origin.
     pub(crate) groups: Vec<String>,
 }
@@ -91,13 +93,13 @@ pub(crate) fn assess(exchange: &Exchange<'_>, rules: &Rules) -> Result<Admitted,
     check_prohibitions(exchange, &directives)?;
     check_credentials(exchange, &directives, is_targeted, rules)?;
     let vary = vary(exchange)?;
-    let headers = stored_headers(exchange, &directives, rules)?;
+    let lines = stored_lines(exchange, &directives, rules)?;
     let lifetimes =
         lifetimes(exchange, &directives, is_targeted, rules).ok_or(Refusal::NoFreshness)?;
     let Membership { tags, groups } = membership(exchange, rules)?;
     Ok(Admitted {
         lifetimes,
-        headers,
+        lines,
         vary,
         tags,
         groups,
@@ -247,16 +249,19 @@ fn vary(exchange: &Exchange<'_>) -> Result<Vec<HeaderName>, Refusal> {
     Ok(names)
 }
 
-/// The fields to store, in the order they came in.
+/// The lines to store, in the order they came in.
 ///
 /// RFC 9111, section 5.2.2.7: with `private="…"`, "a shared cache MUST NOT store the listed
 /// header fields". Section 5.2.2.4: fields listed by `no-cache="…"` must not be reused
 /// without validation; not storing them is the simplest way to obey.
-fn stored_headers(
+fn stored_lines(
     exchange: &Exchange<'_>,
     directives: &ResponseDirectives,
     rules: &Rules,
-) -> Result<HeaderMap, Refusal> {
+) -> Result<Lines, Refusal> {
+    if exchange.headers.keys_len() > MAX_FIELDS {
+        return Err(Refusal::TooManyFields);
+    }
     let listed = [&directives.private, &directives.no_cache]
         .into_iter()
         .flat_map(|qualified| match qualified {
@@ -264,39 +269,37 @@ fn stored_headers(
             _ => &[],
         });
     let excluded = Exclusions::of(exchange.headers, listed.cloned());
-    // With room for `Date`, and the places of `Age` and `Cache-Status`.
-    let room = exchange.headers.keys_len() + 3;
-    let mut stored =
-        HeaderMap::try_with_capacity(room).map_err(|_too_many| Refusal::TooManyFields)?;
+    let dated = sent_date(exchange.headers, exchange.response_time).is_some();
+    let mut lines = Writer::default();
+    let mut has_date = false;
     for (name, value) in exchange.headers {
-        let mut left_out = excluded.contains(name)
+        let left_out = excluded.contains(name)
             || is_hop_by_hop(name)
             || *name == header::AGE
+            || (*name == header::DATE && !dated)
             || (rules.strip_tags && is_tag_field(name));
-        if is_set_cookie(name) && !left_out {
-            left_out = match rules.set_cookie {
+        if left_out {
+            continue;
+        }
+        if is_set_cookie(name) {
+            match rules.set_cookie {
                 SetCookieRule::Refuse => return Err(Refusal::SetCookie),
-                SetCookieRule::StoreAndStrip => true,
-                SetCookieRule::StoreForEveryone => false,
-            };
+                SetCookieRule::StoreAndStrip => continue,
+                SetCookieRule::StoreForEveryone => {}
+            }
         }
-        if !left_out {
-            stored.append(name, value.clone());
-        }
+        has_date |= *name == header::DATE;
+        lines.push(name, value);
     }
-    add_date(&mut stored, exchange.response_time);
-    Ok(stored)
+    // RFC 9110, section 6.6.1: "A recipient with a clock that receives a response message
+    // without a Date header field MUST record the time it was received and append a
+    // corresponding Date header field to the message's header section if it is cached or
+    // forwarded downstream."
+    if !has_date && let Some(now) = date_value(exchange.response_time) {
+        lines.push(&header::DATE, &now);
+    }
+    Ok(lines.finish())
 }
 
-/// RFC 9110, section 6.6.1: "A recipient with a clock that receives a response message
-/// without a Date header field MUST record the time it was received and append a
-/// corresponding Date header field to the message's header section if it is cached or
-/// forwarded downstream."
-fn add_date(headers: &mut HeaderMap, response_time: Timestamp) {
-    if sent_date(headers, response_time).is_some() {
-        return;
-    }
-    if let Some(now) = date_value(response_time) {
-        headers.insert(header::DATE, now);
-    }
-}
+/// A `HeaderMap` has room for no more, with the fields that a cache adds.
+const MAX_FIELDS: usize = 24_000;

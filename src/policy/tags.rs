@@ -7,11 +7,13 @@ use super::admit::Exchange;
 use super::members::trim_ows;
 use super::refusal::Refusal;
 use super::rules::Rules;
+use crate::tags::Tags;
 
 /// What a response belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Membership {
-    pub(crate) tags: Vec<String>,
+    /// Sorted, without duplicates.
+    pub(crate) tags: Tags,
     /// RFC 9875 2.1: names within the response's own origin.
     pub(crate) groups: Vec<String>,
 }
@@ -19,31 +21,31 @@ pub(crate) struct Membership {
 /// All that a response belongs to, or a refusal if it is more than is kept: a response that
 /// could not be purged by one of its tags must not be stored.
 pub(crate) fn membership(exchange: &Exchange<'_>, rules: &Rules) -> Result<Membership, Refusal> {
-    let mut membership = Membership {
-        tags: rules.tags.clone(),
-        groups: groups(exchange.headers, &CACHE_GROUPS).ok_or(Refusal::Tags)?,
-    };
-    if let Some(options) = exchange.options {
-        membership.tags.extend(options.tags.iter().cloned());
-    }
+    let groups = groups(exchange.headers, &CACHE_GROUPS).ok_or(Refusal::Tags)?;
+    let options = exchange.options.iter().flat_map(|options| &options.tags);
+    let mut tags: Vec<&str> = rules
+        .tags
+        .iter()
+        .chain(options)
+        .map(String::as_str)
+        .collect();
     for (name, separator) in &TAG_FIELDS {
         for line in exchange.headers.get_all(name) {
             for tag in line.as_bytes().split(|byte| separator.contains(byte)) {
                 let tag = trim_ows(tag);
                 if !tag.is_empty() {
-                    let tag = std::str::from_utf8(tag).map_err(|_not_text| Refusal::Tags)?;
-                    membership.tags.push(tag.to_owned());
+                    tags.push(std::str::from_utf8(tag).map_err(|_not_text| Refusal::Tags)?);
                 }
             }
         }
     }
-    membership.tags.sort_unstable();
-    membership.tags.dedup();
-    let count = membership.tags.len() + membership.groups.len();
-    if count > MAX_TAGS || !membership.tags.iter().all(|tag| is_tag(tag)) {
+    tags.sort_unstable();
+    tags.dedup();
+    if tags.len() + groups.len() > MAX_TAGS || !tags.iter().all(|tag| is_tag(tag)) {
         return Err(Refusal::Tags);
     }
-    Ok(membership)
+    let tags = tags.into_iter().collect();
+    Ok(Membership { tags, groups })
 }
 
 /// The groups that a response to an unsafe request invalidates (RFC 9875 3). A field that cannot

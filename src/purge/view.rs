@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::{Purge, Selector};
 use crate::clock::Timestamp;
-use crate::entry::{Tags, Verified};
+use crate::entry::Verified;
 use crate::key::Key;
 use crate::position::LogPosition;
+use crate::tags::Tags;
 
 /// What the log says of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

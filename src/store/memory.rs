@@ -1,12 +1,14 @@
 //! Tier 1: decoded records in process, bounded by bytes.
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, EntryAction};
 
 use crate::clock::Timestamp;
-use crate::entry::Record;
+use crate::entry::{Entry, Record};
 use crate::key::{Key, KeyRef};
 
 /// A scan-resistant map of records, weighted by their size (quick_cache: S3-FIFO).
@@ -21,6 +23,19 @@ pub(crate) struct Memory {
 struct Slot {
     record: Record,
     weight: u64,
+    /// The weight has in it what answers are made from.
+    ready: bool,
+}
+
+impl Slot {
+    fn of(record: Record) -> Self {
+        let is_ready = |entry: &Arc<Entry>| entry.head.headers.is_ready();
+        Self {
+            weight: record.weight() as u64,
+            ready: record.response().is_none_or(is_ready),
+            record,
+        }
+    }
 }
 
 /// What a tier is for.
@@ -46,10 +61,33 @@ impl Memory {
         }
     }
 
-    /// The record under `key`, if it is of this key and not past its use.
+    /// The record under `key`, if it is of this key and not past its use; a response is made
+    /// ready to be answered with, and weighs more from then on.
     pub(crate) fn get(&self, key: KeyRef<'_>, now: Timestamp) -> Option<Record> {
-        let Slot { record, .. } = self.records.get(&key.hash())?;
-        (record.key().borrow() == key && now < record.kept_until()).then_some(record)
+        let Slot { record, ready, .. } = self.find(key, now)?;
+        if !ready && let Some(entry) = record.response() {
+            entry.head.headers.ready();
+            self.weigh_again(key.hash());
+        }
+        Some(record)
+    }
+
+    /// As [`Memory::get`], of what nobody is answered with.
+    pub(crate) fn peek(&self, key: KeyRef<'_>, now: Timestamp) -> Option<Record> {
+        self.find(key, now).map(|slot| slot.record)
+    }
+
+    fn find(&self, key: KeyRef<'_>, now: Timestamp) -> Option<Slot> {
+        let slot = self.records.get(&key.hash())?;
+        let record = &slot.record;
+        (record.key().borrow() == key && now < record.kept_until()).then_some(slot)
+    }
+
+    fn weigh_again(&self, hash: u128) {
+        let _gone_meanwhile = self.records.entry(&hash, Some(Duration::ZERO), |_, slot| {
+            *slot = Slot::of(slot.record.clone());
+            EntryAction::Retain(())
+        });
     }
 
     /// Whether there is anything under this hash.
@@ -61,8 +99,7 @@ impl Memory {
         let hash = record.key().hash();
         match (self.holds, &record) {
             (Holds::Everything, _) | (Holds::Markers, Record::Marker(_)) => {
-                let weight = record.weight() as u64;
-                self.records.insert(hash, Slot { record, weight });
+                self.records.insert(hash, Slot::of(record));
             }
             // The resource does not vary any more.
             (Holds::Markers, _) => {

@@ -259,7 +259,7 @@ impl Tiers {
 
     /// Notes, in both tiers, that something is stored under such a key.
     fn note_stored(&self, traces: &Traces, kept_until: Timestamp, now: Timestamp) {
-        let standing = self.memory.get(traces.stored.borrow(), now);
+        let standing = self.memory.peek(traces.stored.borrow(), now);
         if standing.is_none_or(|marker| marker.kept_until() < kept_until) {
             let until = kept_until.saturating_add(MARKER_SLACK);
             self.write_both(trace(traces.stored.clone(), now, until), now, ());
@@ -412,10 +412,12 @@ mod tests {
     use http::{HeaderValue, StatusCode};
 
     use super::*;
-    use crate::entry::{Head, StoredHeaders, Tags, Verified};
+    use crate::entry::{Head, StoredHeaders, Verified};
     use crate::key::Draft;
+    use crate::lines::Lines;
     use crate::policy::{Flags, Lifetimes};
     use crate::position::LogPosition;
+    use crate::tags::Tags;
 
     /// While no marker led to it, a change of the resource did not know of it.
     #[test]
@@ -440,7 +442,7 @@ mod tests {
         let head = Head {
             key: base().variant(&FIELDS, &headers(language)),
             status: StatusCode::OK,
-            headers: StoredHeaders::new(HeaderMap::new(), None),
+            headers: StoredHeaders::new(Lines::default(), None),
             lifetimes: Lifetimes {
                 born: at(second),
                 stored: at(second),

@@ -56,7 +56,7 @@ impl Places {
     ) -> Placed {
         let stripe = self.changing.get(lead.base.hash() as usize % STRIPES);
         let _one_at_a_time = stripe.map(Mutex::lock);
-        let standing = match memory.get(lead.base.borrow(), now) {
+        let standing = match memory.peek(lead.base.borrow(), now) {
             Some(Record::Marker(marker)) if marker.fields == *lead.fields => Some(marker),
             _ => None,
         };
@@ -142,7 +142,7 @@ pub(super) fn find(
 /// Takes what stands under `key` from memory, a variant of the resource under `base` perhaps.
 pub(super) fn forget(memory: &Memory, base: &Key, key: &Key, now: Timestamp) {
     memory.remove(key);
-    if let Some(Record::Marker(marker)) = memory.get(base.borrow(), now)
+    if let Some(Record::Marker(marker)) = memory.peek(base.borrow(), now)
         && marker.only().is_some_and(|only| only.head.key == *key)
     {
         memory.insert(Record::Marker(Arc::new(Marker {

@@ -4,22 +4,30 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may name of the crate, besides itself.
-const ROOMS: [(&str, &[&str]); 8] = [
+const ROOMS: [(&str, &[&str]); 11] = [
     ("clock.rs", &[]),
     ("position.rs", &[]),
-    ("policy", &["clock"]),
+    ("framed.rs", &[]),
+    ("lines.rs", &["framed"]),
+    ("tags.rs", &["framed"]),
+    ("policy", &["clock", "lines", "tags"]),
     ("key", &["policy"]),
-    ("entry", &["clock", "key", "policy", "position", "status"]),
+    (
+        "entry",
+        &[
+            "clock", "framed", "key", "lines", "policy", "position", "status", "tags",
+        ],
+    ),
     (
         "store",
         &[
-            "clock", "entry", "error", "key", "policy", "position", "sync", "task",
+            "clock", "entry", "error", "key", "lines", "policy", "position", "sync", "tags", "task",
         ],
     ),
     (
         "purge",
         &[
-            "clock", "entry", "error", "key", "position", "store", "task",
+            "clock", "entry", "error", "key", "position", "store", "tags", "task",
         ],
     ),
     ("recording.rs", &["sync", "waiters"]),

@@ -40,7 +40,7 @@ fn entry() -> Entry {
     let head = Head {
         key: response_key(),
         status: StatusCode::OK,
-        headers: StoredHeaders::new(headers, Some(12)),
+        headers: StoredHeaders::new(headers.iter().collect(), Some(12)),
         lifetimes: Lifetimes {
             born: second(0),
             stored: second(2),
@@ -100,7 +100,8 @@ fn facts(record: &Record) -> String {
                 tags,
                 verified: _,
             } = &*entry.head;
-            let lines = headers.iter().collect::<Vec<_>>();
+            let lines = headers.lines().to_map(0);
+            let lines = lines.iter().collect::<Vec<_>>();
             let tags = tags.iter().collect::<Vec<_>>();
             let body = &entry.body;
             format!("{key:?} {status} {lines:?} {lifetimes:?} {position} {tags:?} {body:?}")

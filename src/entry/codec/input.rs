@@ -1,29 +1,32 @@
 //! Stored bytes as they are read.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 
 use crate::clock::Timestamp;
-use crate::entry::Tags;
+use crate::entry::PLACES;
+use crate::framed::{take_bytes, take_length};
 use crate::key::Key;
+use crate::lines::Lines;
 use crate::policy::{Flags, Lifetimes};
 use crate::position::LogPosition;
+use crate::tags::Tags;
 
 /// What is still to be read. Every read is checked against what is there, so that no length in
 /// the input is believed before memory is taken for it.
 ///
 /// Values and bodies are slices of the whole; what is short-lived or converted is only looked at.
-pub(in crate::entry) struct Input<'a> {
+pub(super) struct Input<'a> {
     whole: &'a Bytes,
     left: &'a [u8],
 }
 
 impl<'a> Input<'a> {
-    pub(in crate::entry) fn new(whole: &'a Bytes) -> Self {
+    pub(super) fn new(whole: &'a Bytes) -> Self {
         Self { whole, left: whole }
     }
 
-    pub(in crate::entry) const fn left(&self) -> &'a [u8] {
+    pub(super) const fn left(&self) -> &'a [u8] {
         self.left
     }
 
@@ -36,11 +39,6 @@ impl<'a> Input<'a> {
     /// All that is left.
     pub(super) fn rest(&mut self) -> Bytes {
         self.whole.slice_ref(std::mem::take(&mut self.left))
-    }
-
-    /// A part of what is read, without a copy.
-    pub(in crate::entry) fn slice(&self, part: &[u8]) -> Bytes {
-        self.whole.slice_ref(part)
     }
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
@@ -70,15 +68,7 @@ impl<'a> Input<'a> {
     }
 
     pub(super) fn length(&mut self) -> Option<usize> {
-        let mut length = 0_usize;
-        for shift in (0..35).step_by(7) {
-            let byte = self.u8()?;
-            length |= usize::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Some(length);
-            }
-        }
-        None
+        take_length(&mut self.left)
     }
 
     /// A number of things that take at least a byte each.
@@ -86,9 +76,8 @@ impl<'a> Input<'a> {
         self.length().filter(|count| *count <= self.left.len())
     }
 
-    pub(in crate::entry) fn bytes(&mut self) -> Option<&'a [u8]> {
-        let length = self.length()?;
-        self.take(length)
+    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
+        take_bytes(&mut self.left)
     }
 
     /// The key, which most often is the one that was asked for.
@@ -102,20 +91,12 @@ impl<'a> Input<'a> {
 
     pub(super) fn tags(&mut self) -> Option<Tags> {
         let count = self.count()?;
-        Tags::read(self, count)
+        Tags::take(self.whole, &mut self.left, count)
     }
 
-    pub(super) fn headers(&mut self) -> Option<HeaderMap> {
+    pub(super) fn headers(&mut self) -> Option<(Lines, HeaderMap)> {
         let count = self.count()?;
-        let mut headers = HeaderMap::try_with_capacity(count.saturating_add(3)).ok()?;
-        for _ in 0..count {
-            let name = HeaderName::from_bytes(self.bytes()?).ok()?;
-            let value = self.bytes()?;
-            let value = self.slice(value);
-            let value = HeaderValue::from_maybe_shared(value).ok()?;
-            headers.try_append(name, value).ok()?;
-        }
-        Some(headers)
+        Lines::take(self.whole, &mut self.left, count, PLACES)
     }
 
     pub(super) fn lifetimes(&mut self) -> Option<(StatusCode, Lifetimes)> {

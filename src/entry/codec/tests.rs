@@ -25,7 +25,7 @@ fn entry(body: &[u8]) -> Record {
     let head = Head {
         key: key("k"),
         status: StatusCode::NOT_FOUND,
-        headers: StoredHeaders::new(headers, Some(body.len() as u64)),
+        headers: StoredHeaders::new(headers.iter().collect(), Some(body.len() as u64)),
         lifetimes: Lifetimes {
             born: at(1),
             stored: at(2),

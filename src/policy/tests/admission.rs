@@ -354,7 +354,7 @@ fn set_cookie_is_never_stored() {
                 case.options = options;
                 assert_eq!(case.admit(), Err(R::SetCookie), "{lines:?}");
                 case.rules.set_cookie = SetCookieRule::StoreAndStrip;
-                let stored = case.admit().unwrap().headers;
+                let stored = case.admit().unwrap().lines.to_map(0);
                 assert!(!stored.contains_key("set-cookie") && !stored.contains_key("set-cookie2"));
             }
         }
@@ -369,7 +369,7 @@ fn set_cookie_is_never_stored() {
             ("set-cookie", "a=b"),
             ("y", "1"),
         ]);
-        let stored = case.admit().unwrap().headers;
+        let stored = case.admit().unwrap().lines.to_map(0);
         assert!(!stored.contains_key("set-cookie") && stored.contains_key("y"));
     }
 }
@@ -410,7 +410,7 @@ fn vary_of_fields_and_options_add_up() {
     ]);
     let admitted = case.options(options).admit().unwrap();
     assert_eq!(admitted.vary, ["accept", "accept-language", "foo"]);
-    assert_eq!(admitted.tags, ["a", "b"]);
+    assert!(admitted.tags.iter().eq(["a", "b"]));
     let many = (0..65).fold(CacheOptions::new().max_age(1), |options, n| {
         options.vary(format!("x{n}").parse().unwrap())
     });
@@ -442,10 +442,10 @@ fn tags_are_kept_from_clients_only_where_the_policy_says_so() {
     for strip in [false, true] {
         let case = Case::new(&lines).rules(|rules| rules.strip_tags = strip);
         let stored = case.admit().unwrap();
-        let has = |name: &str| stored.headers.contains_key(name);
+        let has = |name: &str| stored.lines.to_map(0).contains_key(name);
         assert_eq!([has("surrogate-key"), has("cache-tag")], [!strip; 2]);
         assert!(has("x") && has("cache-control"));
-        assert_eq!(stored.tags, ["a", "b"]);
+        assert!(stored.tags.iter().eq(["a", "b"]));
     }
 }
 

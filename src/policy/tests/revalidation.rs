@@ -146,9 +146,9 @@ fn a_304_replaces_and_adds_fields() {
         ("proxy-authenticate", "1"),
     ];
     let admitted = updated(&stored, &new);
+    let fields = admitted.lines.to_map(0);
     let lines = |name: &str| {
-        admitted
-            .headers
+        fields
             .get_all(name)
             .iter()
             .map(|v| v.to_str().unwrap())
@@ -201,8 +201,8 @@ fn the_age_restarts() {
             .collect();
         let admitted = updated(&stored, &new);
         assert_eq!(admitted.lifetimes.age(NOW), age, "{new:?}");
-        assert_eq!(admitted.headers["date"], made, "{new:?}");
-        assert!(!admitted.headers.contains_key("age"));
+        assert_eq!(admitted.lines.to_map(0)["date"], made, "{new:?}");
+        assert!(!admitted.lines.to_map(0).contains_key("age"));
     }
 }
 
@@ -278,7 +278,7 @@ fn a_304_can_change_vary_and_options_count() {
         panic!("not updated");
     };
     assert_eq!(admitted.lifetimes.remaining(NOW), 7);
-    assert_eq!(admitted.tags, ["t"]);
+    assert!(admitted.tags.iter().eq(["t"]));
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn head_responses_update_or_invalidate() {
     let HeadOutcome::Freshened(admitted) = run(200, &same, &[]) else {
         panic!("not freshened");
     };
-    assert_eq!(admitted.headers["x"], "2");
+    assert_eq!(admitted.lines.to_map(0)["x"], "2");
     assert_eq!(admitted.lifetimes.remaining(NOW), 1000);
     for (status, new, expected) in [
         (200, &[("etag", "\"b\"")][..], HeadOutcome::Invalidate),

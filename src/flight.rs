@@ -15,7 +15,7 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -36,15 +36,20 @@ use crate::waiters::{Place, Waiters};
 pub(crate) struct Flights {
     limits: Limits,
     clock: Arc<dyn Clock>,
-    table: Mutex<HashMap<u128, Arc<Flight>>>,
+    table: Mutex<Table>,
     /// Hit-for-miss: until when each key is known to be uncacheable, and for whom.
     marks: quick_cache::sync::Cache<(u128, Requester), Timestamp>,
     /// Until when a failed fetch of a key that can be served stale is not tried again.
     rests: quick_cache::sync::Cache<u128, Timestamp>,
     /// How long the handler took for a key, where entries are refreshed early.
     costs: quick_cache::sync::Cache<u128, Duration>,
+    /// No key has been marked yet.
+    unmarked: AtomicBool,
     changes: AtomicU64,
 }
+
+/// The flights under way by the hashes of their keys.
+type Table = HashMap<u128, Arc<Flight>, quick_cache::DefaultHashBuilder>;
 
 /// Bounds on coalescing.
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +158,7 @@ impl Flights {
             marks: quick_cache::sync::Cache::new(marks),
             rests: quick_cache::sync::Cache::new(marks),
             costs: quick_cache::sync::Cache::new(marks),
+            unmarked: AtomicBool::new(true),
             changes: AtomicU64::new(0),
         }
     }
@@ -204,6 +210,7 @@ impl Flights {
     /// Remembers for a while that responses for `key` cannot be shared: with anyone, or when it
     /// is someone with credentials who asks.
     pub(crate) fn mark(&self, key: &Key, whom: Uncacheable, now: Timestamp) {
+        self.unmarked.store(false, Ordering::Release);
         let until = now.saturating_add(self.limits.mark_ttl);
         if whom == Uncacheable::ForAll {
             self.marks.insert((key.hash(), Requester::Anonymous), until);
@@ -214,7 +221,9 @@ impl Flights {
 
     /// Takes the mark away that a response which could be shared has proved wrong.
     pub(crate) fn unmark(&self, key: &Key, requester: Requester) {
-        self.marks.remove(&(key.hash(), requester));
+        if !self.unmarked.load(Ordering::Acquire) {
+            self.marks.remove(&(key.hash(), requester));
+        }
     }
 
     /// Lets a key rest whose fetch failed, since it can be served stale meanwhile.
@@ -243,6 +252,9 @@ impl Flights {
     }
 
     fn is_marked(&self, key: &Key, requester: Requester, now: Timestamp) -> bool {
+        if self.unmarked.load(Ordering::Acquire) {
+            return false;
+        }
         let until = self.marks.get(&(key.hash(), requester));
         until.is_some_and(|until| now < until)
     }
@@ -251,7 +263,7 @@ impl Flights {
     /// before a purge, or so long ago that nobody waits for it any more.
     fn joinable<'a>(
         &self,
-        table: &'a HashMap<u128, Arc<Flight>>,
+        table: &'a Table,
         key: &Key,
         version: u64,
         now: Timestamp,
@@ -262,13 +274,13 @@ impl Flights {
     }
 
     /// Whether there are too many flights for one more; one that takes another's place is none.
-    fn is_full(&self, table: &HashMap<u128, Arc<Flight>>, key: &Key) -> bool {
+    fn is_full(&self, table: &Table, key: &Key) -> bool {
         table.len() >= self.limits.flights && !table.contains_key(&key.hash())
     }
 
     fn begin(
         self: &Arc<Self>,
-        table: &mut HashMap<u128, Arc<Flight>>,
+        table: &mut Table,
         key: &Key,
         version: u64,
         began: Timestamp,
@@ -290,6 +302,7 @@ impl Flights {
             flight,
             errand,
             lease: None,
+            landed: false,
         }
     }
 
@@ -359,6 +372,8 @@ pub(crate) struct Leader {
     errand: Errand,
     /// The right to fetch on behalf of all instances.
     lease: Option<Lease>,
+    /// There is nothing left to do.
+    landed: bool,
 }
 
 impl Leader {
@@ -387,6 +402,17 @@ impl Leader {
         self.flight.set(Stage::Landed(offer, body));
     }
 
+    /// As [`Leader::land`] of an entry that is stored already, and the end of the flight: who comes
+    /// later finds the entry.
+    pub(crate) fn land_stored(mut self, offer: Offer, body: &Bytes) {
+        self.landed = true;
+        self.flights.remove(&self.flight);
+        // Nobody joins any more.
+        if self.flight.lock().followers > 0 {
+            self.flight.set(Stage::Landed(offer, body.clone()));
+        }
+    }
+
     /// Ends the flight: every follower goes to the handler with its own request.
     pub(crate) fn release(self) {
         self.flight.set(Stage::Released(None));
@@ -401,6 +427,9 @@ impl Leader {
 
 impl Drop for Leader {
     fn drop(&mut self) {
+        if self.landed {
+            return;
+        }
         let landed = matches!(self.flight.lock().stage, Stage::Landed(..));
         if self.errand == Errand::Refresh && !landed {
             self.flights

@@ -227,6 +227,7 @@ impl Flow {
             Turn::Answered(response) => return Ok(response),
             Turn::Fetch(leader) => leader,
         };
+        self.now = self.cache().now();
         Box::pin(Fetch::new(*self, stale, leader, call)).await
     }
 
@@ -288,6 +289,7 @@ impl Flow {
                 return;
             }
             let stale = Stale::Refreshing(entry);
+            self.now = self.cache().now();
             if let Ok(response) = Fetch::new(*self, stale, Some(leader), call).await {
                 // The response is for the cache alone: its body goes on being recorded.
                 response.into_body().leave(until);

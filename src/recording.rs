@@ -293,16 +293,31 @@ pub(crate) fn concatenate(mut frames: Vec<Bytes>) -> Bytes {
     joined.freeze()
 }
 
-/// The same bytes, with little or nothing that is kept in memory because of them: serializers leave
-/// up to as much room behind what they write, and a client's frames are parts of what it read at
-/// once. What a long frame is part of is not much longer, or it is the application's own.
-pub(crate) fn compact(bytes: Bytes) -> Bytes {
-    match bytes.try_into_mut() {
-        Ok(own) if own.capacity() - own.len() <= own.len() / 8 => own.freeze(),
-        Ok(own) => Bytes::copy_from_slice(&own),
-        Err(shared) if shared.len() < COPIED_IF_SHARED => Bytes::copy_from_slice(&shared),
-        Err(shared) => shared,
-    }
+/// The same bytes, with little or nothing that is kept in memory because of them.
+fn compact(bytes: Bytes) -> Bytes {
+    part(bytes).1
+}
+
+/// A body twice: as it came, to be sent, and to be kept, with little or nothing that is kept in
+/// memory because of it. Serializers leave up to as much room behind what they write, and a
+/// client's frames are parts of what it read at once. What a long frame is part of is not much
+/// longer, or it is the application's own.
+pub(crate) fn part(bytes: Bytes) -> (Bytes, Bytes) {
+    let (sent, is_compact) = match bytes.try_into_mut() {
+        Ok(own) => {
+            let is_compact = own.capacity() - own.len() <= own.len() / 8;
+            (own.freeze(), is_compact)
+        }
+        Err(shared) => {
+            let is_long = shared.len() >= COPIED_IF_SHARED;
+            (shared, is_long)
+        }
+    };
+    let kept = match is_compact {
+        true => sent.clone(),
+        false => Bytes::copy_from_slice(&sent),
+    };
+    (sent, kept)
 }
 
 /// In bytes: as much as is copied in the time that it takes to get memory for it.

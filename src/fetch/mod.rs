@@ -74,6 +74,7 @@ where
             settings,
             mut parts,
             facts,
+            now,
             lookup,
             ..
         } = flow;
@@ -88,7 +89,6 @@ where
                 }
             }
         }
-        let now = settings.cache.now();
         if let Some(traces) = &lookup.traces {
             // A change while the handler works has to know of it.
             let until = now.saturating_add(settings.cache.config().fill_deadline);

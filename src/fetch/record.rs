@@ -14,6 +14,7 @@ use crate::flight::{Offer, Requester, Uncacheable};
 use crate::future::passed;
 use crate::inner::Content;
 use crate::policy::{self, Admitted, LanguageRule, Lifetimes};
+use crate::recording::part;
 use crate::status::Outcome;
 use crate::store::Stored;
 use crate::tags::Tags;
@@ -61,12 +62,13 @@ impl Visit {
                 if declared.is_none_or(|length| length == bytes.len() as u64)
                     && bytes.len() as u64 <= max_body =>
             {
-                let (entry, stored) = self.landing(offer).commit(bytes);
+                let (sent, kept) = part(bytes);
+                let (entry, stored) = self.landing(offer).commit(kept, self.response_time);
                 let outcome = self.kept(outcome, stored);
                 if self.has_own_question() {
                     return self.revalidated(&entry, outcome, &head);
                 }
-                self.first(head, ResponseBody::stored(entry.body.clone()), outcome)
+                self.first(head, ResponseBody::stored(sent), outcome)
             }
             // Whatever the client makes of it, it is not stored.
             Gathered::Whole(bytes) => {
@@ -185,7 +187,7 @@ impl Visit {
         };
         Offer {
             head: Arc::new(head),
-            fields: vary.into(),
+            fields: vary,
         }
     }
 

@@ -34,7 +34,9 @@ impl Visit {
         ) {
             Freshened::Updated(admitted) => {
                 let offer = self.offer(stored.status, *admitted, &stored.tags, length);
-                let (updated, stored) = self.landing(offer).commit(entry.body.clone());
+                let (updated, stored) = self
+                    .landing(offer)
+                    .commit(entry.body.clone(), self.response_time);
                 let outcome = self.kept(outcome, stored);
                 self.revalidated(&updated, outcome, head)
             }
@@ -106,7 +108,9 @@ impl Visit {
         ) {
             HeadOutcome::Freshened(admitted) => {
                 let offer = self.offer(stored.status, *admitted, &stored.tags, Some(length));
-                let _stored = self.landing(offer).commit(entry.body.clone());
+                let _stored = self
+                    .landing(offer)
+                    .commit(entry.body.clone(), self.response_time);
             }
             HeadOutcome::Invalidate => self.forget(),
             HeadOutcome::Nothing => {}

@@ -23,11 +23,12 @@ pub(crate) use pump::Room;
 pub(crate) use pump::{Plan, Recorded};
 
 use crate::cache::Cache;
+use crate::clock::Timestamp;
 use crate::entry::Entry;
 use crate::flight::{Leader, Offer, Requester, Uncacheable};
 use crate::key::{Key, Traces};
 use crate::purge::Validity;
-use crate::recording::{compact, concatenate};
+use crate::recording::concatenate;
 use crate::store::Stored;
 
 /// Where a complete response goes, and who is told. Dropped, the fill has failed.
@@ -47,7 +48,7 @@ pub(crate) struct Landing {
 impl Landing {
     /// Stores the entry, then ends the flight: no request falls between the two. Without memory
     /// the flight stands for the entry until the shared store has it.
-    pub(crate) fn commit(self, body: Bytes) -> (Arc<Entry>, Stored) {
+    pub(crate) fn commit(self, body: Bytes, now: Timestamp) -> (Arc<Entry>, Stored) {
         let Self {
             cache,
             base,
@@ -64,7 +65,6 @@ impl Landing {
             head: Arc::clone(&offer.head),
             body,
         });
-        let now = cache.now();
         // Purged while it was fetched: it would only stand in the way of a newer one.
         if cache.validity(&offer.head, now) == Validity::Purged {
             return (entry, Stored::Purged);
@@ -89,7 +89,7 @@ impl Landing {
             until_written,
         );
         if let Some(leader) = leader {
-            leader.land(offer, entry.body.clone());
+            leader.land_stored(offer, &entry.body);
         }
         (entry, stored)
     }
@@ -136,7 +136,7 @@ pub(crate) fn gather<R: Body<Data = Bytes>>(body: R) -> Gathered<R> {
         };
         match frame.map(Frame::into_data) {
             Ok(Ok(bytes)) if body.is_end_stream() && data.is_empty() => {
-                return Gathered::Whole(compact(bytes));
+                return Gathered::Whole(bytes);
             }
             Ok(Ok(bytes)) => data.push(bytes),
             Ok(Err(other)) => break Some(Ok(other)),

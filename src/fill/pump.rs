@@ -134,7 +134,8 @@ impl Recorder {
         if let Some(landing) = self.landing.take()
             && whole
         {
-            landing.commit(self.recording.join());
+            let now = landing.cache.now();
+            landing.commit(self.recording.join(), now);
             self.recording.finish(End::Complete);
         }
     }

@@ -1,5 +1,7 @@
 //! Whether a response may be stored (RFC 9111, section 3).
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 
 use super::dates::date_value;
@@ -43,7 +45,7 @@ pub(crate) struct Admitted {
     /// `Age`, which `lifetimes` contains; with a `Date`.
     pub(crate) lines: Lines,
     /// The request fields that select this variant: sorted, without duplicates, often none.
-    pub(crate) vary: Vec<HeaderName>,
+    pub(crate) vary: Arc<[HeaderName]>,
     /// What it can be purged by: of the handler, of the policy, and of its fields.
     pub(crate) tags: Tags,
     /// The groups it belongs to (RFC 9875), within its origin.
@@ -226,18 +228,24 @@ fn check_credentials(
     Ok(())
 }
 
-fn vary(exchange: &Exchange<'_>) -> Result<Vec<HeaderName>, Refusal> {
-    let mut names = match parse_vary(exchange.headers) {
-        Vary::None => Vec::new(),
+fn vary(exchange: &Exchange<'_>) -> Result<Arc<[HeaderName]>, Refusal> {
+    let said = match parse_vary(exchange.headers) {
+        Vary::None => Arc::default(),
         Vary::Fields(names) => names,
         Vary::Any => return Err(Refusal::VaryAny),
         Vary::Invalid => return Err(Refusal::VaryInvalid),
     };
-    if exchange.status == StatusCode::PARTIAL_CONTENT {
+    let is_part = exchange.status == StatusCode::PARTIAL_CONTENT;
+    let options = exchange.options.map_or(&[][..], |options| &options.vary);
+    if !is_part && options.is_empty() {
+        return Ok(said);
+    }
+    let mut names = said.to_vec();
+    if is_part {
         insert(&mut names, header::RANGE);
         insert(&mut names, header::IF_RANGE);
     }
-    for name in exchange.options.iter().flat_map(|options| &options.vary) {
+    for name in options {
         if names.len() > MAX_NAMES {
             break;
         }
@@ -246,7 +254,7 @@ fn vary(exchange: &Exchange<'_>) -> Result<Vec<HeaderName>, Refusal> {
     if names.len() > MAX_NAMES {
         return Err(Refusal::VaryInvalid);
     }
-    Ok(names)
+    Ok(names.into())
 }
 
 /// The lines to store, in the order they came in.

@@ -1,6 +1,8 @@
 //! Which request fields select a variant, and what of them counts (RFC 9111, section 4.1).
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -12,7 +14,7 @@ pub(crate) enum Vary {
     /// Absent, or it names nothing.
     None,
     /// Sorted, without duplicates, never empty.
-    Fields(Vec<HeaderName>),
+    Fields(Arc<[HeaderName]>),
     /// "A stored response with a Vary header field value containing a member '*' always
     /// fails to match." (RFC 9111, section 4.1)
     Any,
@@ -24,7 +26,33 @@ pub(crate) enum Vary {
 pub(crate) const MAX_NAMES: usize = 64;
 
 /// Reads all lines of `Vary`. What comes after too many names is not read.
+///
+/// The last names are kept, since an application says the same again and again.
 pub(crate) fn parse_vary(headers: &HeaderMap) -> Vary {
+    let mut lines = headers.get_all(header::VARY).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return parse_lines(headers);
+    };
+    LAST.with_borrow_mut(|last| match last {
+        Some((of, names)) if of == line => Vary::Fields(Arc::clone(names)),
+        _ => {
+            let vary = parse_lines(headers);
+            // A copy: a line may be a part of all that was read at once.
+            if let Vary::Fields(names) = &vary
+                && let Ok(line) = HeaderValue::from_bytes(line.as_bytes())
+            {
+                *last = Some((line, Arc::clone(names)));
+            }
+            vary
+        }
+    })
+}
+
+thread_local! {
+    static LAST: RefCell<Option<(HeaderValue, Arc<[HeaderName]>)>> = const { RefCell::new(None) };
+}
+
+fn parse_lines(headers: &HeaderMap) -> Vary {
     let mut names = Vec::new();
     let mut invalid = false;
     for line in headers.get_all(header::VARY) {
@@ -44,7 +72,7 @@ pub(crate) fn parse_vary(headers: &HeaderMap) -> Vary {
     } else if names.is_empty() {
         Vary::None
     } else {
-        Vary::Fields(names)
+        Vary::Fields(names.into())
     }
 }
 

@@ -559,7 +559,7 @@ fn vary_names_the_same_fields_in_any_order_case_and_division() {
                     let lines = [first.join(separator), second.join(separator)];
                     let fields = headers(&[("vary", &lines[0]), ("vary", &lines[1])]);
                     let found = parse_vary(&fields);
-                    assert_eq!(found, Vary::Fields(expected.clone()), "{lines:?}");
+                    assert_eq!(found, Vary::Fields(expected.clone().into()), "{lines:?}");
                     let invalid = headers(&[
                         ("vary", &lines[0]),
                         ("vary", "not a name"),

@@ -156,3 +156,166 @@ pub(super) fn forget(memory: &Memory, base: &Key, key: &Key, now: Timestamp) {
 }
 
 const STRIPES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::header::ACCEPT_LANGUAGE;
+    use http::{HeaderMap, HeaderValue, StatusCode};
+
+    use super::*;
+    use crate::entry::{Head, StoredHeaders, Verified};
+    use crate::key::Draft;
+    use crate::lines::Lines;
+    use crate::policy::{Flags, Lifetimes};
+    use crate::position::LogPosition;
+    use crate::store::tiers::{Found, Stored, Tiers};
+    use crate::tags::Tags;
+
+    /// While no marker led to it, a change of the resource did not know of it.
+    #[test]
+    fn a_variant_does_not_come_back_with_another_s_marker() {
+        let tiers = tiers();
+        store(&tiers, "de", 10);
+        store(&tiers, "fr", 11);
+        assert!(look(&tiers, "de", 12).is_some());
+
+        tiers.memory().remove(&base());
+        assert!(look(&tiers, "de", 13).is_none());
+        store(&tiers, "en", 20);
+        assert!(look(&tiers, "en", 21).is_some());
+        assert!(look(&tiers, "de", 21).is_none(), "it was out of sight");
+
+        store(&tiers, "de", 30);
+        assert!(look(&tiers, "de", 31).is_some());
+        assert!(look(&tiers, "en", 31).is_some(), "its marker still stands");
+    }
+
+    #[test]
+    fn the_only_variant_is_one_record_until_there_is_another() {
+        let tiers = tiers();
+        let table = [
+            (0, "de", 1),
+            (1, "de", 1),
+            (2, "en", 3),
+            (3, "de", 3),
+            (4, "fr", 4),
+        ];
+        for (second, language, records) in table {
+            store(&tiers, language, second);
+            assert_eq!(tiers.memory().len(), records, "{second}");
+        }
+        let stored = |language| look(&tiers, language, 9).map(|it| it.head.lifetimes.stored);
+        assert_eq!(stored("de"), Some(at(3)), "the newest of each");
+        assert_eq!(stored("en"), Some(at(2)));
+        assert_eq!(stored("fr"), Some(at(4)));
+        assert_eq!(stored("es"), None);
+    }
+
+    #[test]
+    fn no_more_variants_are_kept_than_may_be() {
+        let tiers = Tiers::new(1 << 20, None, 1);
+        assert_eq!(store(&tiers, "de", 1), Stored::Yes);
+        assert_eq!(store(&tiers, "en", 2), Stored::TooManyVariants);
+        assert!(look(&tiers, "en", 3).is_none());
+        assert!(look(&tiers, "de", 3).is_some());
+        // The first one's time is over.
+        assert_eq!(store(&tiers, "en", 1 + LIFETIME), Stored::Yes);
+        assert!(look(&tiers, "en", 2 + LIFETIME).is_some());
+    }
+
+    #[test]
+    fn a_variant_is_forgotten_and_how_the_resource_varies_is_not() {
+        let tiers = tiers();
+        let variant = |language| base().variant(&FIELDS, &headers(language));
+        store(&tiers, "de", 1);
+        tiers.forget_in_memory(&base(), &variant("en"), at(2));
+        assert!(look(&tiers, "de", 3).is_some(), "another was forgotten");
+        tiers.forget_in_memory(&base(), &variant("de"), at(2));
+        let found = find(&tiers, "de", 3);
+        assert!(found.entry.is_none() && found.marker.is_some());
+        store(&tiers, "de", 4);
+        store(&tiers, "en", 5);
+        tiers.forget_in_memory(&base(), &variant("de"), at(6));
+        assert!(look(&tiers, "de", 7).is_none());
+        assert!(look(&tiers, "en", 7).is_some());
+    }
+
+    #[test]
+    fn without_memory_only_the_marker_is_kept() {
+        let tiers = Tiers::new(0, None, 10);
+        for language in ["de", "en"] {
+            store(&tiers, language, 1);
+            let found = find(&tiers, language, 2);
+            assert!(found.entry.is_none() && found.marker.is_some());
+        }
+        assert_eq!(tiers.memory().len(), 1);
+    }
+
+    #[test]
+    fn two_variants_stored_at_once_are_both_there() {
+        for _ in 0..200 {
+            let tiers = tiers();
+            std::thread::scope(|threads| {
+                for language in ["de", "en"] {
+                    threads.spawn(|| store(&tiers, language, 1));
+                }
+            });
+            assert!(look(&tiers, "de", 2).is_some() && look(&tiers, "en", 2).is_some());
+        }
+    }
+
+    fn tiers() -> Tiers {
+        Tiers::new(1 << 20, None, 10)
+    }
+
+    fn at(second: u64) -> Timestamp {
+        Timestamp::from_secs(second)
+    }
+
+    fn store(tiers: &Tiers, language: &str, second: u64) -> Stored {
+        let until = at(second + LIFETIME);
+        let head = Head {
+            key: base().variant(&FIELDS, &headers(language)),
+            status: StatusCode::OK,
+            headers: StoredHeaders::new(Lines::default(), None),
+            lifetimes: Lifetimes {
+                born: at(second),
+                stored: at(second),
+                fresh_until: until,
+                swr_until: until,
+                sie_until: until,
+                kept_until: until,
+                flags: Flags::default(),
+            },
+            position: LogPosition::default(),
+            tags: Tags::default(),
+            verified: Verified::never(),
+        };
+        let entry = Arc::new(Entry {
+            head: Arc::new(head),
+            body: Bytes::from_static(b"content"),
+        });
+        tiers.store_response(&base(), &FIELDS.into(), None, entry, at(second), ())
+    }
+
+    fn look(tiers: &Tiers, language: &str, second: u64) -> Option<Arc<Entry>> {
+        find(tiers, language, second).entry
+    }
+
+    fn find(tiers: &Tiers, language: &str, second: u64) -> Found {
+        let mut draft = Draft::of_key(&base());
+        tiers.look_in_memory(&mut draft, &headers(language), at(second))
+    }
+
+    fn base() -> Key {
+        Key::of_value("", "a resource")
+    }
+
+    fn headers(language: &str) -> HeaderMap {
+        HeaderMap::from_iter([(ACCEPT_LANGUAGE, HeaderValue::from_str(language).unwrap())])
+    }
+
+    const FIELDS: [HeaderName; 1] = [ACCEPT_LANGUAGE];
+    const LIFETIME: u64 = 1000;
+}

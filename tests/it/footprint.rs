@@ -49,13 +49,15 @@ async fn the_stored_form_takes_at_most_120_bytes_beyond_key_fields_and_body() {
     assert!(beyond <= 120, "{beyond} bytes");
 }
 
-/// The bound of the tier is on what it counts, so that is to be what it takes. The tier's table
-/// doubles as it grows, which shows where bodies are short.
+/// The bound of the tier is on what it counts, so that is to be what it takes: with the first hit
+/// on a response, more. The tier's table doubles as it grows, which shows where bodies are short.
 #[test]
 fn the_tier_in_memory_counts_what_it_takes() {
     for body in ["16", "1024", "65536"] {
-        let share = taken_of_counted(body);
-        assert!((0.85..=1.25).contains(&share), "{body}: {share:.2}");
+        for asked in [1, 2] {
+            let share = taken_of_counted(body, asked);
+            assert!((0.85..=1.25).contains(&share), "{body}: {share:.2}");
+        }
     }
 }
 
@@ -64,13 +66,14 @@ fn the_tier_in_memory_counts_what_it_takes() {
 #[test]
 fn of_a_body_no_more_is_kept_in_memory_than_the_body() {
     for body in ["roomy/16384", "part/2048"] {
-        let share = taken_of_counted(body);
+        let share = taken_of_counted(body, 1);
         assert!((0.85..=1.25).contains(&share), "{body}: {share:.2}");
     }
 }
 
-/// What some hundred stored responses take of the memory, as a share of what is counted.
-fn taken_of_counted(body: &str) -> f64 {
+/// What some hundred stored responses, each asked for so many times, take of the memory, as a
+/// share of what is counted.
+fn taken_of_counted(body: &str, asked: u32) -> f64 {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -87,7 +90,9 @@ fn taken_of_counted(body: &str) -> f64 {
     let taken = measure(|| {
         runtime.block_on(async {
             for number in 0..ENTRIES {
-                ask(&app, &format!("/{body}?{number:06}")).await;
+                for _ in 0..asked {
+                    ask(&app, &format!("/{body}?{number:06}")).await;
+                }
             }
         });
     });

@@ -166,6 +166,24 @@ fn thousands_of_fields_and_nominations_are_cheap() {
 }
 
 #[test]
+fn more_fields_than_a_map_has_places_for_are_not_stored() {
+    let names: Vec<_> = (0..24_001).map(|n| format!("x-{n}")).collect();
+    let mut lines = vec![("cache-control", "max-age=60")];
+    lines.extend(names.iter().map(|name| (name.as_str(), "1")));
+    for (fields, refusal) in [(23_999, None), (24_001, Some(Refusal::TooManyFields))] {
+        let found = Case::new(&lines[..fields]).admit();
+        assert_eq!(found.as_ref().err().copied(), refusal);
+        if let Ok(admitted) = found {
+            assert_eq!(
+                admitted.lines.to_map(3).len(),
+                fields + 1,
+                "all, and a date"
+            );
+        }
+    }
+}
+
+#[test]
 fn unsafe_methods_invalidate() {
     let target: Uri = "https://example.com/a/b?q=1".parse().unwrap();
     let run = |method: &str, status: u16, lines: &[(&str, &str)]| {

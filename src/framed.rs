@@ -19,8 +19,12 @@ impl Framed {
             take_bytes(left)?;
         }
         let taken = start.get(..start.len() - left.len())?;
-        let bytes = whole.slice_ref(taken);
-        Some(Self { count, bytes })
+        Some(Self::of(count, whole.slice_ref(taken)))
+    }
+
+    /// What is known to be `count` strings.
+    pub(crate) const fn of(count: usize, bytes: Bytes) -> Self {
+        Self { count, bytes }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {

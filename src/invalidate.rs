@@ -198,7 +198,7 @@ fn named<R>(target: Option<&Key>, response: &Response<R>) -> Option<Purge> {
 
 /// A key that stands for a POST to `target` whose response is being stored.
 fn post_of(target: &mut Draft) -> KeyRef<'_> {
-    target.vary(&[CONTENT_LOCATION], &HeaderMap::new())
+    KeyRef::of(target.vary(&[CONTENT_LOCATION], &HeaderMap::new()))
 }
 
 fn outdated<R>(target: &Key, method: &Method, response: &Response<R>) -> Vec<Uri> {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::framed::{Framed, Framing};
+use crate::framed::{Framed, Framing, take_bytes};
 
 /// The lines of a response that are stored.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -18,9 +18,15 @@ impl Lines {
         count: usize,
         room: usize,
     ) -> Option<(Self, HeaderMap)> {
-        let lines = Self(Framed::take(whole, left, count.checked_mul(2)?)?);
-        let fields = lines.fields(room)?;
-        Some((lines, fields))
+        let start = *left;
+        let mut fields = with_room(count, room);
+        for _ in 0..count {
+            let (name, value) = (take_bytes(left)?, take_bytes(left)?);
+            append(&mut fields, whole, name, value)?;
+        }
+        let taken = start.get(..start.len() - left.len())?;
+        let lines = Framed::of(count.checked_mul(2)?, whole.slice_ref(taken));
+        Some((Self(lines), fields))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
@@ -45,22 +51,26 @@ impl Lines {
 
     /// As a map, with `room` for so many more.
     pub(crate) fn to_map(&self, room: usize) -> HeaderMap {
-        // They were fields when they came in.
-        self.fields(room).unwrap_or_default()
-    }
-
-    fn fields(&self, room: usize) -> Option<HeaderMap> {
-        // Of many lines with one name there is no need to make room for each.
-        let capacity = self.len().saturating_add(room);
-        let mut fields = HeaderMap::try_with_capacity(capacity).unwrap_or_default();
+        let mut fields = with_room(self.len(), room);
         for (name, value) in self.iter() {
-            let name = HeaderName::from_bytes(name).ok()?;
-            let value = self.bytes().slice_ref(value);
-            let value = HeaderValue::from_maybe_shared(value).ok()?;
-            fields.try_append(name, value).ok()?;
+            // They were fields when they came in, and no more than find a place.
+            let _always = append(&mut fields, self.bytes(), name, value);
         }
-        Some(fields)
+        fields
     }
+}
+
+fn with_room(lines: usize, more: usize) -> HeaderMap {
+    // Of many lines with one name there is no need to make room for each.
+    HeaderMap::try_with_capacity(lines.saturating_add(more)).unwrap_or_default()
+}
+
+/// The value is a slice of `whole`. `None` if it is no field, or one too many.
+fn append(fields: &mut HeaderMap, whole: &Bytes, name: &[u8], value: &[u8]) -> Option<()> {
+    let name = HeaderName::from_bytes(name).ok()?;
+    let value = HeaderValue::from_maybe_shared(whole.slice_ref(value)).ok()?;
+    fields.try_append(name, value).ok()?;
+    Some(())
 }
 
 impl<'a> FromIterator<(&'a HeaderName, &'a HeaderValue)> for Lines {

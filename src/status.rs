@@ -1,5 +1,7 @@
 //! `Cache-Status` (RFC 9211), and the outcome names that logs and metrics share with it.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -162,7 +164,7 @@ impl Outcome {
     /// Appends this cache's member to the list that caches nearer the origin have begun.
     pub(crate) fn append_to(self, headers: &mut HeaderMap, teller: &Teller) {
         teller.count(&self);
-        if let Ok(value) = HeaderValue::from_bytes(self.render(&teller.name).as_bytes()) {
+        if let Some(value) = self.repeated(&teller.name) {
             headers.append(CACHE_STATUS, value);
         }
     }
@@ -170,7 +172,7 @@ impl Outcome {
     /// As [`Outcome::append_to`], in an answer from the store, which keeps a place for it.
     pub(crate) fn set_in(self, headers: &mut HeaderMap, teller: &Teller) {
         teller.count(&self);
-        let Ok(value) = HeaderValue::from_bytes(self.render(&teller.name).as_bytes()) else {
+        let Some(value) = self.value(&teller.name) else {
             return;
         };
         match headers.get_mut(CACHE_STATUS) {
@@ -179,6 +181,22 @@ impl Outcome {
                 headers.append(CACHE_STATUS, value);
             }
         }
+    }
+
+    /// The last value is kept, as what is said of requests that go forward is said again and again.
+    fn repeated(self, name: &str) -> Option<HeaderValue> {
+        let says = |value: &HeaderValue| {
+            let after = value.as_bytes().strip_prefix(name.as_bytes());
+            after.is_some_and(|rest| rest.starts_with(b";"))
+        };
+        LAST.with_borrow_mut(|last| match last {
+            Some((outcome, value)) if *outcome == self && says(value) => Some(value.clone()),
+            _ => Some(last.insert((self, self.value(name)?)).1.clone()),
+        })
+    }
+
+    fn value(self, name: &str) -> Option<HeaderValue> {
+        HeaderValue::from_bytes(self.render(name).as_bytes()).ok()
     }
 
     fn render(self, name: &str) -> Line {
@@ -215,6 +233,10 @@ impl Outcome {
         }
         out
     }
+}
+
+thread_local! {
+    static LAST: RefCell<Option<(Outcome, HeaderValue)>> = const { RefCell::new(None) };
 }
 
 /// A value as it is written, on the stack: this is on the hit path. It has room for the longest
@@ -373,6 +395,21 @@ mod tests {
         ];
         for (outcome, expected) in table {
             assert_eq!(outcome.render("c").as_bytes(), expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn what_is_repeated_is_what_is_said_by_whom() {
+        let outcomes = [
+            Outcome::forward(Forwarded::UriMiss, None),
+            Outcome::forward(Forwarded::UriMiss, Some("not-found")),
+            Outcome::forward(Forwarded::Stale, None),
+            Outcome::hit(1),
+        ];
+        for outcome in outcomes.into_iter().flat_map(|outcome| [outcome; 2]) {
+            for name in ["c", "cc", "cc", "c"] {
+                assert_eq!(outcome.repeated(name), outcome.value(name), "{name}");
+            }
         }
     }
 

@@ -18,7 +18,8 @@ pub(crate) struct Draft {
     bare_length: usize,
     base_length: usize,
     base_hash: u128,
-    variant_hash: Option<u128>,
+    /// The variant's key follows.
+    varies: bool,
 }
 
 /// The keys of markers that say of a target that something is stored, or is being fetched, under
@@ -73,21 +74,17 @@ impl Draft {
         }
     }
 
-    /// The key of the variant that `headers` selects among those that vary on `fields`.
-    pub(crate) fn vary(&mut self, fields: &[HeaderName], headers: &HeaderMap) -> KeyRef<'_> {
+    /// The canonical form of the variant that `headers` selects among those that vary on `fields`.
+    pub(crate) fn vary(&mut self, fields: &[HeaderName], headers: &HeaderMap) -> &[u8] {
         self.bytes.truncate(self.base_length);
         write_variant(&mut self.bytes, fields, headers);
-        let variant = KeyRef::of(&self.bytes);
-        self.variant_hash = Some(variant.hash);
-        variant
+        self.varies = true;
+        &self.bytes
     }
 
     /// The variant's key, if the resource is known to vary.
     pub(crate) fn variant(&self) -> Option<KeyRef<'_>> {
-        self.variant_hash.map(|hash| KeyRef {
-            hash,
-            canonical: &self.bytes,
-        })
+        self.varies.then(|| KeyRef::of(&self.bytes))
     }
 
     /// What tells of the target under whatever fields of requests it is stored.
@@ -137,7 +134,7 @@ impl Draft {
             base_length: bytes.len(),
             bytes,
             base_hash,
-            variant_hash: None,
+            varies: false,
         }
     }
 }

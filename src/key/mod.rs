@@ -111,7 +111,7 @@ impl Key {
 }
 
 impl<'a> KeyRef<'a> {
-    fn of(canonical: &'a [u8]) -> Self {
+    pub(crate) fn of(canonical: &'a [u8]) -> Self {
         let hash = XxHash3_128::oneshot(canonical);
         Self { hash, canonical }
     }

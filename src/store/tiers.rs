@@ -117,11 +117,11 @@ impl Tiers {
         match self.memory.get(draft.base(), now) {
             Some(Record::Response(entry)) => found.entry = Some(entry),
             Some(Record::Marker(marker)) => {
-                let key = draft.vary(&marker.fields, headers);
-                let entry = variants::find(&self.memory, &marker, key, now);
+                let variant = draft.vary(&marker.fields, headers);
+                let entry = variants::find(&self.memory, &marker, variant, now);
                 found.entry = entry.or_else(|| {
                     let key = self.languages.find(draft, &marker.fields, headers)?;
-                    variants::find(&self.memory, &marker, key.borrow(), now)
+                    variants::find(&self.memory, &marker, key.canonical(), now)
                 });
                 found.marker = Some(marker);
             }
@@ -156,7 +156,9 @@ impl Tiers {
         if let Some(marker) = &lookup.marker {
             // What memory has, though it is stale, is better than nothing.
             if let Some(entry) = marker.admit(found) {
-                self.promote(&lookup.base, marker, &entry, now);
+                if !self.memory.is_off() {
+                    self.promote(&lookup.base, marker, &entry, now);
+                }
                 lookup.entry = Some(entry);
             }
             return;
@@ -170,8 +172,10 @@ impl Tiers {
                 let variant = lookup.base.variant(&marker.fields, headers);
                 lookup.entry = marker.admit(self.fetch(&variant, now, deadline).await);
                 match &lookup.entry {
-                    Some(entry) => self.promote(&lookup.base, &marker, entry, now),
-                    None => self.memory.insert(Record::Marker(Arc::clone(&marker))),
+                    Some(entry) if !self.memory.is_off() => {
+                        self.promote(&lookup.base, &marker, entry, now);
+                    }
+                    _ => self.memory.insert(Record::Marker(Arc::clone(&marker))),
                 }
                 lookup.variant = Some(variant);
                 lookup.marker = Some(marker);

@@ -124,18 +124,18 @@ impl Lead<'_> {
     }
 }
 
-/// The variant under `key`, if memory has it and it belongs to the marker.
+/// The variant with this canonical form of a key, if memory has it and it belongs to the marker.
 pub(super) fn find(
     memory: &Memory,
     marker: &Marker,
-    key: KeyRef<'_>,
+    canonical: &[u8],
     now: Timestamp,
 ) -> Option<Arc<Entry>> {
     match marker.only() {
-        Some(only) if only.head.key.borrow() == key => {
+        Some(only) if only.head.key.canonical() == canonical => {
             (now < only.head.lifetimes.kept_until).then(|| Arc::clone(only))
         }
-        _ => marker.admit(memory.get(key, now)),
+        _ => marker.admit(memory.get(KeyRef::of(canonical), now)),
     }
 }
 

@@ -79,14 +79,10 @@ impl Change {
         cache.tiers().store().is_none()
             && !policy::concerns_others(response.headers())
             && response.extensions().get::<CacheOptions>().is_none()
-            && self.target.as_mut().is_none_or(|target| {
-                let memory = cache.tiers().memory();
-                let traces = target.hashes_of_traces();
-                !memory.contains(target.base().hash())
-                    && !traces.into_iter().any(|hash| memory.contains(hash))
-                    && !cache.flights().has(target.base().hash())
-                    && !cache.flights().has(post_of(target).hash())
-            })
+            && !self
+                .target
+                .as_mut()
+                .is_some_and(|target| is_known_here(cache, target))
     }
 
     async fn announce<R: Content>(mut self, response: Response<R>) -> Response<ResponseBody<R>> {
@@ -134,6 +130,17 @@ impl Change {
         let outcome = Outcome::forward(Forwarded::Method, Some("method"));
         passed(response, outcome, &self.settings.cache)
     }
+}
+
+/// Whether this instance has, or is fetching, anything of the target.
+fn is_known_here(cache: &Cache, target: &mut Draft) -> bool {
+    let (tiers, flights) = (cache.tiers(), cache.flights());
+    let is_stored = |hash| tiers.memory().contains(hash);
+    let is_under_way = |hash| flights.has(hash);
+    is_stored(target.base().hash())
+        || (tiers.has_traces() && target.hashes_of_traces().into_iter().any(is_stored))
+        || (flights.len() > 0
+            && (is_under_way(target.base().hash()) || is_under_way(post_of(target).hash())))
 }
 
 /// What is to be known of a `POST` when its response is stored.

@@ -1,7 +1,7 @@
 //! The two tiers together: memory above, the shared store below.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +24,8 @@ pub(crate) struct Tiers {
     shared: Option<Shared>,
     places: Places,
     languages: Languages,
+    /// Something was noted under a key that not every request for its target has.
+    traced: AtomicBool,
     counters: Arc<Counters>,
 }
 
@@ -89,6 +91,7 @@ impl Tiers {
             shared,
             places: Places::new(max_variants),
             languages: Languages::default(),
+            traced: AtomicBool::new(false),
             counters: Arc::default(),
         }
     }
@@ -257,12 +260,19 @@ impl Tiers {
     /// Notes, in memory, that something is being fetched that may be stored under a key which not
     /// every request for its target has.
     pub(crate) fn note_under_way(&self, traces: &Traces, until: Timestamp, now: Timestamp) {
+        self.traced.store(true, Ordering::Release);
         let key = traces.under_way.clone();
         self.memory.insert(trace(key, now, until));
     }
 
+    /// Whether this instance has noted anything of the kind.
+    pub(crate) fn has_traces(&self) -> bool {
+        self.traced.load(Ordering::Acquire)
+    }
+
     /// Notes, in both tiers, that something is stored under such a key.
     fn note_stored(&self, traces: &Traces, kept_until: Timestamp, now: Timestamp) {
+        self.traced.store(true, Ordering::Release);
         let standing = self.memory.peek(traces.stored.borrow(), now);
         if standing.is_none_or(|marker| marker.kept_until() < kept_until) {
             let until = kept_until.saturating_add(MARKER_SLACK);

@@ -116,7 +116,8 @@ pub(crate) struct StoredHeaders {
     lines: Lines,
     /// The content's length, if it may be told and is not among the lines.
     length: Option<u64>,
-    ready: OnceLock<HeaderMap>,
+    /// In a box, as most have none.
+    ready: OnceLock<Box<HeaderMap>>,
 }
 
 impl StoredHeaders {
@@ -135,14 +136,14 @@ impl StoredHeaders {
         Self {
             lines,
             length,
-            ready: OnceLock::from(with_places(fields, length)),
+            ready: OnceLock::from(Box::new(with_places(fields, length))),
         }
     }
 
     /// What an answer has, but for `Age` and `Cache-Status`, which have their places: to look at,
     /// or to clone.
     pub(crate) fn ready(&self) -> &HeaderMap {
-        let make = || with_places(self.lines.to_map(PLACES), self.length);
+        let make = || Box::new(with_places(self.lines.to_map(PLACES), self.length));
         self.ready.get_or_init(make)
     }
 
@@ -153,8 +154,10 @@ impl StoredHeaders {
             length,
             ready,
         } = self;
-        let make = || with_places(lines.to_map(PLACES), length);
-        ready.into_inner().unwrap_or_else(make)
+        match ready.into_inner() {
+            Some(fields) => *fields,
+            None => with_places(lines.to_map(PLACES), length),
+        }
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -169,7 +172,7 @@ impl StoredHeaders {
     /// What they take in memory, in bytes: the map too, once there is one.
     fn weight(&self) -> usize {
         let map = match self.ready.get() {
-            Some(fields) => fields.capacity() * HEADER_LINE,
+            Some(fields) => size_of::<HeaderMap>() + fields.capacity() * HEADER_LINE,
             None => 0,
         };
         self.lines.bytes().len() + map

@@ -22,7 +22,7 @@ pub(crate) struct Memory {
 #[derive(Clone)]
 struct Slot {
     record: Record,
-    weight: u64,
+    weight: u32,
     /// The weight has in it what answers are made from.
     ready: bool,
 }
@@ -31,7 +31,7 @@ impl Slot {
     fn of(record: Record) -> Self {
         let is_ready = |entry: &Arc<Entry>| entry.head.headers.is_ready();
         Self {
-            weight: record.weight() as u64,
+            weight: u32::try_from(record.weight()).unwrap_or(u32::MAX),
             ready: record.response().is_none_or(is_ready),
             record,
         }
@@ -148,7 +148,7 @@ struct ByWeight;
 
 impl Weighter<u128, Slot> for ByWeight {
     fn weight(&self, _hash: &u128, slot: &Slot) -> u64 {
-        slot.weight
+        slot.weight.into()
     }
 }
 

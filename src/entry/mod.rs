@@ -33,7 +33,12 @@ impl Entry {
         let Head {
             key, headers, tags, ..
         } = &*self.head;
-        OVERHEAD + key.canonical().len() + self.body.len() + headers.weight() + tags.bytes().len()
+        counted::<Head>()
+            + counted::<Self>()
+            + key.canonical().len()
+            + self.body.len()
+            + headers.weight()
+            + tags.bytes().len()
     }
 
     /// Its parts, if it is not shared.
@@ -384,8 +389,10 @@ impl Record {
     pub(crate) fn weight(&self) -> usize {
         match self {
             Self::Marker(marker) => {
-                let only = marker.only().map_or(0, |entry| entry.weight());
-                self.weight_alone() + only
+                // The marker's key is a part of the variant's.
+                let shared = marker.key.canonical().len();
+                let only = marker.only().map(|entry| entry.weight());
+                self.weight_alone() + only.map_or(0, |only| only.saturating_sub(shared))
             }
             Self::Response(_) | Self::Value(_) => self.weight_alone(),
         }
@@ -394,25 +401,31 @@ impl Record {
     /// What it takes without the variant that a marker may have with it; in the shared store it
     /// is a little less.
     pub(crate) fn weight_alone(&self) -> usize {
-        match self {
+        let own = match self {
             Self::Response(entry) => entry.weight(),
             Self::Marker(marker) => {
-                OVERHEAD
+                counted::<Marker>()
                     + marker.key.canonical().len()
                     + marker.fields.len() * size_of::<HeaderName>()
             }
             Self::Value(value) => {
-                OVERHEAD
+                counted::<Value>()
                     + value.key.canonical().len()
                     + value.bytes.len()
                     + value.tags.bytes().len()
             }
-        }
+        };
+        PLACE_IN_MAP + own
     }
 }
 
-/// The structs themselves, their two reference counts, and the map's slot.
-const OVERHEAD: usize = size_of::<Head>() + size_of::<Entry>() + 4 * size_of::<usize>() + 64;
+/// A struct with its reference counts, and those of its key.
+const fn counted<T>() -> usize {
+    size_of::<T>() + 4 * size_of::<usize>()
+}
+
+/// Of the tier's map, which grows by doubling.
+const PLACE_IN_MAP: usize = 96;
 
 /// One place in a `HeaderMap`: name, value, hash and index.
 const HEADER_LINE: usize = size_of::<HeaderName>() + size_of::<HeaderValue>() + 16;

@@ -29,10 +29,12 @@ use crate::policy;
 
 /// The identity of a stored response or value. A clone is cheap: a look-up, its flight and what is
 /// stored share one.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) struct Key {
     hash: u128,
-    canonical: Arc<[u8]>,
+    /// Begins with the canonical form, and may go on: a variant's begins with its resource's.
+    bytes: Arc<[u8]>,
+    length: usize,
 }
 
 /// A key that is kept elsewhere.
@@ -61,8 +63,8 @@ impl Key {
     /// The key of the variant that `headers` selects among those that vary on `fields`
     /// (RFC 9111 4.1).
     pub(crate) fn variant(&self, fields: &[HeaderName], headers: &HeaderMap) -> Self {
-        let mut canonical = Vec::with_capacity(self.canonical.len() + 64 * fields.len());
-        canonical.extend_from_slice(&self.canonical);
+        let mut canonical = Vec::with_capacity(self.length + 64 * fields.len());
+        canonical.extend_from_slice(self.canonical());
         write_variant(&mut canonical, fields, headers);
         KeyRef::of(&canonical).to_key()
     }
@@ -72,10 +74,21 @@ impl Key {
         KeyRef::of(canonical).to_key()
     }
 
+    /// This key of a resource, in the memory that one of its variants takes anyway.
+    pub(crate) fn within(&self, variant: &Self) -> Self {
+        match variant.canonical().starts_with(self.canonical()) {
+            true => Self {
+                bytes: Arc::clone(&variant.bytes),
+                ..*self
+            },
+            false => self.clone(),
+        }
+    }
+
     pub(crate) fn borrow(&self) -> KeyRef<'_> {
         KeyRef {
             hash: self.hash,
-            canonical: &self.canonical,
+            canonical: self.canonical(),
         }
     }
 
@@ -84,12 +97,12 @@ impl Key {
     }
 
     pub(crate) fn canonical(&self) -> &[u8] {
-        &self.canonical
+        self.bytes.get(..self.length).unwrap_or_default()
     }
 
     /// The components that a purge by URL or path selects on.
     pub(crate) fn target(&self) -> Option<Target<'_>> {
-        let mut frames = Frames(&self.canonical);
+        let mut frames = Frames(self.canonical());
         if frames.next()?? != [Kind::Response as u8] {
             return None;
         }
@@ -110,6 +123,14 @@ impl Key {
     }
 }
 
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.borrow() == other.borrow()
+    }
+}
+
+impl Eq for Key {}
+
 impl<'a> KeyRef<'a> {
     pub(crate) fn of(canonical: &'a [u8]) -> Self {
         let hash = XxHash3_128::oneshot(canonical);
@@ -123,7 +144,8 @@ impl<'a> KeyRef<'a> {
     pub(crate) fn to_key(self) -> Key {
         Key {
             hash: self.hash,
-            canonical: self.canonical.into(),
+            bytes: self.canonical.into(),
+            length: self.canonical.len(),
         }
     }
 }

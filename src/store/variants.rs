@@ -113,7 +113,10 @@ impl Lead<'_> {
     /// The marker that follows the one that stands, or the first.
     fn marker(self, standing: Option<&Marker>, variants: Variants) -> Marker {
         Marker {
-            key: self.base.clone(),
+            key: match &variants {
+                Variants::Only(entry) => self.base.within(&entry.head.key),
+                Variants::Several(_) => self.base.clone(),
+            },
             fields: Arc::clone(self.fields),
             since: standing.map_or(self.since, |marker| marker.since),
             kept_until: standing.map_or(self.kept_until, |marker| {

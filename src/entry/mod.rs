@@ -1,24 +1,25 @@
 //! What the cache holds.
 
 pub(crate) mod codec;
+mod headers;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use http::header::{AGE, CONTENT_LENGTH, ETAG};
+use http::header::ETAG;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-
 use sha2::{Digest, Sha256};
 
 use crate::clock::Timestamp;
 use crate::key::Key;
-use crate::lines::Lines;
 use crate::policy::Lifetimes;
 use crate::position::LogPosition;
-use crate::status::{CACHE_STATUS, number_value};
 use crate::tags::Tags;
+
+use headers::PLACES;
+pub(crate) use headers::{StoredHeaders, told};
 
 /// A complete stored response.
 #[derive(Clone, Debug)]
@@ -70,7 +71,7 @@ impl Head {
     /// This head with a strong `ETag` of the content's digest; `None` if it has an `ETag`, or is
     /// not that of a 200. Equal content has equal tags in every instance (RFC 9110 8.8.3).
     pub(crate) fn with_etag_of(&self, body: &[u8]) -> Option<Self> {
-        if self.status != StatusCode::OK || self.headers.lines.contains(&ETAG) {
+        if self.status != StatusCode::OK || self.headers.lines().contains(&ETAG) {
             return None;
         }
         let digest = Sha256::digest(body);
@@ -79,7 +80,7 @@ impl Head {
             .take(16)
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        let mut headers = self.headers.lines.to_map(1);
+        let mut headers = self.headers.lines().to_map(1);
         headers.insert(ETAG, HeaderValue::try_from(format!("\"{digits}\"")).ok()?);
         Some(self.with_headers(&headers, body.len()))
     }
@@ -109,106 +110,6 @@ impl Head {
         }
     }
 }
-
-/// The fields of a stored response, without `Age` (it is in the lifetimes) and without hop-by-hop
-/// fields.
-///
-/// They are lines until they are first asked for, as many a response never is. From then on there
-/// is a map as well, with places for `Age` and `Cache-Status` and with the content's length, so
-/// that an answer is made by cloning it and replacing two values: adding to a clone would make it
-/// grow.
-pub(crate) struct StoredHeaders {
-    lines: Lines,
-    /// The content's length, if it may be told and is not among the lines.
-    length: Option<u64>,
-    /// In a box, as most have none.
-    ready: OnceLock<Box<HeaderMap>>,
-}
-
-impl StoredHeaders {
-    /// The fields of a response, and the length of its content if that is known and may be told.
-    pub(crate) fn new(lines: Lines, length: Option<u64>) -> Self {
-        Self {
-            length: length.filter(|_| !lines.contains(&CONTENT_LENGTH)),
-            lines,
-            ready: OnceLock::new(),
-        }
-    }
-
-    /// What was just read, in both forms.
-    fn read(lines: Lines, fields: HeaderMap, length: Option<u64>) -> Self {
-        let length = length.filter(|_| !fields.contains_key(CONTENT_LENGTH));
-        Self {
-            lines,
-            length,
-            ready: OnceLock::from(Box::new(with_places(fields, length))),
-        }
-    }
-
-    /// What an answer has, but for `Age` and `Cache-Status`, which have their places: to look at,
-    /// or to clone.
-    pub(crate) fn ready(&self) -> &HeaderMap {
-        // A clone has no room to spare.
-        let make = || Box::new(with_places(self.lines.to_map(PLACES), self.length).clone());
-        self.ready.get_or_init(make)
-    }
-
-    /// As [`StoredHeaders::ready`], for the only answer.
-    pub(crate) fn into_ready(self) -> HeaderMap {
-        let Self {
-            lines,
-            length,
-            ready,
-        } = self;
-        match ready.into_inner() {
-            Some(fields) => *fields,
-            None => with_places(lines.to_map(PLACES), length),
-        }
-    }
-
-    pub(crate) fn is_ready(&self) -> bool {
-        self.ready.get().is_some()
-    }
-
-    /// What is stored of them.
-    pub(crate) const fn lines(&self) -> &Lines {
-        &self.lines
-    }
-
-    /// What they take in memory, in bytes: the map too, once there is one.
-    fn weight(&self) -> usize {
-        let map = match self.ready.get() {
-            Some(fields) => {
-                size_of::<HeaderMap>() + fields.len() * HEADER_LINE + fields.capacity() * INDEX
-            }
-            None => 0,
-        };
-        self.lines.bytes().len() + map
-    }
-}
-
-fn with_places(mut fields: HeaderMap, length: Option<u64>) -> HeaderMap {
-    fields.insert(AGE, const { HeaderValue::from_static("0") });
-    if !fields.contains_key(CACHE_STATUS) {
-        fields.insert(CACHE_STATUS, PLACE);
-    }
-    if let Some(length) = length {
-        fields.insert(CONTENT_LENGTH, number_value(length));
-    }
-    fields
-}
-
-/// `Age`, `Cache-Status` and `Content-Length`.
-const PLACES: usize = 3;
-
-/// The length of a response's content, if it may be told. RFC 9110 8.6: "A server MUST NOT send a
-/// Content-Length header field in any response with a status code of 1xx … or 204".
-pub(crate) fn told(status: StatusCode, length: Option<u64>) -> Option<u64> {
-    length.filter(|_| status != StatusCode::NO_CONTENT && !status.is_informational())
-}
-
-/// Stands where `Cache-Status` will: a cache nearer the origin never says nothing.
-const PLACE: HeaderValue = HeaderValue::from_static("");
 
 /// A note that the entry was checked against the purges known at some version of the log.
 #[derive(Debug)]
@@ -243,7 +144,7 @@ impl fmt::Debug for Head {
         f.debug_struct("Head")
             .field("key", key)
             .field("status", status)
-            .field("headers", &headers.lines.len())
+            .field("headers", &headers.lines().len())
             .field("lifetimes", lifetimes)
             .field("position", position)
             .field("tags", &tags.len())
@@ -429,31 +330,3 @@ const fn counted<T>() -> usize {
 
 /// Of the tier's map, which grows by doubling.
 const PLACE_IN_MAP: usize = 96;
-
-/// One line in a `HeaderMap`: name, value, hash and links.
-const HEADER_LINE: usize = size_of::<HeaderName>() + size_of::<HeaderValue>() + 32;
-
-/// One place in its index, of which a quarter stays empty.
-const INDEX: usize = 5;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_length_is_told_and_not_stored_unless_it_came_with_the_fields() {
-        let own = HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from_static("7"))]);
-        let table = [
-            (HeaderMap::new(), StatusCode::OK, Some(7), Some("7"), 0),
-            (HeaderMap::new(), StatusCode::OK, None, None, 0),
-            (HeaderMap::new(), StatusCode::NO_CONTENT, Some(0), None, 0),
-            (own, StatusCode::OK, Some(7), Some("7"), 1),
-        ];
-        for (fields, status, length, expected, lines) in table {
-            let stored = StoredHeaders::new(fields.iter().collect(), told(status, length));
-            let told = stored.ready().get(CONTENT_LENGTH);
-            assert_eq!(told.map(HeaderValue::as_bytes), expected.map(str::as_bytes));
-            assert_eq!(stored.lines().len(), lines);
-        }
-    }
-}

@@ -124,7 +124,7 @@ impl Flow {
         let Some((entry, outcome)) = found else {
             return Turn::Fetch(Some(leader));
         };
-        leader.land(self.offer_of(&entry), entry.body.clone());
+        leader.land_stored(self.offer_of(&entry), &entry.body);
         Turn::Answered(self.answer(&entry, outcome))
     }
 

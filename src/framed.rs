@@ -3,8 +3,8 @@
 
 use bytes::{BufMut, Bytes};
 
-/// The strings, in one piece of memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The strings, in one piece of memory. They may be personal: whoever has them says what to show.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Framed {
     count: usize,
     bytes: Bytes,
@@ -44,7 +44,7 @@ impl Framed {
 }
 
 /// Strings on their way into one piece of memory.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Framing {
     count: usize,
     bytes: Vec<u8>,

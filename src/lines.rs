@@ -53,8 +53,8 @@ impl Lines {
     pub(crate) fn to_map(&self, room: usize) -> HeaderMap {
         let mut fields = with_room(self.len(), room);
         for (name, value) in self.iter() {
-            // They were fields when they came in, and no more than find a place.
-            let _always = append(&mut fields, self.bytes(), name, value);
+            // They were fields when they came in; of too many, the first are taken.
+            let _taken = append(&mut fields, self.bytes(), name, value);
         }
         fields
     }
@@ -67,6 +67,9 @@ fn with_room(lines: usize, more: usize) -> HeaderMap {
 
 /// The value is a slice of `whole`. `None` if it is no field, or one too many.
 fn append(fields: &mut HeaderMap, whole: &Bytes, name: &[u8], value: &[u8]) -> Option<()> {
+    if fields.keys_len() >= MAX_FIELDS {
+        return None;
+    }
     let name = HeaderName::from_bytes(name).ok()?;
     let value = HeaderValue::from_maybe_shared(whole.slice_ref(value)).ok()?;
     fields.try_append(name, value).ok()?;
@@ -109,6 +112,9 @@ impl std::fmt::Debug for Lines {
         write!(f, "Lines({})", self.len())
     }
 }
+
+/// A `HeaderMap` has room for no more, with those that a cache adds: it panics when there is none.
+pub(crate) const MAX_FIELDS: usize = 24_000;
 
 /// Most responses have fewer bytes of fields.
 const USUAL: usize = 512;

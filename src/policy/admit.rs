@@ -18,7 +18,7 @@ use super::tags::{Membership, is_tag_field, membership};
 use super::targeted;
 use super::vary::{MAX_NAMES, Vary, insert, parse_vary};
 use crate::clock::Timestamp;
-use crate::lines::{Lines, Writer};
+use crate::lines::{Lines, MAX_FIELDS, Writer};
 use crate::tags::Tags;
 
 /// A request and the head of its response.
@@ -267,7 +267,8 @@ fn stored_lines(
     directives: &ResponseDirectives,
     rules: &Rules,
 ) -> Result<Lines, Refusal> {
-    if exchange.headers.keys_len() > MAX_FIELDS {
+    // A `Date` may be added.
+    if exchange.headers.keys_len() >= MAX_FIELDS {
         return Err(Refusal::TooManyFields);
     }
     let listed = [&directives.private, &directives.no_cache]
@@ -308,6 +309,3 @@ fn stored_lines(
     }
     Ok(lines.finish())
 }
-
-/// A `HeaderMap` has room for no more, with the fields that a cache adds.
-const MAX_FIELDS: usize = 24_000;

@@ -21,6 +21,10 @@ fn entry(body: &[u8]) -> Record {
     headers.append(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     headers.append(LINK, HeaderValue::from_static("<a>"));
     headers.append(LINK, HeaderValue::from_bytes(b"<\xff>").unwrap());
+    entry_with(&headers, body)
+}
+
+fn entry_with(headers: &HeaderMap, body: &[u8]) -> Record {
     let at = Timestamp::from_millis;
     let head = Head {
         key: key("k"),
@@ -124,6 +128,17 @@ fn nothing_that_is_sealed_anew_takes_memory_or_panics() {
     let boastful = [&[MARKER][..], &[0; 8], &[0], b"\xff\xff\xff\xff\x7f"].concat();
     let read = decode(&sealed(&boastful), &key("k"), FORMAT);
     assert_eq!(read.unwrap_err(), Undecodable::Corrupt);
+}
+
+/// There would be no room for those that a cache adds, and a `HeaderMap` panics then.
+#[test]
+fn more_fields_than_leave_room_are_refused() {
+    let name = |number| HeaderName::try_from(format!("x-{number}")).unwrap();
+    for (fields, expected) in [(24_000, None), (24_576, Some(Undecodable::Corrupt))] {
+        let lines = (0..fields).map(|number| (name(number), HeaderValue::from_static("1")));
+        let stored = encode(&entry_with(&lines.collect(), b""), FORMAT);
+        assert_eq!(decode(&stored, &key("k"), FORMAT).err(), expected);
+    }
 }
 
 #[test]

@@ -9,8 +9,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use crate::body::{Followed, ResponseBody};
 use crate::clock::Timestamp;
 use crate::entry::{Entry, Head};
+use crate::numbers::number_value;
 use crate::policy::{self, Lifetimes, MethodClass, Precondition, RangeAnswer, RequestFacts};
-use crate::status::{Outcome, Teller, number_value};
+use crate::status::{Outcome, Teller};
 
 /// The request, as far as it shapes an answer from the store.
 #[derive(Clone, Copy, Debug)]

@@ -102,6 +102,7 @@ mod metrics;
 mod model;
 #[cfg(feature = "serde")]
 mod namespace;
+mod numbers;
 mod policy;
 mod position;
 mod purge;

@@ -6,7 +6,8 @@ use http::header::{AGE, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::lines::Lines;
-use crate::status::{CACHE_STATUS, number_value};
+use crate::numbers::number_value;
+use crate::status::CACHE_STATUS;
 
 /// The fields of a stored response, without `Age` (it is in the lifetimes) and without hop-by-hop
 /// fields.

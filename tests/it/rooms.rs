@@ -4,18 +4,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may name of the crate, besides itself.
-const ROOMS: [(&str, &[&str]); 11] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("clock.rs", &[]),
     ("position.rs", &[]),
     ("framed.rs", &[]),
     ("lines.rs", &["framed"]),
+    ("numbers.rs", &[]),
     ("tags.rs", &["framed"]),
     ("policy", &["clock", "lines", "tags"]),
     ("key", &["policy"]),
     (
         "entry",
         &[
-            "clock", "framed", "key", "lines", "policy", "position", "status", "tags",
+            "clock", "framed", "key", "lines", "numbers", "policy", "position", "status", "tags",
         ],
     ),
     (

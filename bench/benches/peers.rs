@@ -1,6 +1,8 @@
 //! One app in one process: bare, behind this crate, behind others. Everything is in memory.
 
-use tower_response_cache_bench::apps::{Headers, by_hand, ours, plain};
+use tower_response_cache_bench::apps::{
+    Headers, behind_copies, behind_nothing, by_hand, ours, plain,
+};
 use tower_response_cache_bench::ask::{Ask, exchange};
 use tower_response_cache_bench::peers;
 use tower_response_cache_bench::rounds::Table;
@@ -52,6 +54,18 @@ async fn main() {
             table.len(),
         );
         table.add("miss, stored", ours(size), Ask::Unique, unique);
+        table.add(
+            "a layer that does nothing, unique URLs",
+            behind_nothing(size),
+            Ask::Unique,
+            unique,
+        );
+        table.add(
+            "a layer that keeps copies and does nothing else, unique URLs",
+            behind_copies(size),
+            Ask::Unique,
+            unique,
+        );
         let secret = table.add(
             "plain handler, no-store",
             plain(size, Headers::Handler),
@@ -73,6 +87,12 @@ async fn main() {
             table.len(),
         );
         table.add("OPTIONS, passed", ours(size), Ask::Options, options);
+        table.add(
+            "a layer that does nothing, OPTIONS",
+            behind_nothing(size),
+            Ask::Options,
+            options,
+        );
         table.run().await;
         table.print(&format!("in process, {} KiB", size / 1024));
     }

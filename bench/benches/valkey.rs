@@ -1,21 +1,23 @@
-//! Hits that cost a round trip, 64 at a time, beside a handler that does the bare `GET`; and what
-//! a stored response takes in Valkey.
+//! Hits that cost a round trip, 64 at a time, beside a handler that does the bare `GET` and one that
+//! does the least that is safe; and what a stored response takes in Valkey.
 
 #[allow(dead_code)]
 #[path = "../../tests/it/support/valkey.rs"]
 mod valkey;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
 use bytes::Bytes;
-use http::{Request, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use tokio::time::timeout;
 use tower_response_cache::{CacheConfig, CacheLayer};
 use tower_response_cache_bench::apps::Headers;
 use tower_response_cache_bench::ask::{exchange, served};
 use tower_response_cache_bench::rounds::median;
+use twox_hash::XxHash3_64;
 
 use self::valkey::Valkey;
 
@@ -40,32 +42,39 @@ async fn main() -> Result<(), Failure> {
 }
 
 async fn hits(server: &Valkey, size: usize) -> Result<(), Failure> {
-    let mut ours = ours(server, size)?;
-    let mut raw = raw_get(server, size).await?;
-    let (mut one, mut other, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    at_once(&mut ours).await;
-    for _ in 0..ROUNDS {
-        let (a, b) = (at_once(&mut raw).await, at_once(&mut ours).await);
-        one.push(a);
-        other.push(b);
-        ratios.push(b / a);
-    }
-    let commands = [
-        commands_of(server, &mut raw).await,
-        commands_of(server, &mut ours).await,
+    let mut apps = [
+        ("raw GET in the handler", raw_get(server, size).await?),
+        (
+            "GET of head and body in one, checksummed",
+            checked_get(server, size).await?,
+        ),
+        ("hit", ours(server, size)?),
     ];
-    let kib = size / 1024;
-    println!(
-        "| raw GET in the handler | {kib} KiB | {:.1} | 1.00 | {:.2} |",
-        median(one),
-        commands[0]
-    );
-    println!(
-        "| hit | {kib} KiB | {:.1} | {:.2} | {:.2} |",
-        median(other),
-        median(ratios),
-        commands[1]
-    );
+    for (_, app) in &mut apps {
+        at_once(app).await;
+    }
+    let mut times = apps.each_ref().map(|_| Vec::new());
+    for round in 0..ROUNDS {
+        for at in 0..apps.len() {
+            // To and fro, so that none always comes after the same other.
+            let at = if round % 2 == 0 {
+                at
+            } else {
+                apps.len() - 1 - at
+            };
+            times[at].push(at_once(&mut apps[at].1).await);
+        }
+    }
+    for ((name, app), of_it) in apps.iter_mut().zip(&times) {
+        let ratios = of_it.iter().zip(&times[0]).map(|(one, raw)| one / raw);
+        println!(
+            "| {name} | {} KiB | {:.1} | {:.2} | {:.2} |",
+            size / 1024,
+            median(of_it.clone()),
+            median(ratios.collect()),
+            commands_of(server, app).await
+        );
+    }
     Ok(())
 }
 
@@ -76,7 +85,7 @@ fn ours(server: &Valkey, size: usize) -> Result<Router, Failure> {
         .memory_bytes(0)
         .prefix(format!("b{size}"));
     // A loaded machine is not to turn hits into misses.
-    let config = config.operation_timeout(std::time::Duration::from_secs(5));
+    let config = config.operation_timeout(Duration::from_secs(5));
     let mut headers = Headers::Handler.map();
     headers.remove(header::VARY);
     let body = Bytes::from(vec![b'x'; size]);
@@ -90,9 +99,13 @@ fn ours(server: &Valkey, size: usize) -> Result<Router, Failure> {
     ))
 }
 
-async fn raw_get(server: &Valkey, size: usize) -> Result<Router, Failure> {
+async fn connect(server: &Valkey) -> Result<redis::aio::MultiplexedConnection, Failure> {
     let client = redis::Client::open(server.tcp_url().replace("valkey://", "redis://"))?;
-    let mut connection = client.get_multiplexed_async_connection().await?;
+    Ok(client.get_multiplexed_async_connection().await?)
+}
+
+async fn raw_get(server: &Valkey, size: usize) -> Result<Router, Failure> {
+    let mut connection = connect(server).await?;
     let key = format!("raw:{size}");
     let () = redis::cmd("SET")
         .arg(&key)
@@ -114,6 +127,66 @@ async fn raw_get(server: &Valkey, size: usize) -> Result<Router, Failure> {
         }
     };
     Ok(served(Router::new().route("/thing", get(answer))))
+}
+
+/// The least that keeps a response in one value and never serves a wrong one: it waits for a
+/// bounded time, checks a checksum, and makes a map of the lines. No key, no freshness, no purges.
+async fn checked_get(server: &Valkey, size: usize) -> Result<Router, Failure> {
+    let mut connection = connect(server).await?;
+    let mut headers = Headers::Answered.map();
+    headers.remove(header::VARY);
+    let key = format!("checked:{size}");
+    let () = redis::cmd("SET")
+        .arg(&key)
+        .arg(packed(&headers, size))
+        .query_async(&mut connection)
+        .await?;
+    let answer = move || {
+        let (mut connection, key) = (connection.clone(), key.clone());
+        async move {
+            let mut get = redis::cmd("GET");
+            let reply = get.arg(&key).query_async(&mut connection);
+            let reply: Bytes = timeout(Duration::from_secs(5), reply)
+                .await
+                .expect("in time")
+                .expect("a reply");
+            let (headers, body) = unpacked(&reply);
+            let mut response = Response::new(Body::from(body));
+            *response.headers_mut() = headers;
+            response
+        }
+    };
+    Ok(served(Router::new().route("/thing", get(answer))))
+}
+
+/// A checksum, the number of lines, the lines, each with two lengths, and the body.
+fn packed(headers: &HeaderMap, size: usize) -> Vec<u8> {
+    let mut rest = vec![headers.len() as u8];
+    for (name, value) in headers {
+        rest.extend([name.as_str().len() as u8, value.len() as u8]);
+        rest.extend(name.as_str().as_bytes());
+        rest.extend(value.as_bytes());
+    }
+    rest.extend(vec![b'x'; size]);
+    let mut all = XxHash3_64::oneshot(&rest).to_le_bytes().to_vec();
+    all.append(&mut rest);
+    all
+}
+
+fn unpacked(reply: &Bytes) -> (HeaderMap, Bytes) {
+    let (checksum, rest) = reply.split_first_chunk().expect("a checksum");
+    assert_eq!(u64::from_le_bytes(*checksum), XxHash3_64::oneshot(rest));
+    let mut rest = reply.slice(9..);
+    let mut headers = HeaderMap::with_capacity(reply[8].into());
+    for _ in 0..reply[8] {
+        let (name, value) = (usize::from(rest[0]), usize::from(rest[1]));
+        let line = rest.split_to(2 + name + value);
+        headers.append(
+            HeaderName::from_bytes(&line[2..2 + name]).expect("a name"),
+            HeaderValue::from_maybe_shared(line.slice(2 + name..)).expect("a value"),
+        );
+    }
+    (headers, rest)
 }
 
 /// Microseconds for one exchange, 64 under way.

@@ -63,7 +63,6 @@ impl Link {
     pub(super) async fn dial<W: Watcher>(
         target: Target,
         id: LinkId,
-        pipeline: usize,
         watcher: W,
     ) -> Result<Self, Fault> {
         let vitals = Arc::new(Vitals::default());
@@ -73,7 +72,7 @@ impl Link {
             vitals: Arc::clone(&vitals),
         };
         let config = patient()
-            .set_pipeline_buffer_size(pipeline)
+            .set_pipeline_buffer_size(WRITTEN_AT_ONCE)
             .set_push_sender(move |push: PushInfo| pulse.beat(&push));
         let Target { client, found_at } = target;
         let mut connection = client
@@ -281,6 +280,11 @@ impl<W: Watcher> Drop for Pulse<W> {
         self.watcher.ended(self.id);
     }
 }
+
+/// How many commands gather before they are written. With as many as there may be in flight, all
+/// requests that are ready at once send first, and then wait for the server, which waited for them:
+/// 64 at a time take a sixth longer.
+const WRITTEN_AT_ONCE: usize = 32;
 
 /// How long a connection may be idle before the kernel asks whether the peer is there.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(15);

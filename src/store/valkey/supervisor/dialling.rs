@@ -33,10 +33,9 @@ impl Supervisor {
         let settings = self.settings.clone();
         let watcher = WeakSupervisor(Arc::downgrade(self));
         async move {
-            let pipeline = settings.max_in_flight.max(1);
             let dial = async {
                 let target = dial::target(&settings, id.0).await?;
-                Link::dial(target, id, pipeline, watcher).await
+                Link::dial(target, id, watcher).await
             };
             // Boxed because it is large, and rare.
             match timeout(settings.connect_timeout, Box::pin(dial)).await {

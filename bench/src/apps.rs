@@ -1,20 +1,14 @@
 //! The app that everything is measured on: bare, behind this crate, and behind layers that do less.
 
-use std::sync::Arc;
-
 use axum::Router;
-use axum::body::Body;
-use axum::extract::Request;
-use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use http_body_util::BodyExt;
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
-use tower::layer::util::Identity;
 use tower_response_cache::{CacheConfig, CacheLayer};
+
+#[path = "../../tests/it/support/copies.rs"]
+mod copies;
 
 /// What the headers of an answer are.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -91,43 +85,12 @@ pub fn ours(size: usize) -> Router {
     plain(size, Headers::Handler).layer(CacheLayer::new(CacheConfig::default()))
 }
 
-/// The app behind a layer that does nothing: what any layer costs on a router.
+/// The app behind a layer that does nothing.
 pub fn behind_nothing(size: usize) -> Router {
-    plain(size, Headers::Handler).layer(Identity::new())
+    copies::behind_nothing(plain(size, Headers::Handler))
 }
 
-/// The app behind the least that can be called a cache: it keeps a copy of every response under
-/// the URL, in the map that this crate uses, of the size that it has by default. No method, no
-/// field of the request or the response is looked at, no purge, and callers are not brought
-/// together. What any cache costs that keeps what it passes.
+/// The app behind the least that can be called a cache.
 pub fn behind_copies(size: usize) -> Router {
-    let copies = Arc::new(Cache::with_weighter(BYTES / 2048, BYTES as u64, Weight));
-    let keep = move |request: Request, next: Next| {
-        let copies = Arc::clone(&copies);
-        async move {
-            let url: Box<str> = request.uri().to_string().into();
-            if let Some((headers, body)) = copies.get(&url) {
-                return (headers, body).into_response();
-            }
-            let (head, body) = next.run(request).await.into_parts();
-            let body = body
-                .collect()
-                .await
-                .map_or_else(|_broken| Bytes::new(), |body| body.to_bytes());
-            copies.insert(url, (head.headers.clone(), Bytes::copy_from_slice(&body)));
-            Response::from_parts(head, Body::from(body))
-        }
-    };
-    plain(size, Headers::Handler).layer(from_fn(keep))
+    copies::behind_copies(plain(size, Headers::Handler))
 }
-
-#[derive(Clone)]
-struct Weight;
-
-impl Weighter<Box<str>, (HeaderMap, Bytes)> for Weight {
-    fn weight(&self, url: &Box<str>, (headers, body): &(HeaderMap, Bytes)) -> u64 {
-        (url.len() + headers.capacity() * 100 + body.len() + 100) as u64
-    }
-}
-
-const BYTES: usize = 64 << 20;

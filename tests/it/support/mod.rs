@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 
 pub(crate) mod app;
 pub(crate) mod cluster;
+pub(crate) mod copies;
 pub(crate) mod handler;
 pub(crate) mod logs;
 pub(crate) mod proxy;

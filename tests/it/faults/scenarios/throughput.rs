@@ -14,9 +14,13 @@ use tower_response_cache::{Cache, CacheConfig, CacheLayer};
 
 use super::PATIENCE;
 use crate::faults::rig::{Report, Scale};
+use crate::support::copies::{behind_copies, behind_nothing};
 use crate::support::valkey::Valkey;
 
 /// Real servers, real sockets, every request another URL, Valkey refused; interleaved rounds.
+///
+/// Beside this crate's layer stand one that does nothing and one that keeps copies and does nothing
+/// else: between them is the floor of any cache that keeps what it passes.
 pub(crate) async fn throughput(scale: Scale) -> Vec<Report> {
     let mut reports = Vec::new();
     for (name, path) in [
@@ -26,47 +30,59 @@ pub(crate) async fn throughput(scale: Scale) -> Vec<Report> {
     ] {
         let url = Valkey::reserve().tcp_url();
         let cache = Cache::new(CacheConfig::builder().url(url).build().unwrap());
-        let bare = serve(app()).await;
-        let cached = serve(app().layer(CacheLayer::new(cache.clone()))).await;
-        let time = scale.of(Duration::from_millis(200), Duration::from_secs(1));
-        let mut unique = 0;
+        let apps = [
+            app(),
+            behind_nothing(app()),
+            behind_copies(app()),
+            app().layer(CacheLayer::new(cache.clone())),
+        ];
+        let mut loads = Vec::new();
+        for app in apps {
+            loads.push(Load::on(&serve(app).await, path).await);
+        }
         let mut report = Report {
             fault: name.to_owned(),
             ..Report::default()
         };
-        let mut ratios = Vec::new();
-        let mut rates = Vec::new();
-        for round in 0..scale.of(3, 11) {
-            let mut measure = async |address: &str| {
-                unique += 1;
-                let (answers, errors) = load(address, path, unique, time).await;
-                report.checked += answers;
-                report.errors += errors;
-                answers as f64 / time.as_secs_f64()
-            };
-            // In turn, so that neither always comes first.
-            let (without, with) = match round % 2 {
-                0 => {
-                    let without = measure(&bare).await;
-                    (without, measure(&cached).await)
-                }
-                _ => {
-                    let with = measure(&cached).await;
-                    (measure(&bare).await, with)
-                }
-            };
-            // The first warms up.
-            if round > 0 {
-                ratios.push(with / without);
-                rates.push(without);
-            }
-        }
-        let (ratio, rate) = (median(ratios), median(rates));
+        let rates = rates(&mut loads, scale, &mut report).await;
+        let part = |which: usize| {
+            let ratios = rates.iter().map(|round| round[which] / round[0]);
+            median(ratios.collect()) * 100.0
+        };
         report.dials = cache.statistics().store.map_or(0, |health| health.dials);
-        report.note = format!("{:.1} % of {rate:.0}/s without the layer", ratio * 100.0);
+        report.note = format!(
+            "{:.1} % of {:.0}/s without the layer; where one only keeps copies {:.1} %, \
+             where one does nothing {:.1} %",
+            part(3),
+            median(rates.iter().map(|round| round[0]).collect()),
+            part(2),
+            part(1),
+        );
         reports.push(report);
     }
     reports
+}
+
+/// The requests a second of each app, in each of the rounds. They are short and many, and go to and
+/// fro, since a machine that others use changes its pace within seconds.
+async fn rates(loads: &mut [Load], scale: Scale, report: &mut Report) -> Vec<[f64; 4]> {
+    let time = scale.of(Duration::from_millis(50), Duration::from_millis(100));
+    let mut rates = Vec::new();
+    for round in 0..scale.of(6, 44) {
+        let mut rate = [0.0; 4];
+        for at in 0..4 {
+            let at = if round % 2 == 0 { at } else { 3 - at };
+            let (right, wrong) = loads[at].run(time).await;
+            report.checked += right;
+            report.errors += wrong;
+            rate[at] = right as f64 / time.as_secs_f64();
+        }
+        // The first ones warm up.
+        if round >= scale.of(1, 4) {
+            rates.push(rate);
+        }
+    }
+    rates
 }
 
 /// Three pages: one that waits for a database, one that lists 200 products as JSON, some 20 KiB,
@@ -113,27 +129,46 @@ async fn serve(app: Router) -> String {
     address
 }
 
-/// Right and wrong answers of 32 connections, one request after the other on each.
-async fn load(address: &str, path: &'static str, unique: u64, time: Duration) -> (u64, u64) {
-    let mut clients = JoinSet::new();
-    for number in 0..32 {
-        let mut client = Client::connect(address).await;
-        clients.spawn(async move {
-            let (mut right, mut wrong) = (0, 0);
-            let started = Instant::now();
-            while started.elapsed() < time {
-                let id = (unique << 40) + (number << 32) + right + wrong;
-                match client.get(&format!("/{path}/{id}")).await {
-                    200 => right += 1,
-                    _ => wrong += 1,
-                }
-            }
-            (right, wrong)
-        });
+/// 32 connections to a server, which ask for one page under ever new URLs.
+struct Load {
+    path: &'static str,
+    clients: Vec<(u64, Client)>,
+}
+
+impl Load {
+    async fn on(address: &str, path: &'static str) -> Self {
+        let mut clients = Vec::new();
+        for number in 0..32 {
+            clients.push((number << 40, Client::connect(address).await));
+        }
+        Self { path, clients }
     }
-    let all = clients.join_all().await;
-    all.into_iter()
-        .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+
+    /// Right and wrong answers, one request after the other on each connection.
+    async fn run(&mut self, time: Duration) -> (u64, u64) {
+        let (path, started) = (self.path, Instant::now());
+        let mut clients = JoinSet::new();
+        for (mut id, mut client) in self.clients.drain(..) {
+            clients.spawn(async move {
+                let (mut right, mut wrong) = (0, 0);
+                while started.elapsed() < time {
+                    match client.get(&format!("/{path}/{id}")).await {
+                        200 => right += 1,
+                        _ => wrong += 1,
+                    }
+                    id += 1;
+                }
+                (id, client, right, wrong)
+            });
+        }
+        let (mut right, mut wrong) = (0, 0);
+        for (id, client, well, badly) in clients.join_all().await {
+            self.clients.push((id, client));
+            right += well;
+            wrong += badly;
+        }
+        (right, wrong)
+    }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -22,10 +22,21 @@ use headers::PLACES;
 pub(crate) use headers::{StoredHeaders, told};
 
 /// A complete stored response.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) head: Arc<Head>,
     pub(crate) body: Bytes,
+}
+
+/// Content may be personal: it is not shown.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { head, body } = self;
+        f.debug_struct("Entry")
+            .field("head", head)
+            .field("body", &format_args!("{} bytes", body.len()))
+            .finish()
+    }
 }
 
 impl Entry {

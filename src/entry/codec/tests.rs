@@ -92,6 +92,15 @@ fn what_is_written_is_read() {
 }
 
 #[test]
+fn what_is_stored_shows_neither_content_nor_fields() {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-secret", HeaderValue::from_static("in-a-field"));
+    let shown = format!("{:?}", entry_with(&headers, b"in-the-content"));
+    assert!(!shown.contains("in-"), "{shown}");
+    assert!(shown.contains("body: 14 bytes"), "{shown}");
+}
+
+#[test]
 fn no_flipped_bit_and_no_lost_or_added_end_is_believed() {
     for record in [entry(b"body"), marker(), value()] {
         let bytes = encode(&record, FORMAT);

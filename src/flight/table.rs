@@ -1,0 +1,191 @@
+//! Which flights are under way, and which keys have none.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::leader::Errand;
+use super::{Arrival, Boarding, Flight, Leader, Limits, Requester, Role, Uncacheable};
+use crate::clock::{Clock, Timestamp};
+use crate::key::Key;
+use crate::sync::Mutex;
+
+/// The flights under way and the keys that are marked uncacheable, of one process.
+#[derive(Debug)]
+pub(crate) struct Flights {
+    limits: Limits,
+    pub(super) clock: Arc<dyn Clock>,
+    table: Mutex<Table>,
+    /// Hit-for-miss: until when each key is known to be uncacheable, and for whom.
+    marks: quick_cache::sync::Cache<(u128, Requester), Timestamp>,
+    /// Until when a failed fetch of a key that can be served stale is not tried again.
+    rests: quick_cache::sync::Cache<u128, Timestamp>,
+    /// How long the handler took for a key, where entries are refreshed early.
+    costs: quick_cache::sync::Cache<u128, Duration>,
+    /// No key has been marked yet.
+    unmarked: AtomicBool,
+    changes: AtomicU64,
+}
+
+/// The flights under way by the hashes of their keys.
+type Table = HashMap<u128, Arc<Flight>, quick_cache::DefaultHashBuilder>;
+
+impl Flights {
+    pub(crate) fn new(limits: Limits, clock: Arc<dyn Clock>) -> Self {
+        let marks = limits.marks.max(1);
+        Self {
+            limits,
+            clock,
+            table: Mutex::default(),
+            marks: quick_cache::sync::Cache::new(marks),
+            rests: quick_cache::sync::Cache::new(marks),
+            costs: quick_cache::sync::Cache::new(marks),
+            unmarked: AtomicBool::new(true),
+            changes: AtomicU64::new(0),
+        }
+    }
+
+    /// Joins the flight for `key`, or begins one.
+    pub(crate) fn board(self: &Arc<Self>, key: &Key, arrival: &Arrival) -> Boarding {
+        if self.is_marked(key, arrival.requester, arrival.now) {
+            return Boarding::Alone;
+        }
+        let mut table = self.table.lock();
+        if let Some(flight) = self.joinable(&table, key, arrival.version, arrival.now) {
+            return flight.join(key, self.limits.followers);
+        }
+        if arrival.role == Role::FollowerOnly || self.is_full(&table, key) {
+            return Boarding::Alone;
+        }
+        let (version, now) = (arrival.version, arrival.now);
+        Boarding::Lead(self.begin(&mut table, key, version, now, Errand::Request))
+    }
+
+    /// Leads a flight for `key` unless there is one, or the key rests or is marked: for
+    /// background refreshes.
+    pub(crate) fn lead_if_idle(self: &Arc<Self>, key: &Key, arrival: &Arrival) -> Option<Leader> {
+        let (version, now) = (arrival.version, arrival.now);
+        if self.rests(key, now) || self.is_marked(key, arrival.requester, now) {
+            return None;
+        }
+        let mut table = self.table.lock();
+        let busy = self.joinable(&table, key, version, now).is_some();
+        (!busy && !self.is_full(&table, key))
+            .then(|| self.begin(&mut table, key, version, now, Errand::Refresh))
+    }
+
+    /// Whether anyone is fetching the key of this hash.
+    pub(crate) fn has(&self, hash: u128) -> bool {
+        self.table.lock().contains_key(&hash)
+    }
+
+    /// How many requests with unsafe methods have succeeded: none may be overlooked by one who
+    /// stores what was asked for before.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Remembers for a while that responses for `key` cannot be shared: with anyone, or when it
+    /// is someone with credentials who asks.
+    pub(crate) fn mark(&self, key: &Key, whom: Uncacheable, now: Timestamp) {
+        self.unmarked.store(false, Ordering::Release);
+        let until = now.saturating_add(self.limits.mark_ttl);
+        if whom == Uncacheable::ForAll {
+            self.marks.insert((key.hash(), Requester::Anonymous), until);
+        }
+        self.marks
+            .insert((key.hash(), Requester::Credentialed), until);
+    }
+
+    /// Takes the mark away that a response which could be shared has proved wrong.
+    pub(crate) fn unmark(&self, key: &Key, requester: Requester) {
+        if !self.unmarked.load(Ordering::Acquire) {
+            self.marks.remove(&(key.hash(), requester));
+        }
+    }
+
+    /// Lets a key rest whose fetch failed, since it can be served stale meanwhile.
+    pub(crate) fn rest(&self, key: &Key, now: Timestamp) {
+        self.rests.insert(key.hash(), now.saturating_add(REST));
+    }
+
+    /// Whether the last fetch of a key failed a moment ago.
+    pub(crate) fn rests(&self, key: &Key, now: Timestamp) -> bool {
+        self.rests.get(&key.hash()).is_some_and(|until| now < until)
+    }
+
+    /// Remembers how long the handler took for a key.
+    pub(crate) fn note_cost(&self, key: &Key, cost: Duration) {
+        self.costs.insert(key.hash(), cost);
+    }
+
+    /// How long the handler took for a key, if this instance called it.
+    pub(crate) fn cost(&self, key: &Key) -> Option<Duration> {
+        self.costs.get(&key.hash())
+    }
+
+    /// The flights under way.
+    pub(crate) fn len(&self) -> usize {
+        self.table.lock().len()
+    }
+
+    fn is_marked(&self, key: &Key, requester: Requester, now: Timestamp) -> bool {
+        if self.unmarked.load(Ordering::Acquire) {
+            return false;
+        }
+        let until = self.marks.get(&(key.hash(), requester));
+        until.is_some_and(|until| now < until)
+    }
+
+    /// The flight for `key`, unless it is another's by a collision of hashes or too old: begun
+    /// before a purge, or so long ago that nobody waits for it any more.
+    fn joinable<'a>(
+        &self,
+        table: &'a Table,
+        key: &Key,
+        version: u64,
+        now: Timestamp,
+    ) -> Option<&'a Arc<Flight>> {
+        let flight = table.get(&key.hash())?;
+        let current = flight.version == version && now.since(flight.began) < self.limits.deadline;
+        current.then_some(flight)
+    }
+
+    /// Whether there are too many flights for one more; one that takes another's place is none.
+    fn is_full(&self, table: &Table, key: &Key) -> bool {
+        table.len() >= self.limits.flights && !table.contains_key(&key.hash())
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        table: &mut Table,
+        key: &Key,
+        version: u64,
+        began: Timestamp,
+        errand: Errand,
+    ) -> Leader {
+        let flight = Arc::new(Flight::new(key.clone(), version, began));
+        table.insert(key.hash(), Arc::clone(&flight));
+        Leader::new(Arc::clone(self), flight, errand)
+    }
+
+    /// Takes a flight from the table, unless a later one stands in its place.
+    pub(super) fn remove(&self, flight: &Arc<Flight>) {
+        let mut table = self.table.lock();
+        let hash = flight.key.hash();
+        if table
+            .get(&hash)
+            .is_some_and(|standing| Arc::ptr_eq(standing, flight))
+        {
+            table.remove(&hash);
+        }
+    }
+}
+
+/// How long a key rests after a failed fetch.
+const REST: Duration = Duration::from_secs(2);

@@ -97,11 +97,10 @@ impl Asked<'_> {
         outcome: Outcome,
     ) -> Response<ResponseBody<R>> {
         let headers = policy::not_modified_headers(head.headers.ready());
-        let body = ResponseBody::stored(Bytes::new());
         self.finish(
             StatusCode::NOT_MODIFIED,
             headers,
-            body,
+            ResponseBody::none(),
             &head.lifetimes,
             outcome,
         )

@@ -27,6 +27,7 @@ pin_project! {
     #[project = KindProjection]
     enum Kind<R> {
         Stored { bytes: Option<Bytes> },
+        None,
         Passed { #[pin] body: R },
         Led { led: Box<Led<R>> },
         Followed { followed: Box<Followed> },
@@ -39,6 +40,13 @@ impl<R> ResponseBody<R> {
         Self {
             kind: Kind::Stored { bytes },
         }
+    }
+
+    /// That of a response which has no content whatever its fields say, as a 304. Its length is
+    /// not told, since servers take it for that of the content that a 200 would have: RFC 9110 8.6
+    /// lets a 304 say that only, and "0" would be wrong.
+    pub(crate) const fn none() -> Self {
+        Self { kind: Kind::None }
     }
 
     pub(crate) const fn passed(body: R) -> Self {
@@ -86,6 +94,7 @@ where
             KindProjection::Stored { bytes } => {
                 Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
             }
+            KindProjection::None => Poll::Ready(None),
             KindProjection::Passed { body } => {
                 let frame = ready!(body.poll_frame(context));
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from_handler)))
@@ -98,6 +107,7 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Stored { bytes } => bytes.is_none(),
+            Kind::None => true,
             Kind::Passed { body } => body.is_end_stream(),
             Kind::Led { led } => led.is_end_stream(),
             Kind::Followed { followed } => followed.remaining == 0,
@@ -109,6 +119,7 @@ where
             Kind::Stored { bytes } => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
+            Kind::None => SizeHint::default(),
             Kind::Passed { body } => body.size_hint(),
             Kind::Led { led } => led.size_hint(),
             Kind::Followed { followed } => SizeHint::with_exact(followed.remaining),
@@ -120,6 +131,7 @@ impl<R> fmt::Debug for ResponseBody<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
             Kind::Stored { .. } => "ResponseBody::Stored",
+            Kind::None => "ResponseBody::None",
             Kind::Passed { .. } => "ResponseBody::Passed",
             Kind::Led { .. } => "ResponseBody::Led",
             Kind::Followed { .. } => "ResponseBody::Followed",

@@ -12,7 +12,7 @@ use axum::extract::Request as AxumRequest;
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -442,7 +442,7 @@ fn told() -> (Router, Arc<AtomicUsize>) {
 async fn http_1_and_http_2_share_their_entries() {
     let (app, calls) = told();
     let server = wire::serve(app).await;
-    let second = wire::http2(server, &format!("http://{server}/a?b")).await;
+    let second = wire::http2(server, Request::get(format!("http://{server}/a?b"))).await;
     let get = format!("GET /a?b HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\n\r\n");
     let first = wire::exchange(server, &get).await;
     assert!(first.contains("; hit"), "{first}");
@@ -453,6 +453,36 @@ async fn http_1_and_http_2_share_their_entries() {
     let other = "GET /a?b HTTP/1.1\r\nhost: other.example\r\nconnection: close\r\n\r\n";
     assert!(!wire::exchange(server, other).await.contains("; hit"));
     assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+/// RFC 9110 8.6: "A server MUST NOT send Content-Length in such a response unless its field value
+/// equals the decimal number of octets that would have been sent in the content of a 200".
+#[tokio::test]
+async fn a_304_does_not_say_that_the_content_has_no_length() {
+    let page = || async {
+        (
+            [("cache-control", "max-age=60"), ("etag", "\"a\"")],
+            "content",
+        )
+    };
+    let app = Router::new()
+        .route("/", get(page))
+        .layer(CacheLayer::new(CacheConfig::default()));
+    let server = wire::serve(app).await;
+    let ask = || Request::get(format!("http://{server}/"));
+    let whole = wire::http2(server, ask()).await;
+    assert_eq!(whole.headers()["content-length"], "7");
+    let known = wire::http2(server, ask().header("if-none-match", "\"a\"")).await;
+    assert_eq!(known.status(), 304);
+    assert_eq!(known.headers().get("content-length"), None);
+    let known = format!(
+        "GET / HTTP/1.1\r\nhost: {server}\r\nif-none-match: \"a\"\r\nconnection: close\r\n\r\n"
+    );
+    let known = wire::exchange(server, &known).await;
+    assert!(known.starts_with("HTTP/1.1 304"), "{known}");
+    for framing in ["content-length", "transfer-encoding"] {
+        assert!(!known.contains(framing), "{known}");
+    }
 }
 
 #[tokio::test]

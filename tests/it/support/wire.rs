@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Response, request};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,15 +30,15 @@ pub(crate) async fn exchange(server: SocketAddr, bytes: &str) -> String {
     String::from_utf8_lossy(&read).into_owned()
 }
 
-/// One GET over HTTP/2 with prior knowledge.
-pub(crate) async fn http2(server: SocketAddr, uri: &str) -> Response<Bytes> {
+/// One request over HTTP/2 with prior knowledge.
+pub(crate) async fn http2(server: SocketAddr, request: request::Builder) -> Response<Bytes> {
     let stream = TcpStream::connect(server).await.unwrap();
     let io = TokioIo::new(stream);
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
         .await
         .unwrap();
     tokio::spawn(connection);
-    let request = Request::get(uri).body(Empty::<Bytes>::new()).unwrap();
+    let request = request.body(Empty::<Bytes>::new()).unwrap();
     let (head, body) = sender.send_request(request).await.unwrap().into_parts();
     Response::from_parts(head, body.collect().await.unwrap().to_bytes())
 }

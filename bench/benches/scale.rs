@@ -270,17 +270,21 @@ fn threads() {
     println!(
         "\n| one key, exchanges a second | one thread | two threads | ratio |\n|---|---|---|---|"
     );
-    for (name, app) in [
+    let apps = [
         ("plain handler", served(plain(1024, Headers::Answered))),
         ("hit", served(ours(1024))),
-    ] {
-        let (mut one, mut two, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            let (a, b) = (rate(&app, 1), rate(&app, 2));
-            one.push(a);
-            two.push(b);
-            ratios.push(b / a);
+    ];
+    let mut rates = apps.each_ref().map(|_| [const { Vec::new() }; 2]);
+    for round in 0..4 * ROUNDS {
+        for at in 0..4 {
+            // To and fro, so that none always comes after the same other.
+            let at = if round % 2 == 0 { at } else { 3 - at };
+            let (of, threads) = (at / 2, at % 2);
+            rates[of][threads].push(rate(&apps[of].1, threads + 1));
         }
+    }
+    for ((name, _), [one, two]) in apps.iter().zip(rates) {
+        let ratios = one.iter().zip(&two).map(|(one, two)| two / one).collect();
         println!(
             "| {name} | {:.0} | {:.0} | {:.2} |",
             median(one),

@@ -72,10 +72,10 @@ async fn rates(loads: &mut [Load], scale: Scale, report: &mut Report) -> Vec<[f6
         let mut rate = [0.0; 4];
         for at in 0..4 {
             let at = if round % 2 == 0 { at } else { 3 - at };
-            let (right, wrong) = loads[at].run(time).await;
-            report.checked += right;
-            report.errors += wrong;
-            rate[at] = right as f64 / time.as_secs_f64();
+            let done = loads[at].run(time).await;
+            report.checked += done.right;
+            report.errors += done.wrong;
+            rate[at] = done.rate;
         }
         // The first ones warm up.
         if round >= scale.of(1, 4) {
@@ -144,31 +144,42 @@ impl Load {
         Self { path, clients }
     }
 
-    /// Right and wrong answers, one request after the other on each connection.
-    async fn run(&mut self, time: Duration) -> (u64, u64) {
+    /// One request after the other on each connection.
+    async fn run(&mut self, time: Duration) -> Done {
         let (path, started) = (self.path, Instant::now());
         let mut clients = JoinSet::new();
         for (mut id, mut client) in self.clients.drain(..) {
             clients.spawn(async move {
-                let (mut right, mut wrong) = (0, 0);
+                let mut done = Done::default();
                 while started.elapsed() < time {
                     match client.get(&format!("/{path}/{id}")).await {
-                        200 => right += 1,
-                        _ => wrong += 1,
+                        200 => done.right += 1,
+                        _ => done.wrong += 1,
                     }
                     id += 1;
                 }
-                (id, client, right, wrong)
+                // Until its last answer, or requests that wait would count in whole ones.
+                done.rate = done.right as f64 / started.elapsed().as_secs_f64();
+                (id, client, done)
             });
         }
-        let (mut right, mut wrong) = (0, 0);
-        for (id, client, well, badly) in clients.join_all().await {
+        let mut all = Done::default();
+        for (id, client, done) in clients.join_all().await {
             self.clients.push((id, client));
-            right += well;
-            wrong += badly;
+            all.right += done.right;
+            all.wrong += done.wrong;
+            all.rate += done.rate;
         }
-        (right, wrong)
+        all
     }
+}
+
+/// Right and wrong answers, and the right ones a second.
+#[derive(Default)]
+struct Done {
+    right: u64,
+    wrong: u64,
+    rate: f64,
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -100,7 +100,7 @@ impl Asked<'_> {
         self.finish(
             StatusCode::NOT_MODIFIED,
             headers,
-            ResponseBody::none(),
+            ResponseBody::stored(Bytes::new()),
             &head.lifetimes,
             outcome,
         )
@@ -175,6 +175,10 @@ impl Asked<'_> {
         // a cache MUST generate an Age header field".
         headers.insert(AGE, number_value(lifetimes.age(self.now)));
         outcome.set_in(&mut headers, self.teller);
+        let body = match has_content(status) {
+            true => body,
+            false => ResponseBody::none(),
+        };
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;

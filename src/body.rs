@@ -42,9 +42,9 @@ impl<R> ResponseBody<R> {
         }
     }
 
-    /// That of a response which has no content whatever its fields say, as a 304. Its length is
-    /// not told, since servers take it for that of the content that a 200 would have: RFC 9110 8.6
-    /// lets a 304 say that only, and "0" would be wrong.
+    /// That of a response which by its status has no content. Its length is not told, since servers
+    /// make a `Content-Length` of it, which RFC 9110 8.6 forbids with a 204, and with a 304 unless it
+    /// is that of the 200.
     pub(crate) const fn none() -> Self {
         Self { kind: Kind::None }
     }

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tower_response_cache::{CacheConfig, CacheLayer, CacheOptions};
 use tower_response_cache_bench::apps::{Headers, ours, plain};
 use tower_response_cache_bench::ask::{Ask, at, exchange, served};
-use tower_response_cache_bench::rounds::median;
+use tower_response_cache_bench::rounds::{median, to_and_fro};
 
 #[path = "scale/maps.rs"]
 mod maps;
@@ -276,9 +276,7 @@ fn threads() {
     ];
     let mut rates = apps.each_ref().map(|_| [const { Vec::new() }; 2]);
     for round in 0..4 * ROUNDS {
-        for at in 0..4 {
-            // To and fro, so that none always comes after the same other.
-            let at = if round % 2 == 0 { at } else { 3 - at };
+        for at in to_and_fro(round, 4) {
             let (of, threads) = (at / 2, at % 2);
             rates[of][threads].push(rate(&apps[of].1, threads + 1));
         }

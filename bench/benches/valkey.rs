@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tower_response_cache::{CacheConfig, CacheLayer};
 use tower_response_cache_bench::apps::Headers;
 use tower_response_cache_bench::ask::{exchange, served};
-use tower_response_cache_bench::rounds::median;
+use tower_response_cache_bench::rounds::{median, to_and_fro};
 use twox_hash::XxHash3_64;
 
 use self::valkey::Valkey;
@@ -55,13 +55,7 @@ async fn hits(server: &Valkey, size: usize) -> Result<(), Failure> {
     }
     let mut times = apps.each_ref().map(|_| Vec::new());
     for round in 0..ROUNDS {
-        for at in 0..apps.len() {
-            // To and fro, so that none always comes after the same other.
-            let at = if round % 2 == 0 {
-                at
-            } else {
-                apps.len() - 1 - at
-            };
+        for at in to_and_fro(round, apps.len()) {
             times[at].push(at_once(&mut apps[at].1).await);
         }
     }

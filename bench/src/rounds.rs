@@ -118,6 +118,15 @@ impl Candidate {
     }
 }
 
+/// The candidates in the order of a round: to and fro, so that none always comes after the same
+/// other.
+pub fn to_and_fro(round: usize, candidates: usize) -> impl Iterator<Item = usize> {
+    (0..candidates).map(move |at| match round % 2 {
+        0 => at,
+        _ => candidates - 1 - at,
+    })
+}
+
 #[must_use]
 pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);

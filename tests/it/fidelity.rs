@@ -458,17 +458,28 @@ async fn http_1_and_http_2_share_their_entries() {
 /// RFC 9110 8.6: "A server MUST NOT send Content-Length in such a response unless its field value
 /// equals the decimal number of octets that would have been sent in the content of a 200".
 #[tokio::test]
-async fn a_304_does_not_say_that_the_content_has_no_length() {
+async fn no_204_and_no_304_from_the_store_says_that_its_content_has_no_length() {
     let page = || async {
         (
             [("cache-control", "max-age=60"), ("etag", "\"a\"")],
             "content",
         )
     };
+    let nothing = || async { (StatusCode::NO_CONTENT, [("cache-control", "max-age=60")]) };
     let app = Router::new()
         .route("/", get(page))
+        .route("/nothing", get(nothing))
         .layer(CacheLayer::new(CacheConfig::default()));
     let server = wire::serve(app).await;
+    for status in ["fwd=", "hit"] {
+        let nothing = wire::http2(server, Request::get(format!("http://{server}/nothing"))).await;
+        let said = nothing.headers()["cache-status"].to_str().unwrap();
+        assert!(said.contains(status), "{said}");
+        // The first is the handler's own, and what the server makes of it.
+        if status == "hit" {
+            assert_eq!(nothing.headers().get("content-length"), None);
+        }
+    }
     let ask = || Request::get(format!("http://{server}/"));
     let whole = wire::http2(server, ask()).await;
     assert_eq!(whole.headers()["content-length"], "7");

@@ -23,6 +23,7 @@ use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -49,6 +50,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("  curl -i -X PUT -d 4200 http://{address}/products/7/price     # purges that page");
     println!("  curl -i http://{address}/me     # private: never stored");
 
+    // Small answers go out at once, not with the next ones or after the client's delayed receipt.
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(%error, "small answers may be late");
+        }
+    });
     axum::serve(listener, app)
         .with_graceful_shutdown(stop())
         .await?;

@@ -68,7 +68,7 @@ pub(crate) async fn throughput(scale: Scale) -> Vec<Report> {
 async fn rates(loads: &mut [Load], scale: Scale, report: &mut Report) -> Vec<[f64; 4]> {
     let time = scale.of(Duration::from_millis(50), Duration::from_millis(100));
     let mut rates = Vec::new();
-    for round in 0..scale.of(6, 44) {
+    for round in 0..scale.of(6, 104) {
         let mut rate = [0.0; 4];
         for at in 0..4 {
             let at = if round % 2 == 0 { at } else { 3 - at };

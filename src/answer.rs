@@ -57,8 +57,8 @@ impl Asked<'_> {
         if !is_plain {
             return self.answer(&entry.head, &entry.body, outcome);
         }
-        match Entry::into_own(entry) {
-            Ok((head, body)) => {
+        match Arc::try_unwrap(entry) {
+            Ok(Entry { head, body }) => {
                 let body = ResponseBody::stored(body);
                 let headers = head.headers.into_ready();
                 self.finish(head.status, headers, body, &head.lifetimes, outcome)

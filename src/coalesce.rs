@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::Response;
+use http::{HeaderName, Response};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::body::{Followed, ResponseBody};
@@ -124,7 +123,7 @@ impl Flow {
         let Some((entry, outcome)) = found else {
             return Turn::Fetch(Some(leader));
         };
-        leader.land_stored(self.offer_of(&entry), &entry.body);
+        leader.land_stored(&entry, self.lookup.fields());
         Turn::Answered(self.answer(&entry, outcome))
     }
 
@@ -200,14 +199,6 @@ impl Flow {
         }
     }
 
-    /// A stored response for those who wait on this request's flight.
-    pub(crate) fn offer_of(&self, entry: &Entry) -> Offer {
-        Offer {
-            head: Arc::clone(&entry.head),
-            fields: self.lookup.fields(),
-        }
-    }
-
     async fn follow<R>(&self, follower: &mut Follower, stale: &Stale, give_up: Instant) -> Wait<R> {
         let Ok(stage) = timeout_at(give_up, follower.wait()).await else {
             return Wait::TooLong;
@@ -215,7 +206,7 @@ impl Flow {
         match stage {
             Stage::Waiting | Stage::Failed => Wait::Again,
             Stage::Released(whom) => self.released(whom),
-            Stage::Landed(offer, body) => self.answer_offer(&offer, &body, stale),
+            Stage::Landed(entry, fields) => self.answer_landed(&entry, &fields, stale),
             Stage::Shared(offer, recording) => {
                 let answer = self.answer_fill(&offer, recording, stale);
                 match timeout_at(give_up, answer).await {
@@ -245,21 +236,21 @@ impl Flow {
     }
 
     /// The answer from another's complete response, if it is this request's to have.
-    fn answer_offer<R>(&self, offer: &Offer, body: &Bytes, stale: &Stale) -> Wait<R> {
-        match self.collapsed(offer, stale) {
-            Ok(outcome) => Wait::Answered(self.asked().answer(&offer.head, body, outcome)),
+    fn answer_landed<R>(&self, entry: &Entry, fields: &[HeaderName], stale: &Stale) -> Wait<R> {
+        match self.collapsed(&entry.head, fields, stale) {
+            Ok(outcome) => Wait::Answered(self.answer(entry, outcome)),
             Err(not) => not.into_wait(),
         }
     }
 
-    /// As [`Flow::answer_offer`], of a response whose body is still coming. `None` if it fails.
+    /// As [`Flow::answer_landed`], of a response whose body is still coming. `None` if it fails.
     async fn answer_fill<R>(
         &self,
         offer: &Offer,
         recording: Arc<Recording>,
         stale: &Stale,
     ) -> Option<Wait<R>> {
-        let outcome = match self.collapsed(offer, stale) {
+        let outcome = match self.collapsed(&offer.head, &offer.fields, stale) {
             Ok(outcome) => outcome,
             Err(not) => return Some(not.into_wait()),
         };
@@ -279,22 +270,27 @@ impl Flow {
 
     /// Whether another's response may answer this request: of the same variant, not purged since,
     /// and fresh; or stale, where that stands in for a failure.
-    fn collapsed(&self, offer: &Offer, stale: &Stale) -> Result<Outcome, NotMine> {
-        let mine = if offer.fields.is_empty() {
+    fn collapsed(
+        &self,
+        head: &Head,
+        fields: &[HeaderName],
+        stale: &Stale,
+    ) -> Result<Outcome, NotMine> {
+        let mine = if fields.is_empty() {
             self.lookup.base.clone()
         } else {
-            self.lookup.base.variant(&offer.fields, &self.parts.headers)
+            self.lookup.base.variant(fields, &self.parts.headers)
         };
-        if offer.head.key != mine {
+        if head.key != mine {
             return Err(NotMine::OtherVariant(mine));
         }
         let now = self.cache().now();
-        match self.settings.judge(&offer.head, &self.facts, now) {
+        match self.settings.judge(head, &self.facts, now) {
             Verdict::Serve(_) => Ok(stale.outcome().collapsed()),
             Verdict::Useless(_) => Err(NotMine::Outdated),
             Verdict::ServeAndRefresh(_) | Verdict::Revalidate(..) => {
-                if self.may_stand_in(&offer.head, now) {
-                    let ttl = offer.head.lifetimes.remaining(now);
+                if self.may_stand_in(head, now) {
+                    let ttl = head.lifetimes.remaining(now);
                     Ok(Outcome::stale(ttl, "stale-if-error"))
                 } else {
                     Err(NotMine::Stale)

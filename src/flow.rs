@@ -316,7 +316,7 @@ impl Flow {
             }
         }
         if let Some(found) = &self.lookup.entry {
-            leader.land(self.offer_of(found), found.body.clone());
+            leader.land(Arc::clone(found), self.lookup.fields());
         }
         true
     }

@@ -17,10 +17,9 @@ use crate::cache::Cache;
 use crate::clock::{SystemClock, Timestamp};
 use crate::config::CacheConfig;
 use crate::entry::{Entry, Head, StoredHeaders, Verified};
-use crate::fill::{Landing, Plan, Room};
+use crate::fill::{Landing, Plan, Room, Storable};
 use crate::flight::{
-    Arrival, Boarding, Flights, Follower, Leader, Limits, Offer, Requester, Role, Stage,
-    Uncacheable,
+    Arrival, Boarding, Flights, Follower, Leader, Limits, Requester, Role, Stage, Uncacheable,
 };
 use crate::key::{Draft, Key, KeyRules};
 use crate::lines::Lines;
@@ -52,12 +51,12 @@ fn followers_see_what_the_leader_landed_and_the_table_is_left_empty() {
                                     thread::yield_now();
                                     landed.store(1, Ordering::SeqCst);
                                 }
-                                leader.land(offer(), body());
+                                leader.land(entry(body()), Arc::default());
                                 return;
                             }
                             Boarding::Follow(mut follower) => match block_on(follower.wait()) {
-                                Stage::Landed(_, found) => {
-                                    assert_eq!(found, body());
+                                Stage::Landed(found, _) => {
+                                    assert_eq!(found.body, body());
                                     return;
                                 }
                                 stage => panic!("{stage:?}"),
@@ -89,7 +88,7 @@ fn a_lost_leader_is_replaced_and_nobody_waits_for_ever() {
                                 drop(leader);
                             }
                             Boarding::Lead(leader) => {
-                                leader.land(offer(), body());
+                                leader.land(entry(body()), Arc::default());
                                 return;
                             }
                             Boarding::Follow(mut follower) => match block_on(follower.wait()) {
@@ -151,7 +150,9 @@ fn who_comes_after_a_purge_never_joins_a_flight_from_before() {
             thread::spawn(move || {
                 let seen = version.load(Ordering::SeqCst) as u64;
                 match flights.board(&key(), &arrival(seen)) {
-                    Boarding::Lead(leader) => leader.land(offer(), Bytes::from_static(b"new")),
+                    Boarding::Lead(leader) => {
+                        leader.land(entry(Bytes::from_static(b"new")), Arc::default());
+                    }
                     Boarding::Follow(mut follower) => {
                         assert_eq!(seen, 0, "it joined a flight from before the purge");
                         assert!(matches!(block_on(follower.wait()), Stage::Landed(..)));
@@ -165,7 +166,7 @@ fn who_comes_after_a_purge_never_joins_a_flight_from_before() {
             thread::spawn(move || version.store(1, Ordering::SeqCst))
         };
         thread::yield_now();
-        old.land(offer(), body());
+        old.land(entry(body()), Arc::default());
         drop(old);
         join([after, purge]);
         assert_eq!(flights.len(), 0);
@@ -350,13 +351,11 @@ fn request(cache: &Cache, content: &AtomicUsize, attempt: usize) -> String {
     match cache.flights().board(&key(), &arrival) {
         Boarding::Lead(leader) => {
             if let Some(entry) = in_memory(cache) {
-                leader.land(offer_of(&entry.head), entry.body.clone());
+                leader.land(Arc::clone(&entry), Arc::default());
                 return text(&entry.body);
             }
-            let mut offer = head();
-            offer.position = cache.log().view().tail();
             let mut plan = plan(cache, leader);
-            plan.landing.offer = offer_of(&Arc::new(offer));
+            plan.storable.head.position = cache.log().view().tail();
             let body = content.fetch_add(1, Ordering::SeqCst).to_string();
             let recording = Arc::new(Recording::new(None, None));
             let mut recorder = plan.recorder(&recording, 0);
@@ -367,7 +366,7 @@ fn request(cache: &Cache, content: &AtomicUsize, attempt: usize) -> String {
         }
         Boarding::Follow(mut follower) => {
             let found = match block_on(follower.wait()) {
-                Stage::Landed(offer, body) => valid(cache, &offer.head).then_some(body),
+                Stage::Landed(entry, _) => valid(cache, &entry.head).then(|| entry.body.clone()),
                 Stage::Shared(offer, recording) => block_on(recording.whole())
                     .ok()
                     .filter(|_| valid(cache, &offer.head)),
@@ -420,9 +419,12 @@ fn plan(cache: &Cache, leader: Leader) -> Plan {
             base: key(),
             traces: None,
             requester: Requester::Anonymous,
-            offer: offer(),
             leader: Some(leader),
             auto_etag: false,
+        },
+        storable: Storable {
+            head: head(),
+            fields: Arc::default(),
         },
         declared: None,
         max_body: FILL_BYTES,
@@ -505,15 +507,8 @@ fn body() -> Bytes {
     Bytes::from_static(b"body")
 }
 
-fn offer() -> Offer {
-    offer_of(&Arc::new(head()))
-}
-
-fn offer_of(head: &Arc<Head>) -> Offer {
-    Offer {
-        head: Arc::clone(head),
-        fields: Arc::default(),
-    }
+fn entry(body: Bytes) -> Arc<Entry> {
+    Arc::new(Entry { head: head(), body })
 }
 
 fn head() -> Head {

@@ -100,7 +100,7 @@ fn encode_entry(out: &mut BytesMut, entry: &Entry, format: Format) {
         position,
         tags,
         verified: _,
-    } = &**head;
+    } = head;
     let packed = compress(headers, body, format);
     out.put_u8(match packed {
         Some(_) => COMPRESSED,
@@ -218,7 +218,7 @@ fn decode_entry(
     if body.len() as u64 > format.longest {
         return Err(Undecodable::TooLong);
     }
-    let head = Arc::new(head(body.len() as u64));
+    let head = head(body.len() as u64);
     Ok(Record::Response(Arc::new(Entry { head, body })))
 }
 

@@ -34,6 +34,15 @@ impl StoredHeaders {
         }
     }
 
+    /// The same fields, which nobody has asked for yet.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            lines: self.lines.clone(),
+            length: self.length,
+            ready: OnceLock::new(),
+        }
+    }
+
     /// What was just read, in both forms.
     pub(super) fn read(lines: Lines, fields: HeaderMap, length: Option<u64>) -> Self {
         let length = length.filter(|_| !fields.contains_key(CONTENT_LENGTH));

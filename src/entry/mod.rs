@@ -22,9 +22,8 @@ use headers::PLACES;
 pub(crate) use headers::{StoredHeaders, told};
 
 /// A complete stored response.
-#[derive(Clone)]
 pub(crate) struct Entry {
-    pub(crate) head: Arc<Head>,
+    pub(crate) head: Head,
     pub(crate) body: Bytes,
 }
 
@@ -44,22 +43,12 @@ impl Entry {
     fn weight(&self) -> usize {
         let Head {
             key, headers, tags, ..
-        } = &*self.head;
-        counted::<Head>()
-            + counted::<Self>()
+        } = &self.head;
+        counted::<Self>()
             + key.canonical().len()
             + self.body.len()
             + headers.weight()
             + tags.bytes().len()
-    }
-
-    /// Its parts, if it is not shared.
-    pub(crate) fn into_own(this: Arc<Self>) -> Result<(Head, Bytes), Arc<Self>> {
-        let Self { head, body } = Arc::try_unwrap(this)?;
-        match Arc::try_unwrap(head) {
-            Ok(head) => Ok((head, body)),
-            Err(head) => Err(Arc::new(Self { head, body })),
-        }
     }
 }
 
@@ -96,12 +85,21 @@ impl Head {
         Some(self.with_headers(&headers, body.len()))
     }
 
-    /// This head with other fields; whether it is valid is to be judged anew.
+    /// This head with other fields.
     pub(crate) fn with_headers(&self, headers: &HeaderMap, length: usize) -> Self {
+        let length = told(self.status, Some(length as u64));
+        Self {
+            headers: StoredHeaders::new(headers.iter().collect(), length),
+            ..self.again()
+        }
+    }
+
+    /// The same head; whether it is valid is to be judged anew.
+    pub(crate) fn again(&self) -> Self {
         let Self {
             key,
             status,
-            headers: _,
+            headers,
             lifetimes,
             position,
             tags,
@@ -110,10 +108,7 @@ impl Head {
         Self {
             key: key.clone(),
             status: *status,
-            headers: StoredHeaders::new(
-                headers.iter().collect(),
-                told(*status, Some(length as u64)),
-            ),
+            headers: headers.again(),
             lifetimes: *lifetimes,
             position: *position,
             tags: tags.clone(),

@@ -23,7 +23,7 @@ use crate::body::ResponseBody;
 use crate::cache::Cache;
 use crate::clock::Timestamp;
 use crate::entry::Head;
-use crate::flight::{Leader, Offer, Uncacheable};
+use crate::flight::{Leader, Uncacheable};
 use crate::flow::{Call, Flow, Stale};
 use crate::future::passed;
 use crate::inner::Content;
@@ -234,11 +234,7 @@ impl Visit {
             return None;
         }
         if let Some(leader) = self.leader.take() {
-            let offer = Offer {
-                head: Arc::clone(&entry.head),
-                fields: self.lookup.fields(),
-            };
-            leader.land(offer, entry.body.clone());
+            leader.land(Arc::clone(&entry), self.lookup.fields());
         }
         let outcome = Outcome::stale(entry.head.lifetimes.remaining(now), "stale-if-error");
         Some(self.asked().answer(&entry.head, &entry.body, outcome))

@@ -1,7 +1,5 @@
 //! A response that may be stored, and how it is.
 
-use std::sync::Arc;
-
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, response};
 use http_body::Body;
@@ -9,8 +7,8 @@ use http_body::Body;
 use super::Visit;
 use crate::body::ResponseBody;
 use crate::entry::{Head, StoredHeaders, Verified, told};
-use crate::fill::{Gathered, Landing, Plan, Recorded, gather};
-use crate::flight::{Offer, Requester, Uncacheable};
+use crate::fill::{Gathered, Landing, Plan, Recorded, Storable, gather};
+use crate::flight::{Requester, Uncacheable};
 use crate::future::passed;
 use crate::inner::Content;
 use crate::policy::{self, Admitted, LanguageRule, Lifetimes};
@@ -44,18 +42,18 @@ impl Visit {
             Gathered::Whole(bytes) => Some(bytes.len() as u64),
             Gathered::Begun(..) => declared,
         };
-        let offer = self.offer(head.status, admitted, &Tags::default(), length);
+        let storable = self.storable(head.status, admitted, &Tags::default(), length);
         if self.settings.policy.rules.language == LanguageRule::PreferredLanguage {
             let languages = self.cache().tiers().languages();
             languages.note(
                 &self.lookup.base,
-                &offer.fields,
+                &storable.fields,
                 &self.headers,
                 &head.headers,
-                &offer.head.key,
+                &storable.head.key,
             );
         }
-        self.release_unless_reusable(&offer);
+        self.release_unless_reusable(&storable.head.lifetimes);
         let max_body = self.max_body();
         match gathered {
             Gathered::Whole(bytes)
@@ -63,7 +61,7 @@ impl Visit {
                     && bytes.len() as u64 <= max_body =>
             {
                 let (sent, kept) = part(bytes);
-                let (entry, stored) = self.landing(offer).commit(kept, self.response_time);
+                let (entry, stored) = self.landing().commit(storable, kept, self.response_time);
                 let outcome = self.kept(outcome, stored);
                 if self.has_own_question() {
                     return self.revalidated(&entry, outcome, &head);
@@ -82,7 +80,8 @@ impl Visit {
             }
             Gathered::Begun(body, frames) => {
                 let plan = Plan {
-                    landing: self.landing(offer),
+                    landing: self.landing(),
+                    storable,
                     declared,
                     max_body,
                     deadline: self.cache().config().fill_deadline,
@@ -140,8 +139,7 @@ impl Visit {
     }
 
     /// What does not answer anybody else, though it may be stored to be validated.
-    pub(super) fn release_unless_reusable(&mut self, offer: &Offer) {
-        let lifetimes = &offer.head.lifetimes;
+    fn release_unless_reusable(&mut self, lifetimes: &Lifetimes) {
         let reusable = self.response_time < lifetimes.fresh_until
             && !lifetimes.flags.contains(policy::Flags::NO_CACHE);
         if !reusable {
@@ -149,13 +147,13 @@ impl Visit {
         }
     }
 
-    pub(super) fn offer(
+    pub(super) fn storable(
         &self,
         status: StatusCode,
         admitted: Admitted,
         tags: &Tags,
         length: Option<u64>,
-    ) -> Offer {
+    ) -> Storable {
         let Admitted {
             mut lifetimes,
             lines,
@@ -185,19 +183,15 @@ impl Visit {
             tags: together(own, tags, &base.group_tags(&groups)),
             verified: Verified::never(),
         };
-        Offer {
-            head: Arc::new(head),
-            fields: vary,
-        }
+        Storable { head, fields: vary }
     }
 
-    pub(super) fn landing(&mut self, offer: Offer) -> Landing {
+    pub(super) fn landing(&mut self) -> Landing {
         Landing {
             cache: self.cache().clone(),
             base: self.lookup.base.clone(),
             traces: self.lookup.traces.clone(),
             requester: Requester::of(&self.facts),
-            offer,
             leader: self.leader.take(),
             auto_etag: self.settings.policy.auto_etag,
         }

@@ -33,10 +33,10 @@ impl Visit {
             rules,
         ) {
             Freshened::Updated(admitted) => {
-                let offer = self.offer(stored.status, *admitted, &stored.tags, length);
-                let (updated, stored) = self
-                    .landing(offer)
-                    .commit(entry.body.clone(), self.response_time);
+                let storable = self.storable(stored.status, *admitted, &stored.tags, length);
+                let (updated, stored) =
+                    self.landing()
+                        .commit(storable, entry.body.clone(), self.response_time);
                 let outcome = self.kept(outcome, stored);
                 self.revalidated(&updated, outcome, head)
             }
@@ -46,7 +46,7 @@ impl Visit {
                     self.forget();
                 }
                 let once = Entry {
-                    head: Arc::new(stored.with_headers(&headers, entry.body.len())),
+                    head: stored.with_headers(&headers, entry.body.len()),
                     body: entry.body.clone(),
                 };
                 self.revalidated(&once, outcome.because(refusal.as_str()), head)
@@ -107,10 +107,10 @@ impl Visit {
             rules,
         ) {
             HeadOutcome::Freshened(admitted) => {
-                let offer = self.offer(stored.status, *admitted, &stored.tags, Some(length));
-                let _stored = self
-                    .landing(offer)
-                    .commit(entry.body.clone(), self.response_time);
+                let storable = self.storable(stored.status, *admitted, &stored.tags, Some(length));
+                let _stored =
+                    self.landing()
+                        .commit(storable, entry.body.clone(), self.response_time);
             }
             HeadOutcome::Invalidate => self.forget(),
             HeadOutcome::Nothing => {}

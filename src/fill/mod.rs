@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use http::HeaderName;
 use http_body::{Body, Frame};
 
 pub(crate) use led::Led;
@@ -24,12 +25,20 @@ pub(crate) use pump::{Plan, Recorded};
 
 use crate::cache::Cache;
 use crate::clock::Timestamp;
-use crate::entry::Entry;
-use crate::flight::{Leader, Offer, Requester, Uncacheable};
+use crate::entry::{Entry, Head};
+use crate::flight::{Leader, Requester, Uncacheable};
 use crate::key::{Key, Traces};
 use crate::purge::Validity;
 use crate::recording::concatenate;
 use crate::store::Stored;
+
+/// The head of a response that is to be stored.
+#[derive(Debug)]
+pub(crate) struct Storable {
+    pub(crate) head: Head,
+    /// What the response varies on.
+    pub(crate) fields: Arc<[HeaderName]>,
+}
 
 /// Where a complete response goes, and who is told. Dropped, the fill has failed.
 #[derive(Debug)]
@@ -38,7 +47,6 @@ pub(crate) struct Landing {
     pub(crate) base: Key,
     pub(crate) traces: Option<Traces>,
     pub(crate) requester: Requester,
-    pub(crate) offer: Offer,
     /// `None` when nobody could wait for this response.
     pub(crate) leader: Option<Leader>,
     /// Whether a 200 without an `ETag` gets one of its content's digest.
@@ -48,48 +56,50 @@ pub(crate) struct Landing {
 impl Landing {
     /// Stores the entry, then ends the flight: no request falls between the two. Without memory
     /// the flight stands for the entry until the shared store has it.
-    pub(crate) fn commit(self, body: Bytes, now: Timestamp) -> (Arc<Entry>, Stored) {
+    pub(crate) fn commit(
+        self,
+        storable: Storable,
+        body: Bytes,
+        now: Timestamp,
+    ) -> (Arc<Entry>, Stored) {
         let Self {
             cache,
             base,
             traces,
             requester,
-            mut offer,
             mut leader,
             auto_etag,
         } = self;
-        if auto_etag && let Some(head) = offer.head.with_etag_of(&body) {
-            offer.head = Arc::new(head);
+        let Storable { mut head, fields } = storable;
+        if auto_etag && let Some(tagged) = head.with_etag_of(&body) {
+            head = tagged;
         }
-        let entry = Arc::new(Entry {
-            head: Arc::clone(&offer.head),
-            body,
-        });
+        let entry = Arc::new(Entry { head, body });
         // Purged while it was fetched: it would only stand in the way of a newer one.
-        if cache.validity(&offer.head, now) == Validity::Purged {
+        if cache.validity(&entry.head, now) == Validity::Purged {
             return (entry, Stored::Purged);
         }
         cache.flights().unmark(&base, requester);
-        cache.flights().unmark(&offer.head.key, requester);
+        cache.flights().unmark(&entry.head.key, requester);
         let tiers = cache.tiers();
         let lease = leader.as_mut().and_then(Leader::take_lease);
         let mut until_written = (lease, None);
         if tiers.memory().is_off()
             && let Some(leader) = leader.take()
         {
-            leader.land(offer.clone(), entry.body.clone());
+            leader.land(Arc::clone(&entry), Arc::clone(&fields));
             until_written.1 = Some(leader);
         }
         let stored = tiers.store_response(
             &base,
-            &offer.fields,
+            &fields,
             traces.as_ref(),
             Arc::clone(&entry),
             now,
             until_written,
         );
         if let Some(leader) = leader {
-            leader.land_stored(offer, &entry.body);
+            leader.land_stored(&entry, fields);
         }
         (entry, stored)
     }

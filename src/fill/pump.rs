@@ -11,8 +11,9 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::Landing;
 use super::led::{Led, Left};
+use super::{Landing, Storable};
+use crate::flight::Offer;
 use crate::inner::{BoxError, Content};
 use crate::recording::{End, Recording};
 use crate::task;
@@ -26,6 +27,7 @@ pub(crate) enum Recorded {
 /// A fill that is about to begin.
 pub(crate) struct Plan {
     pub(crate) landing: Landing,
+    pub(crate) storable: Storable,
     /// `Content-Length`, or the exact size hint.
     pub(crate) declared: Option<u64>,
     pub(crate) max_body: u64,
@@ -76,8 +78,13 @@ impl Plan {
 impl Plan {
     /// The followers may have the recording from here on.
     pub(crate) fn recorder(self, recording: &Arc<Recording>, reserved: u64) -> Recorder {
+        let Storable { head, fields } = self.storable;
+        let offer = Offer {
+            head: Arc::new(head),
+            fields,
+        };
         if let Some(leader) = &self.landing.leader {
-            leader.share(self.landing.offer.clone(), Arc::clone(recording));
+            leader.share(offer.clone(), Arc::clone(recording));
         }
         Recorder {
             recording: Arc::clone(recording),
@@ -85,6 +92,7 @@ impl Plan {
             max_body: self.max_body,
             reserved,
             landing: Some(self.landing),
+            offer,
         }
     }
 }
@@ -97,6 +105,7 @@ pub(crate) struct Recorder {
     /// Bytes for which there is memory.
     reserved: u64,
     landing: Option<Landing>,
+    offer: Offer,
 }
 
 impl Recorder {
@@ -135,7 +144,11 @@ impl Recorder {
             && whole
         {
             let now = landing.cache.now();
-            landing.commit(self.recording.join(), now);
+            let storable = Storable {
+                head: self.offer.head.again(),
+                fields: Arc::clone(&self.offer.fields),
+            };
+            landing.commit(storable, self.recording.join(), now);
             self.recording.finish(End::Complete);
         }
     }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use http::HeaderName;
 
 use super::{Flight, Flights, Offer, Stage, Uncacheable};
 use crate::clock::Timestamp;
+use crate::entry::Entry;
 use crate::key::Key;
 use crate::lease::Lease;
 use crate::recording::Recording;
@@ -54,18 +55,18 @@ impl Leader {
 
     /// Lets the followers have a complete entry. Unless it is stored already, the leader is to be
     /// kept until it is, so that no request falls between the flight and the entry.
-    pub(crate) fn land(&self, offer: Offer, body: Bytes) {
-        self.flight.set(Stage::Landed(offer, body));
+    pub(crate) fn land(&self, entry: Arc<Entry>, fields: Arc<[HeaderName]>) {
+        self.flight.set(Stage::Landed(entry, fields));
     }
 
     /// As [`Leader::land`] of an entry that is stored already, and the end of the flight: who comes
     /// later finds the entry.
-    pub(crate) fn land_stored(mut self, offer: Offer, body: &Bytes) {
+    pub(crate) fn land_stored(mut self, entry: &Arc<Entry>, fields: Arc<[HeaderName]>) {
         self.landed = true;
         self.flights.remove(&self.flight);
         // Nobody joins any more.
         if self.flight.lock().followers > 0 {
-            self.flight.set(Stage::Landed(offer, body.clone()));
+            self.land(Arc::clone(entry), fields);
         }
     }
 

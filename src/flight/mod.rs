@@ -19,11 +19,10 @@ mod table;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::HeaderName;
 
 use crate::clock::Timestamp;
-use crate::entry::Head;
+use crate::entry::{Entry, Head};
 use crate::key::Key;
 use crate::policy::RequestFacts;
 use crate::recording::Recording;
@@ -81,15 +80,17 @@ pub(crate) enum Stage {
     Waiting,
     /// The head is there, and the body is being recorded.
     Shared(Offer, Arc<Recording>),
-    /// Complete, or updated by a 304, or the stale one that stands in for a failure.
-    Landed(Offer, Bytes),
+    /// Complete, or updated by a 304, or the stale one that stands in for a failure; and what it
+    /// varies on.
+    Landed(Arc<Entry>, Arc<[HeaderName]>),
     /// Not to be shared: each on its own, or each of those concerned.
     Released(Option<Uncacheable>),
     /// The leader is gone without a result.
     Failed,
 }
 
-/// A head that followers may be served with, each if it is of their own variant.
+/// The head of what is still coming. Followers may be served with it, each if it is of their own
+/// variant.
 #[derive(Clone, Debug)]
 pub(crate) struct Offer {
     pub(crate) head: Arc<Head>,

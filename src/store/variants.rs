@@ -296,7 +296,7 @@ mod tests {
             verified: Verified::never(),
         };
         let entry = Arc::new(Entry {
-            head: Arc::new(head),
+            head,
             body: Bytes::from_static(b"content"),
         });
         tiers.store_response(&base(), &FIELDS.into(), None, entry, at(second), ())

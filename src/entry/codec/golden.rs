@@ -55,7 +55,7 @@ fn entry() -> Entry {
         verified: Verified::never(),
     };
     Entry {
-        head: Arc::new(head),
+        head,
         body: Bytes::from_static(b"Guten Tag!\n\0"),
     }
 }
@@ -99,7 +99,7 @@ fn facts(record: &Record) -> String {
                 position,
                 tags,
                 verified: _,
-            } = &*entry.head;
+            } = &entry.head;
             let lines = headers.lines().to_map(0);
             let lines = lines.iter().collect::<Vec<_>>();
             let tags = tags.iter().collect::<Vec<_>>();

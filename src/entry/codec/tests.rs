@@ -44,7 +44,7 @@ fn entry_with(headers: &HeaderMap, body: &[u8]) -> Record {
         verified: Verified::never(),
     };
     Record::Response(Arc::new(Entry {
-        head: Arc::new(head),
+        head,
         body: Bytes::copy_from_slice(body),
     }))
 }

@@ -8,6 +8,8 @@ use axum::{Json, Router};
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tower_response_cache::{Cache, CacheConfig, CacheLayer};
@@ -23,6 +25,8 @@ use crate::support::valkey::Valkey;
 /// else: between them is the floor of any cache that keeps what it passes.
 pub(crate) async fn throughput(scale: Scale) -> Vec<Report> {
     let mut reports = Vec::new();
+    // The servers have the runtime that `tokio::main` would give them, to themselves.
+    let servers = Runtime::new().unwrap();
     for (name, path) in [
         ("misses, Valkey down: waits 5 ms", "database"),
         ("misses, Valkey down: 200 rows", "rows"),
@@ -38,7 +42,7 @@ pub(crate) async fn throughput(scale: Scale) -> Vec<Report> {
         ];
         let mut loads = Vec::new();
         for app in apps {
-            loads.push(Load::on(&serve(app).await, path).await);
+            loads.push(Load::on(&serve(app, &servers).await, path).await);
         }
         let mut report = Report {
             fault: name.to_owned(),
@@ -60,6 +64,7 @@ pub(crate) async fn throughput(scale: Scale) -> Vec<Report> {
         );
         reports.push(report);
     }
+    servers.shutdown_background();
     reports
 }
 
@@ -122,11 +127,14 @@ fn app() -> Router {
         )
 }
 
-async fn serve(app: Router) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    address
+async fn serve(app: Router, servers: &Runtime) -> String {
+    let (tell, address) = oneshot::channel();
+    servers.spawn(async move {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        tell.send(listener.local_addr().unwrap()).unwrap();
+        axum::serve(listener, app).await
+    });
+    address.await.unwrap().to_string()
 }
 
 /// 32 connections to a server, which ask for one page under ever new URLs.

@@ -2,21 +2,22 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::leader::Errand;
 use super::{Arrival, Boarding, Flight, Leader, Limits, Requester, Role, Uncacheable};
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 
 /// The flights under way and the keys that are marked uncacheable, of one process.
 #[derive(Debug)]
 pub(crate) struct Flights {
     limits: Limits,
     pub(super) clock: Arc<dyn Clock>,
-    table: Mutex<Table>,
+    tables: Tables,
+    under_way: AtomicUsize,
     /// Hit-for-miss: until when each key is known to be uncacheable, and for whom.
     marks: quick_cache::sync::Cache<(u128, Requester), Timestamp>,
     /// Until when a failed fetch of a key that can be served stale is not tried again.
@@ -28,8 +29,22 @@ pub(crate) struct Flights {
     changes: AtomicU64,
 }
 
-/// The flights under way by the hashes of their keys.
+/// Flights under way by the hashes of their keys.
 type Table = HashMap<u128, Arc<Flight>, quick_cache::DefaultHashBuilder>;
+
+/// All of them, in parts: requests for different keys seldom wait for each other.
+#[derive(Debug, Default)]
+struct Tables {
+    first: Mutex<Table>,
+    others: [Mutex<Table>; 15],
+}
+
+impl Tables {
+    fn of(&self, hash: u128) -> MutexGuard<'_, Table> {
+        let which = hash as usize % (self.others.len() + 1);
+        self.others.get(which).unwrap_or(&self.first).lock()
+    }
+}
 
 impl Flights {
     pub(crate) fn new(limits: Limits, clock: Arc<dyn Clock>) -> Self {
@@ -37,7 +52,8 @@ impl Flights {
         Self {
             limits,
             clock,
-            table: Mutex::default(),
+            tables: Tables::default(),
+            under_way: AtomicUsize::new(0),
             marks: quick_cache::sync::Cache::new(marks),
             rests: quick_cache::sync::Cache::new(marks),
             costs: quick_cache::sync::Cache::new(marks),
@@ -51,11 +67,11 @@ impl Flights {
         if self.is_marked(key, arrival.requester, arrival.now) {
             return Boarding::Alone;
         }
-        let mut table = self.table.lock();
+        let mut table = self.tables.of(key.hash());
         if let Some(flight) = self.joinable(&table, key, arrival.version, arrival.now) {
             return flight.join(key, self.limits.followers);
         }
-        if arrival.role == Role::FollowerOnly || self.is_full(&table, key) {
+        if arrival.role == Role::FollowerOnly || !self.take_room(&table, key) {
             return Boarding::Alone;
         }
         let (version, now) = (arrival.version, arrival.now);
@@ -69,15 +85,15 @@ impl Flights {
         if self.rests(key, now) || self.is_marked(key, arrival.requester, now) {
             return None;
         }
-        let mut table = self.table.lock();
+        let mut table = self.tables.of(key.hash());
         let busy = self.joinable(&table, key, version, now).is_some();
-        (!busy && !self.is_full(&table, key))
+        (!busy && self.take_room(&table, key))
             .then(|| self.begin(&mut table, key, version, now, Errand::Refresh))
     }
 
     /// Whether anyone is fetching the key of this hash.
     pub(crate) fn has(&self, hash: u128) -> bool {
-        self.table.lock().contains_key(&hash)
+        self.tables.of(hash).contains_key(&hash)
     }
 
     /// How many requests with unsafe methods have succeeded: none may be overlooked by one who
@@ -131,7 +147,7 @@ impl Flights {
 
     /// The flights under way.
     pub(crate) fn len(&self) -> usize {
-        self.table.lock().len()
+        self.under_way.load(Ordering::Relaxed)
     }
 
     fn is_marked(&self, key: &Key, requester: Requester, now: Timestamp) -> bool {
@@ -156,9 +172,15 @@ impl Flights {
         current.then_some(flight)
     }
 
-    /// Whether there are too many flights for one more; one that takes another's place is none.
-    fn is_full(&self, table: &Table, key: &Key) -> bool {
-        table.len() >= self.limits.flights && !table.contains_key(&key.hash())
+    /// Takes the room of one more flight, if there is any; one that takes another's place
+    /// needs none.
+    fn take_room(&self, table: &Table, key: &Key) -> bool {
+        let one_more = |flights| (flights < self.limits.flights).then_some(flights + 1);
+        table.contains_key(&key.hash())
+            || self
+                .under_way
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+                .is_ok()
     }
 
     fn begin(
@@ -176,13 +198,14 @@ impl Flights {
 
     /// Takes a flight from the table, unless a later one stands in its place.
     pub(super) fn remove(&self, flight: &Arc<Flight>) {
-        let mut table = self.table.lock();
         let hash = flight.key.hash();
+        let mut table = self.tables.of(hash);
         if table
             .get(&hash)
             .is_some_and(|standing| Arc::ptr_eq(standing, flight))
         {
             table.remove(&hash);
+            self.under_way.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

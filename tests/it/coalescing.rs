@@ -518,6 +518,35 @@ async fn too_many_followers_call_the_handler_themselves() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_more_flights_are_begun_than_may_be_and_their_room_is_given_back() {
+    let config = CacheConfig::builder().max_flights(3).build().unwrap();
+    let layer = CacheLayer::new(Cache::new(config));
+    let cached = Cached::new(&layer, |_, _| async {
+        sleep(Duration::from_millis(100)).await;
+        Ok(fresh(Script::whole("x")))
+    });
+    let two_of_each = |urls: std::ops::Range<u32>| {
+        let twice = urls.flat_map(|url| [url, url]);
+        twice.map(|url| get(&format!("/{url}"))).collect::<Vec<_>>()
+    };
+    for round in 1..=3 {
+        // Those that begin after the purge take the places of those from before it.
+        let before = {
+            let (cached, requests) = (cached.clone(), two_of_each(0..3));
+            tokio::spawn(async move { at_once(&cached, requests).await })
+        };
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!(layer.cache().statistics().flights, 3);
+        layer.cache().purge(Purge::everything()).await.unwrap();
+        at_once(&cached, two_of_each(0..40)).await;
+        before.await.unwrap();
+        assert_eq!(layer.cache().statistics().flights, 0);
+        assert_eq!(cached.calls(), round * (3 + 3 + 2 * 37), "round {round}");
+        layer.cache().purge(Purge::everything()).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_that_follows_needs_nothing_of_the_inner_service() {
     let room = Arc::new(Semaphore::new(1));
     let cached = Cached::new(&layer(), move |_, _| {

@@ -22,3 +22,19 @@ impl<T> Mutex<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Sixteen of the same, each with a lock of its own: those who come for different hashes seldom
+/// wait for each other.
+#[derive(Debug, Default)]
+pub(crate) struct Striped<T> {
+    first: Mutex<T>,
+    others: [Mutex<T>; 15],
+}
+
+impl<T> Striped<T> {
+    /// The one for `hash`.
+    pub(crate) fn lock(&self, hash: u128) -> MutexGuard<'_, T> {
+        let which = hash as usize % (self.others.len() + 1);
+        self.others.get(which).unwrap_or(&self.first).lock()
+    }
+}

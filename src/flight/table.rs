@@ -9,14 +9,15 @@ use super::leader::Errand;
 use super::{Arrival, Boarding, Flight, Leader, Limits, Requester, Role, Uncacheable};
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::Striped;
 
 /// The flights under way and the keys that are marked uncacheable, of one process.
 #[derive(Debug)]
 pub(crate) struct Flights {
     limits: Limits,
     pub(super) clock: Arc<dyn Clock>,
-    tables: Tables,
+    tables: Striped<Table>,
+    /// How many flights there are in all tables.
     under_way: AtomicUsize,
     /// Hit-for-miss: until when each key is known to be uncacheable, and for whom.
     marks: quick_cache::sync::Cache<(u128, Requester), Timestamp>,
@@ -32,27 +33,13 @@ pub(crate) struct Flights {
 /// Flights under way by the hashes of their keys.
 type Table = HashMap<u128, Arc<Flight>, quick_cache::DefaultHashBuilder>;
 
-/// All of them, in parts: requests for different keys seldom wait for each other.
-#[derive(Debug, Default)]
-struct Tables {
-    first: Mutex<Table>,
-    others: [Mutex<Table>; 15],
-}
-
-impl Tables {
-    fn of(&self, hash: u128) -> MutexGuard<'_, Table> {
-        let which = hash as usize % (self.others.len() + 1);
-        self.others.get(which).unwrap_or(&self.first).lock()
-    }
-}
-
 impl Flights {
     pub(crate) fn new(limits: Limits, clock: Arc<dyn Clock>) -> Self {
         let marks = limits.marks.max(1);
         Self {
             limits,
             clock,
-            tables: Tables::default(),
+            tables: Striped::default(),
             under_way: AtomicUsize::new(0),
             marks: quick_cache::sync::Cache::new(marks),
             rests: quick_cache::sync::Cache::new(marks),
@@ -67,15 +54,16 @@ impl Flights {
         if self.is_marked(key, arrival.requester, arrival.now) {
             return Boarding::Alone;
         }
-        let mut table = self.tables.of(key.hash());
+        let mut table = self.tables.lock(key.hash());
         if let Some(flight) = self.joinable(&table, key, arrival.version, arrival.now) {
             return flight.join(key, self.limits.followers);
         }
-        if arrival.role == Role::FollowerOnly || !self.take_room(&table, key) {
+        if arrival.role == Role::FollowerOnly {
             return Boarding::Alone;
         }
         let (version, now) = (arrival.version, arrival.now);
-        Boarding::Lead(self.begin(&mut table, key, version, now, Errand::Request))
+        self.begin(&mut table, key, version, now, Errand::Request)
+            .map_or(Boarding::Alone, Boarding::Lead)
     }
 
     /// Leads a flight for `key` unless there is one, or the key rests or is marked: for
@@ -85,15 +73,16 @@ impl Flights {
         if self.rests(key, now) || self.is_marked(key, arrival.requester, now) {
             return None;
         }
-        let mut table = self.tables.of(key.hash());
-        let busy = self.joinable(&table, key, version, now).is_some();
-        (!busy && self.take_room(&table, key))
-            .then(|| self.begin(&mut table, key, version, now, Errand::Refresh))
+        let mut table = self.tables.lock(key.hash());
+        if self.joinable(&table, key, version, now).is_some() {
+            return None;
+        }
+        self.begin(&mut table, key, version, now, Errand::Refresh)
     }
 
     /// Whether anyone is fetching the key of this hash.
     pub(crate) fn has(&self, hash: u128) -> bool {
-        self.tables.of(hash).contains_key(&hash)
+        self.tables.lock(hash).contains_key(&hash)
     }
 
     /// How many requests with unsafe methods have succeeded: none may be overlooked by one who
@@ -172,17 +161,7 @@ impl Flights {
         current.then_some(flight)
     }
 
-    /// Takes the room of one more flight, if there is any; one that takes another's place
-    /// needs none.
-    fn take_room(&self, table: &Table, key: &Key) -> bool {
-        let one_more = |flights| (flights < self.limits.flights).then_some(flights + 1);
-        table.contains_key(&key.hash())
-            || self
-                .under_way
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
-                .is_ok()
-    }
-
+    /// Begins a flight, unless there are too many; one that takes another's place is none more.
     fn begin(
         self: &Arc<Self>,
         table: &mut Table,
@@ -190,16 +169,23 @@ impl Flights {
         version: u64,
         began: Timestamp,
         errand: Errand,
-    ) -> Leader {
+    ) -> Option<Leader> {
+        if !table.contains_key(&key.hash()) {
+            let one_more = |flights| (flights < self.limits.flights).then_some(flights + 1);
+            let counted =
+                self.under_way
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+            counted.ok()?;
+        }
         let flight = Arc::new(Flight::new(key.clone(), version, began));
         table.insert(key.hash(), Arc::clone(&flight));
-        Leader::new(Arc::clone(self), flight, errand)
+        Some(Leader::new(Arc::clone(self), flight, errand))
     }
 
     /// Takes a flight from the table, unless a later one stands in its place.
     pub(super) fn remove(&self, flight: &Arc<Flight>) {
         let hash = flight.key.hash();
-        let mut table = self.tables.of(hash);
+        let mut table = self.tables.lock(hash);
         if table
             .get(&hash)
             .is_some_and(|standing| Arc::ptr_eq(standing, flight))

@@ -11,13 +11,13 @@ use super::Memory;
 use crate::clock::Timestamp;
 use crate::entry::{Entry, Known, Marker, Record, Variants};
 use crate::key::{Key, KeyRef};
-use crate::sync::Mutex;
+use crate::sync::Striped;
 
 /// The markers in memory, changed by one at a time for each resource.
 #[derive(Debug)]
 pub(super) struct Places {
     most: usize,
-    changing: [Mutex<()>; STRIPES],
+    changing: Striped<()>,
 }
 
 /// What leads to a variant, unless a marker stands already.
@@ -42,7 +42,7 @@ impl Places {
     pub(super) fn new(most: usize) -> Self {
         Self {
             most,
-            changing: Default::default(),
+            changing: Striped::default(),
         }
     }
 
@@ -54,8 +54,7 @@ impl Places {
         entry: &Arc<Entry>,
         now: Timestamp,
     ) -> Placed {
-        let stripe = self.changing.get(lead.base.hash() as usize % STRIPES);
-        let _one_at_a_time = stripe.map(Mutex::lock);
+        let _one_at_a_time = self.changing.lock(lead.base.hash());
         let standing = match memory.peek(lead.base.borrow(), now) {
             Some(Record::Marker(marker)) if marker.fields == *lead.fields => Some(marker),
             _ => None,
@@ -157,8 +156,6 @@ pub(super) fn forget(memory: &Memory, base: &Key, key: &Key, now: Timestamp) {
         })));
     }
 }
-
-const STRIPES: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode, request, response};
 
+use super::bounds::check_duration;
 use crate::error::ConfigError;
 use crate::key::{KeyRules, QueryRule, Scheme};
 use crate::policy::{CookieRule, LanguageRule, PartialRule, Rules, SetCookieRule, is_tag};
@@ -303,7 +304,7 @@ impl PolicyBuilder {
             ..
         } = &policy.rules;
         for (setting, ttl) in [("default_ttl", default_ttl), ("forced_ttl", forced_ttl)] {
-            super::check_duration(setting, ttl.unwrap_or_default(), Duration::ZERO, YEAR)?;
+            check_duration(setting, ttl.unwrap_or_default(), Duration::ZERO, YEAR)?;
         }
         if let Some(percent) = heuristic_percent.filter(|percent| *percent > 100) {
             return Err(ConfigError::new(

@@ -18,6 +18,7 @@ pub use crate::position::LogPosition;
 #[cfg(feature = "test-util")]
 mod chaos;
 mod languages;
+mod lookup;
 mod memory;
 mod refusal;
 mod shared;
@@ -28,9 +29,10 @@ mod variants;
 #[cfg(feature = "test-util")]
 pub use chaos::ChaosStore;
 pub(crate) use languages::Languages;
+pub(crate) use lookup::{Found, Lookup};
 pub(crate) use memory::Memory;
 pub(crate) use shared::{Flushed, Shared, SharedSettings};
-pub(crate) use tiers::{Lookup, Stored, Tiers};
+pub(crate) use tiers::{Stored, Tiers};
 #[cfg(feature = "tls")]
 pub use valkey::TlsSettings;
 pub use valkey::{CredentialsProvider, StoreUrl, UrlError, ValkeySettings, ValkeyStore};

@@ -11,11 +11,11 @@ use tokio::time::Instant;
 use super::refusal::{Counters, Treatment};
 use super::shared::Proof;
 use super::variants::{self, Lead, Placed, Places};
-use super::{Flushed, Languages, Memory, Shared, SharedStore, StoreError};
+use super::{Flushed, Found, Languages, Lookup, Memory, Shared, SharedStore, StoreError};
 use crate::clock::Timestamp;
 use crate::entry::codec;
 use crate::entry::{Entry, Marker, Record, Value, Variants};
-use crate::key::{Draft, Key, KeyRef, Traces};
+use crate::key::{Draft, Key, Traces};
 
 /// Both tiers. Reads go down, writes go to memory at once and to the store behind the response.
 #[derive(Debug)]
@@ -29,26 +29,6 @@ pub(crate) struct Tiers {
     counters: Arc<Counters>,
 }
 
-/// What is known of a request's resource so far.
-#[derive(Debug)]
-pub(crate) struct Lookup {
-    pub(crate) base: Key,
-    /// What the resource's responses vary on, if that is known.
-    pub(crate) marker: Option<Arc<Marker>>,
-    /// The key of this request's variant, if the resource is known to vary.
-    pub(crate) variant: Option<Key>,
-    /// Where further fields of the request are part of the key: what tells of it by the target.
-    pub(crate) traces: Option<Traces>,
-    pub(crate) entry: Option<Arc<Entry>>,
-}
-
-/// What memory has for a request.
-#[derive(Debug, Default)]
-pub(crate) struct Found {
-    pub(crate) marker: Option<Arc<Marker>>,
-    pub(crate) entry: Option<Arc<Entry>>,
-}
-
 /// Whether a response found its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stored {
@@ -57,31 +37,6 @@ pub(crate) enum Stored {
     TooManyVariants,
     /// It was purged before it was complete.
     Purged,
-}
-
-impl Lookup {
-    /// What is known after a look into memory.
-    pub(crate) fn new(draft: &Draft, found: Found) -> Self {
-        let Found { marker, entry } = found;
-        Self {
-            base: draft.base().to_key(),
-            marker,
-            variant: draft.variant().map(KeyRef::to_key),
-            traces: draft.traces_by_fields(),
-            entry,
-        }
-    }
-
-    /// What the entry found varies on.
-    pub(crate) fn fields(&self) -> Arc<[HeaderName]> {
-        let marker = self.marker.as_ref();
-        marker.map_or_else(Arc::default, |marker| Arc::clone(&marker.fields))
-    }
-
-    /// The most specific key known: what work for this request is coordinated on.
-    pub(crate) fn key(&self) -> &Key {
-        self.variant.as_ref().unwrap_or(&self.base)
-    }
 }
 
 impl Tiers {

@@ -169,7 +169,7 @@ mod tests {
     use crate::lines::Lines;
     use crate::policy::{Flags, Lifetimes};
     use crate::position::LogPosition;
-    use crate::store::tiers::{Found, Stored, Tiers};
+    use crate::store::{Found, Stored, Tiers};
     use crate::tags::Tags;
 
     /// While no marker led to it, a change of the resource did not know of it.

@@ -7,18 +7,20 @@ mod cluster;
 mod command;
 mod dial;
 mod link;
+mod log;
 mod node;
 mod replicated;
 mod sentinel;
 mod settings;
+mod slots;
 mod state;
 mod supervisor;
 mod tail;
 mod url;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,13 +30,11 @@ use tokio::time::Instant;
 
 use self::care::Care;
 use self::cluster::Cluster;
+use self::log::Log;
 use self::node::{Lane, Manner, Node};
-use self::replicated::Replicated;
-use self::tail::Tail;
 use self::url::Place;
 use super::{Appended, BoxFuture, Health, Leased, LogBounds, LogPosition, Presence, SharedStore};
 use crate::error::StoreError;
-use crate::task;
 
 #[cfg(feature = "tls")]
 pub use self::settings::TlsSettings;
@@ -56,23 +56,10 @@ pub use self::url::{StoreUrl, UrlError};
 pub struct ValkeyStore {
     topology: Topology,
     settings: ValkeySettings,
-    tail: Tail,
     care: Care,
-    replicated: Replicated,
-    log: String,
-    /// What is known of the log's server from asking it.
-    known: Mutex<Known>,
+    log: Log,
     /// The server lacks a compare-and-delete: leases are left to expire.
     leases_expire: AtomicBool,
-    /// When (ms, by the server's clock) the log was last relieved of old records, or first used.
-    trimmed: AtomicU64,
-}
-
-struct Known {
-    /// The last position that the log had given out when it was last asked.
-    last_generated: LogPosition,
-    /// When to ask again whether the server is the primary; never, if it will not say.
-    next_role: Option<Instant>,
 }
 
 enum Topology {
@@ -96,17 +83,10 @@ impl ValkeyStore {
         };
         Self {
             topology,
-            log: format!("{}:log", settings.prefix),
+            log: Log::of(&settings.prefix),
             settings,
-            tail: Tail::new(),
             care: Care::new(),
-            replicated: Replicated::new(),
-            known: Mutex::new(Known {
-                last_generated: LogPosition::ZERO,
-                next_role: Some(Instant::now()),
-            }),
             leases_expire: AtomicBool::new(false),
-            trimmed: AtomicU64::new(0),
         }
     }
 
@@ -164,148 +144,6 @@ impl ValkeyStore {
             Topology::One(node) => Some(Arc::clone(node)),
             Topology::Cluster(cluster) => cluster.known_node_of(key),
         }
-    }
-
-    /// The node that keeps the log, if it is known.
-    fn log_node(&self) -> Option<Arc<Node>> {
-        self.known_node_of(&self.log)
-    }
-
-    /// The node that keeps the log. Waits for the very first map of a cluster.
-    async fn log_node_by(&self, deadline: Instant) -> Result<Arc<Node>, StoreError> {
-        match &self.topology {
-            Topology::One(node) => Ok(Arc::clone(node)),
-            Topology::Cluster(cluster) => cluster.node_of(&self.log, deadline).await,
-        }
-    }
-
-    async fn read_log(
-        &self,
-        after: LogPosition,
-        block: Duration,
-    ) -> Result<Vec<(LogPosition, Bytes)>, StoreError> {
-        let read = match self.log_node_by(Instant::now() + block).await {
-            Ok(node) => {
-                let supervisor = &node.supervisor;
-                let known = self.known(|known| known.last_generated);
-                self.tail
-                    .read(supervisor, &self.log, after, block, known)
-                    .await
-            }
-            Err(error) => {
-                tokio::time::sleep(block.min(UNKNOWN_NODE_PAUSE)).await;
-                Err(error)
-            }
-        };
-        if let (Topology::Cluster(cluster), Err(error)) = (&self.topology, &read) {
-            cluster.note(error);
-        }
-        read
-    }
-
-    async fn append_replicated(
-        &self,
-        command: &Cmd,
-        replicas: u32,
-        deadline: Instant,
-    ) -> Result<Appended, StoreError> {
-        // More than once, since a node that has not heard of the move yet may say otherwise.
-        for last in [false, false, false, true] {
-            let node = self.log_node_by(deadline).await?;
-            let supervisor = &node.supervisor;
-            let appended = self
-                .replicated
-                .append(supervisor, command, replicas, deadline);
-            let error = match appended.await {
-                Ok(appended) => return Ok(appended),
-                Err(error) => error,
-            };
-            let Topology::Cluster(cluster) = &self.topology else {
-                return Err(error);
-            };
-            let moved = matches!(&error, StoreError::Server(code) if code.as_str() == "MOVED");
-            if last || !moved {
-                cluster.note(&error);
-                return Err(error);
-            }
-            // Any command that follows the redirection finds out where to.
-            let _known_now = self.bounds(deadline).await;
-        }
-        Err(StoreError::Unavailable)
-    }
-
-    async fn bounds(&self, deadline: Instant) -> Result<LogBounds, StoreError> {
-        let command = command::log_bounds(&self.log);
-        let bounds = |reply| command::bounds(&reply);
-        match self
-            .run(Lane::Free, &self.log, command, deadline, bounds)
-            .await
-        {
-            // The plain code of "no such key", the one argument that can be wrong here.
-            Err(StoreError::Server(code)) if code.as_str() == "ERR" => Ok(LogBounds::Missing),
-            bounds => bounds,
-        }
-    }
-
-    /// Makes sure, about once a second, that the server is a primary by its own account. A
-    /// replica answers reads too, and may go on to for as long as it is cut off from its primary:
-    /// nobody knows then what has been purged. (A cluster's replicas do not answer at all.)
-    async fn check_role(&self, deadline: Instant) -> Result<(), StoreError> {
-        let now = Instant::now();
-        let due = self.known(|known| {
-            let due = known.next_role.is_some_and(|next| next <= now);
-            if due {
-                known.next_role = Some(now + ROLE_INTERVAL);
-            }
-            due
-        });
-        if !due || matches!(self.topology, Topology::Cluster(_)) {
-            return Ok(());
-        }
-        let primary = |reply| Ok(command::is_primary(&reply));
-        let asked = self.run(Lane::Free, &self.log, command::role(), deadline, primary);
-        match asked.await {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                self.known(|known| known.next_role = Some(now));
-                Err(StoreError::ReadOnly)
-            }
-            // Not permitted, or not known where the server is something else: taken on trust.
-            Err(StoreError::Refused | StoreError::Server(_)) => {
-                self.known(|known| known.next_role = None);
-                Ok(())
-            }
-            Err(error) => {
-                self.known(|known| known.next_role = Some(now));
-                Err(error)
-            }
-        }
-    }
-
-    fn known<T>(&self, look: impl FnOnce(&mut Known) -> T) -> T {
-        look(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Relieves the log of records that are older than anything they could be about, about once
-    /// an hour. Without anyone waiting: it is an economy, no more.
-    fn trim(&self, latest: LogPosition) {
-        let last = self.trimmed.load(Ordering::Relaxed);
-        let due = latest.ms() >= last.saturating_add(TRIM_INTERVAL_MS);
-        // Not by the first purge of every instance that starts; nor by two at once.
-        if !due || self.trimmed.swap(latest.ms(), Ordering::Relaxed) != last || last == 0 {
-            return;
-        }
-        let age = u64::try_from(self.settings.log_max_age.as_millis()).unwrap_or(u64::MAX);
-        let oldest = LogPosition::new(latest.ms().saturating_sub(age), 0);
-        let Some(node) = self.log_node() else { return };
-        let command = command::log_trim(&self.log, oldest);
-        let deadline = Instant::now() + self.settings.connect_timeout;
-        let _next_time_without_a_runtime = task::spawn(async move {
-            let trim = node.run(Lane::Free, Manner::Plain, &command, deadline, |reply| {
-                command::count(&reply)
-            });
-            let _next_time = trim.await;
-        });
     }
 }
 
@@ -423,7 +261,7 @@ impl SharedStore for ValkeyStore {
             let nonce = fastrand::u64(..);
             let command = command::ping(nonce);
             let pong = |reply| command::pong(&reply, nonce);
-            self.run(Lane::Free, &self.log, command, deadline, pong)
+            self.run(Lane::Free, &self.log.name, command, deadline, pong)
                 .await?;
             Ok(started.elapsed())
         })
@@ -440,7 +278,7 @@ impl SharedStore for ValkeyStore {
     fn health(&self) -> Health {
         match &self.topology {
             Topology::One(node) => node.supervisor.health(),
-            Topology::Cluster(cluster) => cluster.health(&self.log),
+            Topology::Cluster(cluster) => cluster.health(&self.log.name),
         }
     }
 
@@ -450,10 +288,10 @@ impl SharedStore for ValkeyStore {
         record: &'a [u8],
         deadline: Instant,
     ) -> BoxFuture<'a, Result<LogPosition, StoreError>> {
-        let command = command::log_append(&self.log, self.settings.log_max_records, record);
+        let command = command::log_append(&self.log.name, self.settings.log_max_records, record);
         Box::pin(async move {
             let position = |reply| command::position(&reply);
-            self.run(Lane::Free, &self.log, command, deadline, position)
+            self.run(Lane::Free, &self.log.name, command, deadline, position)
                 .await
                 .inspect(|position| {
                     self.note_writable();
@@ -469,7 +307,7 @@ impl SharedStore for ValkeyStore {
         replicas: u32,
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Appended, StoreError>> {
-        let command = command::log_append(&self.log, self.settings.log_max_records, record);
+        let command = command::log_append(&self.log.name, self.settings.log_max_records, record);
         Box::pin(async move {
             self.append_replicated(&command, replicas, deadline)
                 .await
@@ -484,10 +322,10 @@ impl SharedStore for ValkeyStore {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<LogPosition, StoreError>> {
         let max = self.settings.log_max_records;
-        let command = command::log_append_at(&self.log, max, after.next(), record);
+        let command = command::log_append_at(&self.log.name, max, after.next(), record);
         Box::pin(async move {
             let position = |reply| command::position(&reply);
-            let appended = self.run(Lane::Free, &self.log, command, deadline, position);
+            let appended = self.run(Lane::Free, &self.log.name, command, deadline, position);
             match appended.await {
                 // The plain code of a position that the log has passed: the next is later too.
                 Err(StoreError::Server(code)) if code.as_str() == "ERR" => {
@@ -503,10 +341,10 @@ impl SharedStore for ValkeyStore {
         position: LogPosition,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Presence, StoreError>> {
-        let command = command::log_look(&self.log, position);
+        let command = command::log_look(&self.log.name, position);
         Box::pin(async move {
             let presence = |reply| command::presence(&reply);
-            let found = self.run(Lane::Free, &self.log, command, deadline, presence);
+            let found = self.run(Lane::Free, &self.log.name, command, deadline, presence);
             match found.await {
                 // Not permitted: positions and counts have to do.
                 Err(StoreError::Refused) => Ok(Presence::Unknown),
@@ -532,7 +370,8 @@ impl SharedStore for ValkeyStore {
             }
             self.check_role(deadline).await?;
             let bounds = self.bounds(deadline).await?;
-            self.known(|known| known.last_generated = bounds.last_generated());
+            self.log
+                .known(|known| known.last_generated = bounds.last_generated());
             Ok(bounds)
         })
     }
@@ -561,11 +400,3 @@ impl fmt::Debug for ValkeyStore {
 
 /// What the client library waits by default.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// How often a reader in a loop asks where the log is.
-const UNKNOWN_NODE_PAUSE: Duration = Duration::from_secs(1);
-
-/// A replica that was a primary is noticed as soon as a silent one.
-const ROLE_INTERVAL: Duration = Duration::from_secs(1);
-
-const TRIM_INTERVAL_MS: u64 = 60 * 60 * 1000;

@@ -21,8 +21,9 @@ use crate::support::valkey::Valkey;
 
 /// Real servers, real sockets, every request another URL, Valkey refused; interleaved rounds.
 ///
-/// Beside this crate's layer stand one that does nothing and one that keeps copies and does nothing
-/// else: between them is the floor of any cache that keeps what it passes.
+/// Beside this crate's layer stand the same with no store to lose, which tells what of the price is
+/// the fault's; one that does nothing; and one that keeps copies and does nothing else: between
+/// these two is the floor of any cache that keeps what it passes.
 pub(crate) async fn throughput(scale: Scale) -> Vec<Report> {
     let mut reports = Vec::new();
     // The servers have the runtime that `tokio::main` would give them, to themselves.
@@ -33,12 +34,14 @@ pub(crate) async fn throughput(scale: Scale) -> Vec<Report> {
         ("misses, Valkey down: trivial", "trivial"),
     ] {
         let url = Valkey::reserve().tcp_url();
-        let cache = Cache::new(CacheConfig::builder().url(url).build().unwrap());
+        let [down, alone] = [CacheConfig::builder().url(url), CacheConfig::builder()]
+            .map(|config| Cache::new(config.build().unwrap()));
         let apps = [
             app(),
             behind_nothing(app()),
             behind_copies(app()),
-            app().layer(CacheLayer::new(cache.clone())),
+            app().layer(CacheLayer::new(alone)),
+            app().layer(CacheLayer::new(down.clone())),
         ];
         let mut loads = Vec::new();
         for app in apps {
@@ -53,12 +56,13 @@ pub(crate) async fn throughput(scale: Scale) -> Vec<Report> {
             let ratios = rates.iter().map(|round| round[which] / round[0]);
             median(ratios.collect()) * 100.0
         };
-        report.dials = cache.statistics().store.map_or(0, |health| health.dials);
+        report.dials = down.statistics().store.map_or(0, |health| health.dials);
         report.note = format!(
-            "{:.1} % of {:.0}/s without the layer; where one only keeps copies {:.1} %, \
-             where one does nothing {:.1} %",
-            part(3),
+            "{:.1} % of {:.0}/s without the layer; with no store to lose {:.1} %, where one only \
+             keeps copies {:.1} %, where one does nothing {:.1} %",
+            part(4),
             median(rates.iter().map(|round| round[0]).collect()),
+            part(3),
             part(2),
             part(1),
         );
@@ -70,13 +74,13 @@ pub(crate) async fn throughput(scale: Scale) -> Vec<Report> {
 
 /// The requests a second of each app, in each of the rounds. They are short and many, and go to and
 /// fro, since a machine that others use changes its pace within seconds.
-async fn rates(loads: &mut [Load], scale: Scale, report: &mut Report) -> Vec<[f64; 4]> {
+async fn rates(loads: &mut [Load], scale: Scale, report: &mut Report) -> Vec<[f64; APPS]> {
     let time = scale.of(Duration::from_millis(50), Duration::from_millis(100));
     let mut rates = Vec::new();
     for round in 0..scale.of(6, 104) {
-        let mut rate = [0.0; 4];
-        for at in 0..4 {
-            let at = if round % 2 == 0 { at } else { 3 - at };
+        let mut rate = [0.0; APPS];
+        for at in 0..APPS {
+            let at = if round % 2 == 0 { at } else { APPS - 1 - at };
             let done = loads[at].run(time).await;
             report.checked += done.right;
             report.errors += done.wrong;
@@ -89,6 +93,9 @@ async fn rates(loads: &mut [Load], scale: Scale, report: &mut Report) -> Vec<[f6
     }
     rates
 }
+
+/// The bare one, and one behind each layer.
+const APPS: usize = 5;
 
 /// Three pages: one that waits for a database, one that lists 200 products as JSON, some 20 KiB,
 /// and one that says hello.

@@ -1,177 +1,24 @@
-//! The concurrent core, model-checked: every test runs under many schedules of its threads.
-//!
-//! `RUSTFLAGS="--cfg shuttle" cargo test --lib model:: --release`
+//! Recordings, what is made of them, and purges meanwhile.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::HeaderMap;
 use shuttle::future::block_on;
 use shuttle::thread;
 use tokio::sync::Semaphore;
 
+use super::{NOW, arrival, check, head, join, key};
 use crate::cache::Cache;
-use crate::clock::{SystemClock, Timestamp};
 use crate::config::CacheConfig;
-use crate::entry::{Entry, Head, StoredHeaders, Verified};
+use crate::entry::{Entry, Head};
 use crate::fill::{Landing, Plan, Room, Storable};
-use crate::flight::{
-    Arrival, Boarding, Flights, Follower, Leader, Limits, Requester, Role, Stage, Uncacheable,
-};
-use crate::key::{Draft, Key, KeyRules};
-use crate::lines::Lines;
-use crate::policy::{Flags, Lifetimes};
-use crate::position::LogPosition;
+use crate::flight::{Boarding, Leader, Requester, Stage};
+use crate::key::Draft;
 use crate::purge::{Purge, Validity};
 use crate::recording::{End, Incomplete, Reader, Recording};
-use crate::tags::Tags;
-
-/// How many schedules each test runs, unless `MODEL_SCHEDULES` says otherwise.
-const SCHEDULES: usize = 5_000;
-
-#[test]
-fn followers_see_what_the_leader_landed_and_the_table_is_left_empty() {
-    check(|| {
-        let flights = flights();
-        let landed = Arc::new(AtomicUsize::new(0));
-        let fetches = Arc::new(AtomicUsize::new(0));
-        let threads: Vec<_> = (0..3)
-            .map(|_| {
-                let (flights, landed, fetches) = (flights.clone(), landed.clone(), fetches.clone());
-                thread::spawn(move || {
-                    loop {
-                        match flights.board(&key(), &arrival(0)) {
-                            Boarding::Lead(leader) => {
-                                // What is stored already is not fetched again.
-                                if landed.load(Ordering::SeqCst) == 0 {
-                                    fetches.fetch_add(1, Ordering::SeqCst);
-                                    thread::yield_now();
-                                    landed.store(1, Ordering::SeqCst);
-                                }
-                                leader.land(entry(body()), Arc::default());
-                                return;
-                            }
-                            Boarding::Follow(mut follower) => match block_on(follower.wait()) {
-                                Stage::Landed(found, _) => {
-                                    assert_eq!(found.body, body());
-                                    return;
-                                }
-                                stage => panic!("{stage:?}"),
-                            },
-                            Boarding::Alone => panic!("alone"),
-                        }
-                    }
-                })
-            })
-            .collect();
-        join(threads);
-        assert_eq!(flights.len(), 0);
-        assert_eq!(fetches.load(Ordering::SeqCst), 1);
-    });
-}
-
-#[test]
-fn a_lost_leader_is_replaced_and_nobody_waits_for_ever() {
-    check(|| {
-        let flights = flights();
-        let lost = Arc::new(AtomicUsize::new(0));
-        let threads: Vec<_> = (0..3)
-            .map(|_| {
-                let (flights, lost) = (flights.clone(), lost.clone());
-                thread::spawn(move || {
-                    loop {
-                        match flights.board(&key(), &arrival(0)) {
-                            Boarding::Lead(leader) if lost.fetch_add(1, Ordering::SeqCst) == 0 => {
-                                drop(leader);
-                            }
-                            Boarding::Lead(leader) => {
-                                leader.land(entry(body()), Arc::default());
-                                return;
-                            }
-                            Boarding::Follow(mut follower) => match block_on(follower.wait()) {
-                                Stage::Failed => {}
-                                Stage::Landed(..) => return,
-                                stage => panic!("{stage:?}"),
-                            },
-                            Boarding::Alone => panic!("alone"),
-                        }
-                    }
-                })
-            })
-            .collect();
-        join(threads);
-        assert_eq!(flights.len(), 0);
-    });
-}
-
-#[test]
-fn a_follower_that_gives_up_leaves_no_trace() {
-    check(|| {
-        let flights = flights();
-        let Boarding::Lead(leader) = flights.board(&key(), &arrival(0)) else {
-            panic!("no flight yet");
-        };
-        let quitter = {
-            let flights = flights.clone();
-            thread::spawn(move || {
-                if let Boarding::Follow(mut follower) = flights.board(&key(), &arrival(0)) {
-                    block_on(poll_once(&mut follower));
-                }
-            })
-        };
-        let waiter = {
-            let flights = flights.clone();
-            thread::spawn(move || follow_or_lead(&flights, 0))
-        };
-        thread::yield_now();
-        leader.release_and_mark(Uncacheable::ForAll, Timestamp::from_millis(1));
-        join([quitter, waiter]);
-        assert_eq!(flights.len(), 0);
-        assert!(matches!(
-            flights.board(&key(), &arrival(0)),
-            Boarding::Alone
-        ));
-    });
-}
-
-#[test]
-fn who_comes_after_a_purge_never_joins_a_flight_from_before() {
-    check(|| {
-        let flights = flights();
-        let version = Arc::new(AtomicUsize::new(0));
-        let Boarding::Lead(old) = flights.board(&key(), &arrival(0)) else {
-            panic!("no flight yet");
-        };
-        let after = {
-            let (flights, version) = (flights.clone(), version.clone());
-            thread::spawn(move || {
-                let seen = version.load(Ordering::SeqCst) as u64;
-                match flights.board(&key(), &arrival(seen)) {
-                    Boarding::Lead(leader) => {
-                        leader.land(entry(Bytes::from_static(b"new")), Arc::default());
-                    }
-                    Boarding::Follow(mut follower) => {
-                        assert_eq!(seen, 0, "it joined a flight from before the purge");
-                        assert!(matches!(block_on(follower.wait()), Stage::Landed(..)));
-                    }
-                    Boarding::Alone => {}
-                }
-            })
-        };
-        let purge = {
-            let version = version.clone();
-            thread::spawn(move || version.store(1, Ordering::SeqCst))
-        };
-        thread::yield_now();
-        old.land(entry(body()), Arc::default());
-        drop(old);
-        join([after, purge]);
-        assert_eq!(flights.len(), 0);
-    });
-}
 
 #[test]
 fn readers_get_the_whole_or_an_error_and_never_a_short_body_that_looks_whole() {
@@ -432,21 +279,6 @@ fn plan(cache: &Cache, leader: Leader) -> Plan {
     }
 }
 
-fn follow_or_lead(flights: &Arc<Flights>, version: u64) {
-    if let Boarding::Follow(mut follower) = flights.board(&key(), &arrival(version)) {
-        assert!(!matches!(block_on(follower.wait()), Stage::Waiting));
-    }
-}
-
-async fn poll_once(follower: &mut Follower) {
-    let mut wait = pin!(follower.wait());
-    std::future::poll_fn(|context| {
-        let _stage = wait.as_mut().poll(context);
-        std::task::Poll::Ready(())
-    })
-    .await;
-}
-
 async fn read(recording: &Recording) -> Result<Vec<u8>, Incomplete> {
     let mut reader = Reader::default();
     let mut bytes = Vec::new();
@@ -457,82 +289,6 @@ async fn read(recording: &Recording) -> Result<Vec<u8>, Incomplete> {
     }
     Ok(bytes)
 }
-
-fn check(test: impl Fn() + Send + Sync + 'static) {
-    let schedules = std::env::var("MODEL_SCHEDULES").ok();
-    let schedules = schedules.and_then(|count| count.parse().ok());
-    let schedules = schedules.unwrap_or(SCHEDULES);
-    let test = Arc::new(test);
-    let again = test.clone();
-    shuttle::check_random(move || test(), schedules);
-    shuttle::check_pct(move || again(), schedules, 3);
-}
-
-fn join(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
-    threads
-        .into_iter()
-        .for_each(|thread| thread.join().unwrap());
-}
-
-fn flights() -> Arc<Flights> {
-    let limits = Limits {
-        flights: 8,
-        followers: 8,
-        marks: 8,
-        mark_ttl: Duration::from_secs(10),
-        deadline: Duration::from_secs(30),
-    };
-    Arc::new(Flights::new(limits, Arc::new(SystemClock)))
-}
-
-fn arrival(version: u64) -> Arrival {
-    Arrival {
-        requester: Requester::Anonymous,
-        role: Role::Any,
-        version,
-        now: Timestamp::from_millis(1),
-    }
-}
-
-fn key() -> Key {
-    let request = Request::builder()
-        .method(Method::GET)
-        .uri("http://example.com/")
-        .body(())
-        .unwrap();
-    Key::of_request(&request.into_parts().0, &KeyRules::default()).unwrap()
-}
-
-fn body() -> Bytes {
-    Bytes::from_static(b"body")
-}
-
-fn entry(body: Bytes) -> Arc<Entry> {
-    Arc::new(Entry { head: head(), body })
-}
-
-fn head() -> Head {
-    let lifetimes = Lifetimes {
-        born: NOW,
-        stored: NOW,
-        fresh_until: Timestamp::MAX,
-        swr_until: Timestamp::MAX,
-        sie_until: Timestamp::MAX,
-        kept_until: Timestamp::MAX,
-        flags: Flags::default(),
-    };
-    Head {
-        key: key(),
-        status: StatusCode::OK,
-        headers: StoredHeaders::new(Lines::default(), None),
-        lifetimes,
-        position: LogPosition::ZERO,
-        tags: Tags::default(),
-        verified: Verified::never(),
-    }
-}
-
-const NOW: Timestamp = Timestamp::from_millis(1);
 
 /// The memory that a fill takes.
 const FILL_BYTES: u64 = 1024;

@@ -61,7 +61,7 @@ impl ValkeyStore {
     }
 
     /// The node that keeps the log. Waits for the very first map of a cluster.
-    pub(super) async fn log_node_by(&self, deadline: Instant) -> Result<Arc<Node>, StoreError> {
+    async fn log_node_by(&self, deadline: Instant) -> Result<Arc<Node>, StoreError> {
         match &self.topology {
             Topology::One(node) => Ok(Arc::clone(node)),
             Topology::Cluster(cluster) => cluster.node_of(&self.log.name, deadline).await,

@@ -44,13 +44,15 @@ impl Change {
     pub(crate) fn begin(settings: &Arc<Settings>, parts: &Parts, facts: RequestFacts) -> Self {
         let target = Draft::of_target(parts, &settings.policy.key).ok();
         // What depends on further fields is not what a bare GET would get.
-        let is_bare = target.as_ref().is_some_and(|target| !target.has_fields());
-        let may_be_stored = is_bare && parts.method == Method::POST;
+        let bare = target.as_ref().filter(|target| !target.has_fields());
+        let posting = bare
+            .filter(|_| parts.method == Method::POST)
+            .map(|target| Posting::begin(&settings.cache, facts, target.base().hash()));
         Self {
             settings: Arc::clone(settings),
             method: parts.method.clone(),
             target: target.map(Draft::into_bare),
-            posting: may_be_stored.then(|| Posting::begin(&settings.cache, facts)),
+            posting,
         }
     }
 
@@ -65,7 +67,10 @@ impl Change {
         if !succeeded(&response) {
             return Settled::Nothing(self.pass(response));
         }
-        self.settings.cache.flights().note_change();
+        if let Some(target) = &self.target {
+            let flights = self.settings.cache.flights();
+            flights.note_change(target.base().hash());
+        }
         match self.is_of_nothing_known(&response) {
             true => Settled::Nothing(self.pass(response)),
             false => Settled::Pending(Box::pin(async { Ok(self.announce(response).await) })),
@@ -114,7 +119,7 @@ impl Change {
 
     /// A flight that keeps other changes from overlooking a response that is about to be stored,
     /// under a key that nobody waits for. `None` where it is not, or if there was another change
-    /// while the handler worked.
+    /// of the target while the handler worked.
     fn own_flight(&self, post: &Key, headers: &HeaderMap) -> Option<Leader> {
         let posting = self.posting.as_ref()?;
         if !headers.contains_key(CONTENT_LOCATION) {
@@ -123,7 +128,7 @@ impl Change {
         let flights = self.settings.cache.flights();
         let leader = flights.lead_if_idle(post, &posting.arrival)?;
         // This very change has been counted.
-        (flights.changes() == posting.changes + 1).then_some(leader)
+        (flights.changes(posting.target) == posting.changes + 1).then_some(leader)
     }
 
     fn pass<R>(&self, response: Response<R>) -> Response<ResponseBody<R>> {
@@ -149,12 +154,13 @@ struct Posting {
     arrival: Arrival,
     /// How far the purge log had been read before the handler was called.
     position: LogPosition,
-    /// How many changes there had been.
+    /// The hash of its target's key, and how many changes of that there had been.
+    target: u128,
     changes: u64,
 }
 
 impl Posting {
-    fn begin(cache: &Cache, facts: RequestFacts) -> Self {
+    fn begin(cache: &Cache, facts: RequestFacts, target: u128) -> Self {
         cache.follow_log();
         let view = cache.log().view();
         let arrival = Arrival {
@@ -172,7 +178,8 @@ impl Posting {
             },
             arrival,
             position: view.tail(),
-            changes: cache.flights().changes(),
+            target,
+            changes: cache.flights().changes(target),
         }
     }
 

@@ -27,7 +27,8 @@ pub(crate) struct Flights {
     costs: quick_cache::sync::Cache<u128, Duration>,
     /// No key has been marked yet.
     unmarked: AtomicBool,
-    changes: AtomicU64,
+    /// How many changes there were of the targets whose hashes share a place.
+    changes: [AtomicU64; PLACES],
 }
 
 /// Flights under way by the hashes of their keys.
@@ -45,7 +46,7 @@ impl Flights {
             rests: quick_cache::sync::Cache::new(marks),
             costs: quick_cache::sync::Cache::new(marks),
             unmarked: AtomicBool::new(true),
-            changes: AtomicU64::new(0),
+            changes: [const { AtomicU64::new(0) }; PLACES],
         }
     }
 
@@ -85,14 +86,19 @@ impl Flights {
         self.tables.lock(hash).contains_key(&hash)
     }
 
-    /// How many requests with unsafe methods have succeeded: none may be overlooked by one who
-    /// stores what was asked for before.
-    pub(crate) fn changes(&self) -> u64 {
-        self.changes.load(Ordering::SeqCst)
+    /// How many requests with unsafe methods for the target of this hash have succeeded, and for
+    /// some others: none may be overlooked by one who stores what was asked for before.
+    pub(crate) fn changes(&self, hash: u128) -> u64 {
+        self.changes_at(hash).load(Ordering::SeqCst)
     }
 
-    pub(crate) fn note_change(&self) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
+    pub(crate) fn note_change(&self, hash: u128) {
+        self.changes_at(hash).fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn changes_at(&self, hash: u128) -> &AtomicU64 {
+        let [first, ..] = &self.changes;
+        self.changes.get(hash as usize % PLACES).unwrap_or(first)
     }
 
     /// Remembers for a while that responses for `key` cannot be shared: with anyone, or when it
@@ -195,6 +201,9 @@ impl Flights {
         }
     }
 }
+
+/// So many that changes of other targets seldom count.
+const PLACES: usize = 256;
 
 /// How long a key rests after a failed fetch.
 const REST: Duration = Duration::from_secs(2);

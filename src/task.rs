@@ -44,6 +44,21 @@ pub(crate) fn spawn_joinable<T: Send + 'static>(
     Handle::current().spawn(future)
 }
 
+/// A task that is ended when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Owned(JoinHandle<()>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// As [`spawn_joinable`], for a task that nobody waits for and that is not to outlive its owner.
+pub(crate) fn spawn_owned(future: impl Future<Output = ()> + Send + 'static) -> Owned {
+    Owned(spawn_joinable(future))
+}
+
 /// Whether tasks can be started here.
 pub(crate) fn is_possible() -> bool {
     Handle::try_current().is_ok()

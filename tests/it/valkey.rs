@@ -108,13 +108,32 @@ async fn a_value_that_is_too_long_is_an_error_of_that_key_alone() {
     store.set("j", "v".into(), MINUTE, soon()).await.unwrap();
     assert_eq!(get(&store, "j").await, Ok(Some("v".into())));
     assert_eq!(store.health().read_breaker, BreakerState::Closed);
-    // What it was read into is replaced, once.
-    eventually("a second connection", PATIENCE, || async {
-        store.health().dials == 2
+    assert_eq!(store.health().dials, 1);
+}
+
+#[tokio::test]
+async fn a_reply_that_announces_far_too_much_ends_the_connection_before_it_is_read() {
+    let server = Valkey::start();
+    let store = store(&server.tcp_url());
+    set(&store, "j", "v").await.unwrap();
+    server.command(&["SETRANGE", "k", "67108864", "x"]);
+    assert_eq!(get(&store, "k").await, Err(StoreError::Unavailable));
+    // From now on no more than that is asked for, so that the others are not cut off as well.
+    eventually("the next connection", PATIENCE, async || {
+        store.ping(soon()).await.is_ok()
     })
     .await;
-    assert_eq!(get(&store, "k").await.map(drop), Err(StoreError::TooLong));
+    assert_eq!(get(&store, "k").await, Err(StoreError::TooLong));
+    assert_eq!(get(&store, "j").await, Ok(Some("v".into())));
+    assert_eq!(get(&store, "k").await, Err(StoreError::TooLong));
     assert_eq!(store.health().dials, 2);
+    // The sockets hold some.
+    let stats = server.command(&["INFO", "stats"]);
+    let sent = stats
+        .lines()
+        .find_map(|line| line.strip_prefix("total_net_output_bytes:"));
+    let sent: u64 = sent.unwrap().parse().unwrap();
+    assert!(sent < 32 << 20, "{sent} bytes were sent");
 }
 
 #[tokio::test]

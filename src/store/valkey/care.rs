@@ -1,14 +1,12 @@
 //! When to read no more of a value than may be there.
 //!
-//! Whoever may write to the server can leave half a gigabyte under a key of ours, and the client
-//! library takes a reply whole, however late. `GETRANGE` bounds the reply at its source, but a
-//! server that spares itself the copy of a long value for `GET` (Valkey from 8.1 on, for values
-//! from 16 KiB on) does not for `GETRANGE`: with 64 reads on their way, one of 16 KiB took 22 µs
-//! instead of 6.5. So values are read by `GET` until one took too long or was too long, and by
-//! `GETRANGE` for a minute after that: a huge value is transferred once, not again and again.
-//!
-//! The client library reads into a buffer that grows and never shrinks. So when a value proves to
-//! have been too long, the connection is replaced, once in that minute.
+//! Whoever may write to the server can leave half a gigabyte under a key of ours. A reply that
+//! announces far too much ends the connection (`bounded`), and with it what others have asked for.
+//! `GETRANGE` bounds the reply at its source, but a server that spares itself the copy of a long
+//! value for `GET` (Valkey from 8.1 on, for values from 16 KiB on) does not for `GETRANGE`: with 64
+//! reads on their way, one of 16 KiB took 22 µs instead of 6.5. So values are read by `GET` until
+//! one took too long or was too long, and by `GETRANGE` for a minute after that, which tells which
+//! value it was: a connection is lost in this way once a minute at most.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,8 +18,6 @@ pub(super) struct Care {
     began: Instant,
     /// Milliseconds after that; 0 for never.
     until: AtomicU64,
-    /// Until when the connection is kept, however long values are.
-    kept_until: AtomicU64,
 }
 
 impl Care {
@@ -29,21 +25,12 @@ impl Care {
         Self {
             began: Instant::now(),
             until: AtomicU64::new(0),
-            kept_until: AtomicU64::new(0),
         }
     }
 
     /// A read took too long, or its value was too long.
     pub(super) fn take(&self) {
         self.until.store(self.since(MINUTE), Ordering::Relaxed);
-    }
-
-    /// A value was too long: whether what was read into is to be replaced.
-    pub(super) fn sheds(&self) -> bool {
-        let now = self.since(Duration::ZERO);
-        let next = |kept_until| (kept_until <= now).then(|| self.since(MINUTE));
-        let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
-        self.kept_until.fetch_update(set, read, next).is_ok()
     }
 
     /// Whether to be careful now. Costs no look at the clock while all is well.
@@ -74,14 +61,5 @@ mod tests {
         assert!(care.is_due());
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(!care.is_due());
-    }
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_is_replaced_once_a_minute() {
-        let care = Care::new();
-        assert!(care.sheds());
-        assert!(!care.sheds());
-        tokio::time::advance(MINUTE).await;
-        assert!(care.sheds());
-        assert!(!care.sheds());
     }
 }

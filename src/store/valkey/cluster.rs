@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ValkeySettings;
+use super::care::Care;
 use super::command::{self, Redirect, SlotRange};
 use super::dial;
 use super::link::Fault;
@@ -36,6 +37,8 @@ struct Shared {
     settings: ValkeySettings,
     transport: Transport,
     seeds: Vec<Address>,
+    /// Of values on all nodes.
+    care: Arc<Care>,
     map: Mutex<Map>,
     changed: Notify,
 }
@@ -62,12 +65,18 @@ enum Discovery {
 }
 
 impl Cluster {
-    pub(super) fn new(settings: ValkeySettings, transport: Transport, seeds: Vec<Address>) -> Self {
+    pub(super) fn new(
+        settings: ValkeySettings,
+        transport: Transport,
+        seeds: Vec<Address>,
+        care: Arc<Care>,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 settings,
                 transport,
                 seeds,
+                care,
                 map: Mutex::new(Map {
                     ranges: Vec::new(),
                     moved: HashMap::new(),
@@ -203,7 +212,7 @@ impl Shared {
         }
         let mut settings = self.settings.clone();
         settings.url = settings.url.at(self.transport, address.clone());
-        let node = Arc::new(Node::new(settings));
+        let node = Arc::new(Node::new(settings, Arc::clone(&self.care)));
         map.nodes.insert(address.clone(), Arc::clone(&node));
         node
     }
@@ -291,12 +300,8 @@ impl Question {
             transport,
             ..
         } = &*self.shared;
-        let client = dial::one_shot(settings, *transport, address)?;
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(&dial::patient())
-            .await
-            .map_err(failed)?;
-        let reply = connection.send_packed_command(&command::slots()).await;
+        let mut wire = dial::seed(settings, *transport, address).await?;
+        let reply = wire.connection.send_packed_command(&command::slots()).await;
         let reply = reply.and_then(Value::extract_error).map_err(failed)?;
         command::slot_ranges(&reply, address)
             .filter(|ranges| !ranges.is_empty())

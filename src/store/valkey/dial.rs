@@ -1,46 +1,88 @@
 //! Where to connect, and as whom: worked out anew for each connection, since a primary moves,
 //! credentials rotate and certificates are renewed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use redis::io::tcp::TcpSettings;
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
-    ProtocolVersion, RedisResult,
-};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisError};
 use tokio::time::timeout;
 
 use super::ValkeySettings;
+use super::bounded::Bounded;
+use super::care::Care;
 use super::command;
-use super::link::{self, Fault};
+use super::link::Fault;
+use super::stream::{self, Endpoint};
 use super::url::{Address, Login, Place, Transport};
+use crate::task::{self, Owned};
 
 /// What is dialled.
 pub(super) struct Target {
-    pub(super) client: Client,
+    endpoint: Endpoint,
+    info: RedisConnectionInfo,
     /// Where, if it had to be found out.
     pub(super) found_at: Option<Address>,
 }
 
+/// A connection, and the task that drives it: that ends with this.
+pub(super) struct Wire {
+    pub(super) connection: MultiplexedConnection,
+    _driver: Owned,
+}
+
+impl Target {
+    fn new(endpoint: Endpoint, login: &Login, db: u32) -> Self {
+        Self {
+            endpoint,
+            info: info(login, db),
+            found_at: None,
+        }
+    }
+
+    /// Connects, and logs in.
+    pub(super) async fn connect(
+        &self,
+        settings: &ValkeySettings,
+        config: AsyncConnectionConfig,
+        care: Arc<Care>,
+    ) -> Result<Wire, Fault> {
+        let failed = |error| Fault::from_redis(&error);
+        let stream = stream::open(settings, &self.endpoint).await;
+        let stream = stream.map_err(|error| failed(RedisError::from(error)))?;
+        // One byte more is asked for when it is to be told whether there is more.
+        let longest = settings.longest_value.saturating_add(1);
+        let stream = Bounded::new(stream, longest, care);
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(&self.info, stream, config)
+                .await
+                .map_err(failed)?;
+        Ok(Wire {
+            connection,
+            _driver: task::spawn_owned(driver),
+        })
+    }
+}
+
 /// Finds out where to connect. With several addresses to ask, `turn` says where to begin.
 pub(super) async fn target(settings: &ValkeySettings, turn: u64) -> Result<Target, Fault> {
-    let login = match &settings.credentials {
-        Some(provider) => provider.login(),
-        None => settings.url.login.clone(),
-    };
+    let login = login(settings);
     let db = settings.url.db;
-    let (endpoint, found_at) = match &settings.url.place {
-        Place::Unix { path } => (ConnectionAddr::Unix(path.into()), None),
-        Place::Server(transport, address) => (endpoint(*transport, address), None),
+    match &settings.url.place {
+        Place::Unix { path } => Ok(Target::new(Endpoint::Unix(path.clone()), &login, db)),
+        Place::Server(transport, address) => {
+            Ok(Target::new(endpoint(*transport, address), &login, db))
+        }
         Place::Sentinel { transport, .. } => {
             let primary = primary(settings, turn).await?;
-            (endpoint(*transport, &primary), Some(primary))
+            Ok(Target {
+                found_at: Some(primary.clone()),
+                ..Target::new(endpoint(*transport, &primary), &login, db)
+            })
         }
         // The nodes of a cluster are servers, each with settings of its own.
-        Place::Cluster(..) => return Err(Fault::unreachable("a cluster is not one server")),
-    };
-    let client = client(settings, endpoint, &login, db, link::tcp_settings())?;
-    Ok(Target { client, found_at })
+        Place::Cluster(..) => Err(Fault::unreachable("a cluster is not one server")),
+    }
 }
 
 /// Asks the Sentinels for the primary, one after the other.
@@ -62,9 +104,8 @@ pub(super) async fn primary(settings: &ValkeySettings, turn: u64) -> Result<Addr
     let mut fault = Fault::unreachable("no Sentinel is named");
     let first = usize::try_from(turn).unwrap_or_default() % sentinels.len().max(1);
     for sentinel in sentinels.iter().cycle().skip(first).take(sentinels.len()) {
-        let endpoint = endpoint(*transport, sentinel);
-        let client = client(settings, endpoint, login, 0, link::tcp_settings())?;
-        match timeout(each, ask(&client, primary)).await {
+        let target = Target::new(endpoint(*transport, sentinel), login, 0);
+        match timeout(each, ask(settings, &target, primary)).await {
             Ok(Ok(address)) => return Ok(address),
             Ok(Err(error)) => fault = error,
             Err(_late) => fault = Fault::unreachable("no Sentinel answered in time"),
@@ -73,33 +114,39 @@ pub(super) async fn primary(settings: &ValkeySettings, turn: u64) -> Result<Addr
     Err(fault)
 }
 
-/// A cluster's node, asked once for all slots by `seed`.
-pub(super) fn one_shot(
+/// A cluster's node, asked once for all slots.
+pub(super) async fn seed(
     settings: &ValkeySettings,
     transport: Transport,
-    seed: &Address,
-) -> Result<Client, Fault> {
-    let login = match &settings.credentials {
-        Some(provider) => provider.login(),
-        None => settings.url.login.clone(),
-    };
-    let endpoint = endpoint(transport, seed);
-    client(settings, endpoint, &login, 0, link::tcp_settings())
+    address: &Address,
+) -> Result<Wire, Fault> {
+    let target = Target::new(endpoint(transport, address), &login(settings), 0);
+    once(settings, &target).await
 }
 
-async fn ask(sentinel: &Client, primary: &str) -> Result<Address, Fault> {
+async fn ask(settings: &ValkeySettings, sentinel: &Target, name: &str) -> Result<Address, Fault> {
     let failed = |error| Fault::from_redis(&error);
-    let mut connection = sentinel
-        .get_multiplexed_async_connection_with_config(&patient())
-        .await
-        .map_err(failed)?;
-    let command = command::primary(primary);
-    let reply = connection.send_packed_command(&command).await;
+    let mut wire = once(settings, sentinel).await?;
+    let command = command::primary(name);
+    let reply = wire.connection.send_packed_command(&command).await;
     let reply = reply
         .and_then(redis::Value::extract_error)
         .map_err(failed)?;
     command::address(&reply)
         .ok_or_else(|| Fault::unreachable("the Sentinels know no primary of that name"))
+}
+
+/// A connection for one question, of which no value is read.
+async fn once(settings: &ValkeySettings, target: &Target) -> Result<Wire, Fault> {
+    let unconcerned = Arc::new(Care::new());
+    target.connect(settings, patient(), unconcerned).await
+}
+
+fn login(settings: &ValkeySettings) -> Login {
+    match &settings.credentials {
+        Some(provider) => provider.login(),
+        None => settings.url.login.clone(),
+    }
 }
 
 /// Every wait has a deadline of its own, given by the caller.
@@ -109,95 +156,26 @@ pub(super) fn patient() -> AsyncConnectionConfig {
         .set_response_timeout(None)
 }
 
-fn endpoint(transport: Transport, address: &Address) -> ConnectionAddr {
-    let Address { host, port } = address.clone();
+fn endpoint(transport: Transport, address: &Address) -> Endpoint {
     match transport {
-        Transport::Plain => ConnectionAddr::Tcp(host, port),
-        Transport::Tls => ConnectionAddr::TcpTls {
-            host,
-            port,
-            insecure: false,
-            tls_params: None,
-        },
+        Transport::Plain => Endpoint::Tcp(address.clone()),
+        Transport::Tls => Endpoint::Tls(address.clone()),
     }
 }
 
-fn client(
-    settings: &ValkeySettings,
-    endpoint: ConnectionAddr,
-    login: &Login,
-    db: u32,
-    tcp: TcpSettings,
-) -> Result<Client, Fault> {
-    let secure = matches!(endpoint, ConnectionAddr::TcpTls { .. });
-    let info = info(endpoint, login, db).map_err(|error| Fault::from_redis(&error))?;
-    let info = info.set_tcp_settings(tcp);
-    match secure {
-        true => secured(settings, info),
-        false => Client::open(info).map_err(|error| Fault::from_redis(&error)),
-    }
-}
-
-fn info(endpoint: ConnectionAddr, login: &Login, db: u32) -> RedisResult<ConnectionInfo> {
-    let info = endpoint.into_connection_info()?;
-    let mut redis = info
-        .redis_settings()
-        .clone()
+fn info(login: &Login, db: u32) -> RedisConnectionInfo {
+    let mut info = RedisConnectionInfo::default()
         .set_protocol(ProtocolVersion::RESP3)
         .set_lib_name(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
         .set_db(i64::from(db));
     let Login { user, password } = login;
     if let Some(user) = user {
-        redis = redis.set_username(user);
+        info = info.set_username(user);
     }
     if let Some(password) = password {
-        redis = redis.set_password(password);
+        info = info.set_password(password);
     }
-    Ok(info.set_redis_settings(redis))
-}
-
-#[cfg(feature = "tls")]
-fn secured(settings: &ValkeySettings, info: ConnectionInfo) -> Result<Client, Fault> {
-    use redis::{ClientTlsConfig, TlsCertificates};
-    use rustls::crypto::{CryptoProvider, ring};
-
-    // The TLS library panics without one. Late, so that an application's own choice comes first.
-    if CryptoProvider::get_default().is_none() {
-        let _another_was_faster = ring::default_provider().install_default();
-    }
-    let files = &settings.url.files;
-    let given = settings.tls.clone().unwrap_or_default();
-    let root_cert = pem(given.ca, files.ca.as_deref())?;
-    let client_cert = pem(given.certificate, files.cert.as_deref())?;
-    let client_key = pem(given.key, files.key.as_deref())?;
-    let client_tls = client_cert
-        .zip(client_key)
-        .map(|(client_cert, client_key)| ClientTlsConfig {
-            client_cert,
-            client_key,
-        });
-    let certificates = TlsCertificates {
-        client_tls,
-        root_cert,
-    };
-    Client::build_with_tls(info, certificates).map_err(|error| Fault::from_redis(&error))
-}
-
-/// A small file, read once for a connection.
-#[cfg(feature = "tls")]
-fn pem(given: Option<Vec<u8>>, path: Option<&str>) -> Result<Option<Vec<u8>>, Fault> {
-    match (given, path) {
-        (Some(pem), _) => Ok(Some(pem)),
-        (None, None) => Ok(None),
-        (None, Some(path)) => std::fs::read(path)
-            .map(Some)
-            .map_err(|error| Fault::unreachable(&format!("{path}: {error}"))),
-    }
-}
-
-#[cfg(not(feature = "tls"))]
-fn secured(_settings: &ValkeySettings, _info: ConnectionInfo) -> Result<Client, Fault> {
-    Err(Fault::unreachable("TLS is not built in"))
+    info
 }
 
 /// How often the Sentinels are asked whether the primary is still the one in use.

@@ -2,16 +2,16 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, SendError};
-use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{Cmd, PushInfo, PushKind, RedisError, Value};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
+use super::ValkeySettings;
+use super::care::Care;
 use super::command;
-use super::dial::{Target, patient};
+use super::dial::{Target, Wire, patient};
 use super::url::Address;
 use crate::error::StoreError;
 use crate::store::StoreState;
@@ -19,7 +19,7 @@ use crate::store::StoreState;
 /// One connection. Commands of all tasks are pipelined on it.
 pub(super) struct Link {
     id: LinkId,
-    connection: MultiplexedConnection,
+    wire: Wire,
     vitals: Arc<Vitals>,
     found_at: Option<Address>,
 }
@@ -62,6 +62,8 @@ impl Link {
     /// takes connections long before it takes commands.
     pub(super) async fn dial<W: Watcher>(
         target: Target,
+        settings: &ValkeySettings,
+        care: Arc<Care>,
         id: LinkId,
         watcher: W,
     ) -> Result<Self, Fault> {
@@ -74,20 +76,15 @@ impl Link {
         let config = patient()
             .set_pipeline_buffer_size(WRITTEN_AT_ONCE)
             .set_push_sender(move |push: PushInfo| pulse.beat(&push));
-        let Target { client, found_at } = target;
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(|error| Fault::from_redis(&error))?;
-        // Only the connection itself may hold the pulse, or it would outlive the driver.
-        drop(config);
+        let mut wire = target.connect(settings, config, care).await?;
+        let connection = &mut wire.connection;
         let nonce = fastrand::u64(..);
         let reply = connection.send_packed_command(&command::ping(nonce)).await;
         reply
             .and_then(Value::extract_error)
             .map_err(|error| Fault::from_redis(&error))
             .and_then(|reply| command::pong(&reply, nonce).map_err(|error| Fault::from(&error)))?;
-        if found_at.is_some() {
+        if target.found_at.is_some() {
             let role = connection.send_packed_command(&command::role()).await;
             if !role.is_ok_and(|role| command::is_primary(&role)) {
                 return Err(Fault::unreachable("what the Sentinels name is no primary"));
@@ -95,9 +92,9 @@ impl Link {
         }
         Ok(Self {
             id,
-            connection,
+            wire,
             vitals,
-            found_at,
+            found_at: target.found_at,
         })
     }
 
@@ -111,18 +108,18 @@ impl Link {
     }
 
     pub(super) fn connection(&self) -> MultiplexedConnection {
-        self.connection.clone()
+        self.wire.connection.clone()
     }
 
     pub(super) async fn send(&self, command: &Cmd, deadline: Instant) -> Reply {
-        let mut connection = self.connection.clone();
+        let mut connection = self.wire.connection.clone();
         let reply = timeout_at(deadline, connection.send_packed_command(command)).await;
         self.judge(reply)
     }
 
     /// As [`Link::send`], after `ASKING`, with nothing in between.
     pub(super) async fn send_asking(&self, command: &Cmd, deadline: Instant) -> Reply {
-        let mut connection = self.connection.clone();
+        let mut connection = self.wire.connection.clone();
         let mut both = redis::pipe();
         both.add_command(command::asking())
             .add_command(command.clone());
@@ -207,20 +204,6 @@ impl From<&StoreError> for Fault {
     }
 }
 
-/// The socket's options: the library's defaults leave Nagle's algorithm on and a silent
-/// peer undetected.
-pub(super) fn tcp_settings() -> TcpSettings {
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_TIME)
-        .with_interval(KEEPALIVE_INTERVAL);
-    let settings = TcpSettings::default()
-        .set_nodelay(true)
-        .set_keepalive(keepalive);
-    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-    let settings = settings.set_user_timeout(USER_TIMEOUT);
-    settings
-}
-
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Link")
@@ -285,13 +268,3 @@ impl<W: Watcher> Drop for Pulse<W> {
 /// requests that are ready at once send first, and then wait for the server, which waited for them:
 /// 64 at a time take a sixth longer.
 const WRITTEN_AT_ONCE: usize = 32;
-
-/// How long a connection may be idle before the kernel asks whether the peer is there.
-const KEEPALIVE_TIME: Duration = Duration::from_secs(15);
-
-/// How long the kernel waits between such questions.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-
-/// How long data sent may stay unacknowledged before the kernel gives the connection up.
-#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-const USER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,6 +1,7 @@
 //! The shared store in Valkey, or in anything that speaks its protocol.
 
 mod attempt;
+mod bounded;
 mod breaker;
 mod care;
 mod cluster;
@@ -14,8 +15,11 @@ mod sentinel;
 mod settings;
 mod slots;
 mod state;
+mod stream;
 mod supervisor;
 mod tail;
+#[cfg(feature = "tls")]
+mod tls;
 mod url;
 
 use std::fmt;
@@ -56,7 +60,7 @@ pub use self::url::{StoreUrl, UrlError};
 pub struct ValkeyStore {
     topology: Topology,
     settings: ValkeySettings,
-    care: Care,
+    care: Arc<Care>,
     log: Log,
     /// The server lacks a compare-and-delete: leases are left to expire.
     leases_expire: AtomicBool,
@@ -72,20 +76,26 @@ impl ValkeyStore {
     /// A store that connects when it is first used. Does no I/O.
     #[must_use]
     pub fn new(settings: ValkeySettings) -> Self {
+        let care = Arc::new(Care::new());
         let topology = match &settings.url.place {
             Place::Cluster(transport, seeds) => {
-                let cluster = Cluster::new(settings.clone(), *transport, seeds.clone());
+                let cluster = Cluster::new(
+                    settings.clone(),
+                    *transport,
+                    seeds.clone(),
+                    Arc::clone(&care),
+                );
                 Topology::Cluster(cluster)
             }
             Place::Server(..) | Place::Unix { .. } | Place::Sentinel { .. } => {
-                Topology::One(Arc::new(Node::new(settings.clone())))
+                Topology::One(Arc::new(Node::new(settings.clone(), Arc::clone(&care))))
             }
         };
         Self {
             topology,
             log: Log::of(&settings.prefix),
             settings,
-            care: Care::new(),
+            care,
             leases_expire: AtomicBool::new(false),
         }
     }
@@ -93,9 +103,10 @@ impl ValkeyStore {
     /// The connection in use, for commands that this crate does not wrap; `None` while there
     /// is none. In a cluster it is the one to the node that keeps the log.
     ///
-    /// It is shared with the cache: a blocking command on it holds up everything else. Its
-    /// answers are waited for half a second by default, and it is not replaced when the
-    /// cache's is, so ask for it again rather than keep it.
+    /// It is shared with the cache: a blocking command on it holds up everything else, and a reply
+    /// longer than the cache reads (see [`ValkeySettings::longest_value`]) ends it. Its answers are
+    /// waited for half a second by default. It ends when the cache replaces it, so ask for it again
+    /// rather than keep it.
     #[must_use]
     pub fn connection(&self) -> Option<MultiplexedConnection> {
         let mut connection = self.log_node()?.supervisor.current()?.connection();
@@ -131,13 +142,6 @@ impl ValkeyStore {
         }
     }
 
-    /// A value of `key` was far too long, and has left its node's connection with the memory.
-    fn shed(&self, key: &str) {
-        if let Some(node) = self.known_node_of(key) {
-            node.supervisor.shed();
-        }
-    }
-
     /// The node that has `key`, if it is known.
     fn known_node_of(&self, key: &str) -> Option<Arc<Node>> {
         match &self.topology {
@@ -163,9 +167,6 @@ impl SharedStore for ValkeyStore {
             let read = self.run(Lane::Read, key, command, deadline, value).await;
             if let Err(StoreError::TimedOut | StoreError::TooLong) = &read {
                 self.care.take();
-            }
-            if read == Err(StoreError::TooLong) && self.care.sheds() {
-                self.shed(key);
             }
             read
         })

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::ValkeySettings;
 use super::breaker::{Breaker, Change};
+use super::care::Care;
 use super::command::Redirect;
 use super::supervisor::Supervisor;
 use crate::error::StoreError;
@@ -53,9 +54,10 @@ impl From<StoreError> for Failed {
 }
 
 impl Node {
-    pub(super) fn new(settings: ValkeySettings) -> Self {
+    /// `care` is taken of values when one proves to be too long.
+    pub(super) fn new(settings: ValkeySettings, care: Arc<Care>) -> Self {
         Self {
-            supervisor: Supervisor::new(settings),
+            supervisor: Supervisor::new(settings, care),
             in_flight: AtomicUsize::new(0),
         }
     }

@@ -49,9 +49,10 @@ pub struct ValkeySettings {
     /// The longest value that is read, in bytes. Default 8 MiB. [`Cache`](crate::Cache) makes it
     /// 4 MiB more than its longest body.
     ///
-    /// A longer one is an error of that key alone. Once one was met, or a read has timed out, no
-    /// more than this is transferred of any value for a minute: it bounds the memory that values
-    /// of someone else's can take.
+    /// A longer one is an error of that key alone, and no more than this is transferred of any
+    /// value for a minute; the same after a read that has timed out. A reply that announces more
+    /// than this and more than 32 MiB ends the connection before it is read, so that values of
+    /// someone else's take no memory.
     pub longest_value: u64,
 
     /// How many silent waits in a row make the connection suspect, so that it is replaced.

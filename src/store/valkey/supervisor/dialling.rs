@@ -31,11 +31,12 @@ impl Supervisor {
     ) -> impl Future<Output = Result<Arc<Link>, Fault>> + Send + use<> {
         let id = LinkId(self.dials.fetch_add(1, Ordering::Relaxed));
         let settings = self.settings.clone();
+        let care = Arc::clone(&self.care);
         let watcher = WeakSupervisor(Arc::downgrade(self));
         async move {
             let dial = async {
                 let target = dial::target(&settings, id.0).await?;
-                Link::dial(target, id, watcher).await
+                Link::dial(target, &settings, care, id, watcher).await
             };
             // Boxed because it is large, and rare.
             match timeout(settings.connect_timeout, Box::pin(dial)).await {

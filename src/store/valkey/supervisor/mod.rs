@@ -26,6 +26,7 @@ use tokio::time::{Instant, timeout_at};
 use super::ValkeySettings;
 use super::attempt::{Attempt, Persistence};
 use super::breaker::Breaker;
+use super::care::Care;
 use super::command::{self, Remedy};
 use super::link::{Fault, Link, LinkId, Reply};
 use super::node::{Failed, Manner};
@@ -40,6 +41,7 @@ pub(super) use dialling::{Reserved, dial_gap};
 /// Owns the connection, its replacement, and all that is known of the server.
 pub(super) struct Supervisor {
     pub(super) settings: ValkeySettings,
+    care: Arc<Care>,
     pub(super) reads: Breaker,
     pub(super) writes: Breaker,
     state: Mutex<State>,
@@ -50,12 +52,13 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(settings: ValkeySettings) -> Arc<Self> {
+    pub(super) fn new(settings: ValkeySettings, care: Arc<Care>) -> Arc<Self> {
         let breaker = || Breaker::new(settings.failures_until_open, settings.probe_interval);
         Arc::new(Self {
             reads: breaker(),
             writes: breaker(),
             settings,
+            care,
             state: Mutex::new(State::new(Instant::now())),
             changed: Notify::new(),
             read_only: AtomicBool::new(false),
@@ -159,18 +162,6 @@ impl Supervisor {
                 link.id(),
                 Fault::unreachable("a value of another key was read"),
             );
-        }
-    }
-
-    /// What was read has left the connection with more memory than it should have: another takes
-    /// its place once it is there.
-    pub(super) fn shed(self: &Arc<Self>) {
-        let attempt = {
-            let mut state = self.state();
-            self.dial_beside(&mut state, None)
-        };
-        if let Some(attempt) = attempt {
-            self.start(attempt, Persistence::Once);
         }
     }
 

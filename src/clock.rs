@@ -4,7 +4,9 @@
 //! is asked once per request and nowhere else.
 
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment in milliseconds since the Unix epoch, as all instances understand it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,7 +76,13 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     fn now(&self) -> Timestamp;
 }
 
-/// The clock of the operating system.
+/// The clock of the operating system: the time of day, as other instances have it, that never
+/// goes back.
+///
+/// It runs as the monotonic clock does. Where the wall clock is ahead it is followed within a
+/// second, so that nothing lives too long after a pause of the machine. A wall clock that was set
+/// back is approached by a twentieth of the time that passes: meanwhile lifetimes last that much
+/// longer than they should, and no more.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct SystemClock;
@@ -82,9 +90,65 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     fn now(&self) -> Timestamp {
-        Timestamp::from_system_time(SystemTime::now())
+        static STARTED: OnceLock<(Instant, Steady)> = OnceLock::new();
+        let wall = || Timestamp::from_system_time(SystemTime::now()).as_millis();
+        let (started, steady) = STARTED.get_or_init(|| (Instant::now(), Steady::new(wall())));
+        let passed = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Timestamp::from_millis(steady.read(passed, wall))
     }
 }
+
+/// The time of day by a clock that only counts; all in milliseconds.
+#[derive(Debug)]
+struct Steady {
+    /// What to add to what has passed.
+    offset: AtomicU64,
+    /// What was shown when the offset was last made less: time stands until it is more again.
+    floor: AtomicU64,
+    /// When, of what has passed, the wall clock is looked at again.
+    next_look: AtomicU64,
+}
+
+impl Steady {
+    const fn new(wall: u64) -> Self {
+        Self {
+            offset: AtomicU64::new(wall),
+            floor: AtomicU64::new(0),
+            next_look: AtomicU64::new(LOOK_EVERY),
+        }
+    }
+
+    fn read(&self, passed: u64, wall: impl FnOnce() -> u64) -> u64 {
+        let next = self.next_look.load(Ordering::Relaxed);
+        if passed >= next {
+            let later = passed.saturating_add(LOOK_EVERY);
+            let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
+            let mine = self.next_look.compare_exchange(next, later, set, read);
+            if mine.is_ok() {
+                self.approach(passed, wall());
+            }
+        }
+        let offset = self.offset.load(Ordering::Acquire);
+        let floor = self.floor.load(Ordering::Relaxed);
+        offset.saturating_add(passed).max(floor)
+    }
+
+    fn approach(&self, passed: u64, wall: u64) {
+        let offset = self.offset.load(Ordering::Relaxed);
+        let shown = offset.saturating_add(passed);
+        let offset = match shown.checked_sub(wall) {
+            None => offset.saturating_add(wall - shown),
+            Some(ahead) => {
+                self.floor.fetch_max(shown, Ordering::Relaxed);
+                offset.saturating_sub(ahead.min(LOOK_EVERY / 20))
+            }
+        };
+        self.offset.store(offset, Ordering::Release);
+    }
+}
+
+/// How often the wall clock is looked at, in milliseconds.
+const LOOK_EVERY: u64 = 1000;
 
 /// A clock that stands still until it is told to move.
 ///
@@ -135,5 +199,47 @@ impl Default for TestClock {
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.0.load(std::sync::atomic::Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_never_goes_back_and_comes_back_to_the_wall_clock() {
+        const START: u64 = 1_000_000;
+        const MINUTE: u64 = 60_000;
+        // How far the wall clock is off, after how long, and how far off the time shown is then.
+        for (off, passed, expected) in [
+            (0, 999, 0),
+            (5_000, 1_000, 0),
+            (5_000, 999, -5_000),
+            (-50, 2_000, 0),
+            (-1_000, 10_000, 500),
+            (-1_000, 20_000, 0),
+            (-(MINUTE as i64), 20 * MINUTE, 0),
+        ] {
+            let steady = Steady::new(START);
+            let wall = |passed: u64| (START + passed).saturating_add_signed(off);
+            let mut last = START;
+            for passed in 0..=passed {
+                let shown = steady.read(passed, || wall(passed));
+                assert!(shown >= last, "{off}: {shown} after {last}");
+                last = shown;
+            }
+            let shown = last as i64 - wall(passed) as i64;
+            let all_but_the_look = (expected - 50..=expected + 50).contains(&shown);
+            assert!(all_but_the_look, "{off} after {passed}: {shown}");
+        }
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_back_lengthens_lifetimes_by_a_twentieth_at_most() {
+        let steady = Steady::new(10_000_000);
+        let before = steady.read(0, || 0);
+        let after = (0..=60_000).map(|passed| steady.read(passed, || 0)).last();
+        let lived = after.unwrap() - before;
+        assert!((57_000..=60_000).contains(&lived), "{lived}");
     }
 }

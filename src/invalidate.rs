@@ -96,15 +96,20 @@ impl Change {
         let own = gate
             .as_ref()
             .and_then(|gate| self.own_flight(&gate.post, response.headers()));
-        let mut announced = Announced::Nothing;
+        // One budget for all that the store is asked, and one record for all that is purged.
+        let deadline = cache.deadline();
+        let mut purge = None;
         if let Some(gate) = &gate {
             let uris = outdated(&gate.target, &self.method, &response);
-            announced = invalidate(cache, gate, own.as_ref(), &uris).await;
+            purge = invalidated(cache, gate, own.as_ref(), &uris, deadline).await;
         }
         let target = gate.map(|gate| gate.target);
-        if let Some(purge) = named(target.as_ref(), &response) {
-            announced = announce(cache, &purge, cache.deadline()).await;
-        }
+        let named = named(target.as_ref(), &response);
+        let purge = purge.into_iter().chain(named).reduce(Purge::and);
+        let announced = match purge {
+            Some(purge) => announce(cache, &purge, deadline).await,
+            None => Announced::Nothing,
+        };
         // What this very response purges is not stored from it: others have to let go of it
         // first, and a purge kills whatever was asked for before it. The next GET is stored.
         if let (Announced::Nothing, Some(posting), Some(leader), Some(target)) =
@@ -222,25 +227,24 @@ fn outdated<R>(target: &Key, method: &Method, response: &Response<R>) -> Vec<Uri
     })
 }
 
-/// A fault of the store is no fault of the request: what could not be invalidated elsewhere
-/// is trusted there no longer than the purge bound, since the log is out of sight as well.
-async fn invalidate(cache: &Cache, gate: &Gate, own: Option<&Leader>, uris: &[Uri]) -> Announced {
-    if uris.is_empty() {
-        return Announced::Nothing;
-    }
-    let deadline = cache.deadline();
+/// What is to be purged of what a change has outdated.
+async fn invalidated(
+    cache: &Cache,
+    gate: &Gate,
+    own: Option<&Leader>,
+    uris: &[Uri],
+    deadline: Instant,
+) -> Option<Purge> {
     let others = uris.len() > 1;
-    if !others && !gate.may_be_stored(cache, own, deadline).await {
-        return Announced::Nothing;
+    if uris.is_empty() || !others && !gate.may_be_stored(cache, own, deadline).await {
+        return None;
     }
     let selectors = uris.iter().filter_map(|uri| Purge::target(uri).ok());
-    let purge = selectors.reduce(Purge::and);
-    match purge {
-        Some(purge) => announce(cache, &purge, deadline).await,
-        None => Announced::Nothing,
-    }
+    selectors.reduce(Purge::and)
 }
 
+/// A fault of the store is no fault of the request: what could not be invalidated elsewhere
+/// is trusted there no longer than the purge bound, since the log is out of sight as well.
 async fn announce(cache: &Cache, purge: &Purge, deadline: Instant) -> Announced {
     cache.follow_log();
     if let Err(error) = cache.log().append(purge, deadline).await {

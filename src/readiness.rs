@@ -15,13 +15,14 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::cache::Cache;
-use crate::store::StoreState;
+use crate::store::{BreakerState, StoreState};
 
 /// How the cache is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ReadinessState {
-    /// The shared store answers and takes writes; or there is none to wait for.
+    /// The shared store answers and takes writes, and neither is suspended; or there is none to wait
+    /// for.
     Ready,
     /// Requests are served, without the shared store or without writing to it.
     Degraded,
@@ -50,6 +51,10 @@ pub struct Readiness {
     pub store_state: StoreState,
     /// How long a PING took, at most a second ago. `None` if it was not answered in time.
     pub ping: Option<Duration>,
+    /// Whether reads of it are suspended, since they fail or are too slow.
+    pub reads: BreakerState,
+    /// Whether writes to it are.
+    pub writes: BreakerState,
     /// Whether the settings ask for 503 while degraded.
     pub strict: bool,
 }
@@ -64,7 +69,7 @@ impl Readiness {
         }
     }
 
-    /// A small JSON object: `state`, `store`, `store_state`, `ping_ms`.
+    /// A small JSON object: `state`, `store`, `store_state`, `reads`, `writes`, `ping_ms`.
     #[must_use]
     pub fn to_json(&self) -> String {
         let Self {
@@ -72,6 +77,8 @@ impl Readiness {
             store,
             store_state,
             ping,
+            reads,
+            writes,
             strict: _,
         } = self;
         let ping = ping.map_or("null".to_owned(), |ping| {
@@ -79,9 +86,11 @@ impl Readiness {
         });
         let store: String = store.chars().flat_map(escaped).collect();
         format!(
-            r#"{{"state":"{}","store":"{store}","store_state":"{}","ping_ms":{ping}}}"#,
+            r#"{{"state":"{}","store":"{store}","store_state":"{}","reads":"{}","writes":"{}","ping_ms":{ping}}}"#,
             state.as_str(),
             store_state.name(),
+            reads.name(),
+            writes.name(),
         )
     }
 }
@@ -119,12 +128,15 @@ impl Cache {
     /// ```
     pub async fn readiness(&self) -> Readiness {
         let ping = self.recent_ping().await;
-        let store_state = match self.tiers().store() {
-            Some(store) => store.health().state,
-            None => StoreState::Ready,
+        let closed = BreakerState::Closed;
+        let (store_state, reads, writes) = match self.tiers().store().map(|store| store.health()) {
+            Some(health) => (health.state, health.read_breaker, health.write_breaker),
+            None => (StoreState::Ready, closed, closed),
         };
         let state = match (ping, store_state) {
-            (Some(_), StoreState::Ready) => ReadinessState::Ready,
+            (Some(_), StoreState::Ready) if (reads, writes) == (closed, closed) => {
+                ReadinessState::Ready
+            }
             _ => ReadinessState::Degraded,
         };
         Readiness {
@@ -132,6 +144,8 @@ impl Cache {
             store: self.config().store(),
             store_state,
             ping,
+            reads,
+            writes,
             strict: self.config().strict_readiness,
         }
     }

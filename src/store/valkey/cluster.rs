@@ -51,6 +51,8 @@ struct Map {
     nodes: HashMap<Address, Arc<Node>>,
     discovery: Discovery,
     next_question: Instant,
+    /// Until when operations wait for the first answer.
+    waited_for: Instant,
     last_error: Option<String>,
 }
 
@@ -83,6 +85,7 @@ impl Cluster {
                     nodes: HashMap::new(),
                     discovery: Discovery::Never,
                     next_question: Instant::now(),
+                    waited_for: Instant::now(),
                     last_error: None,
                 }),
                 changed: Notify::new(),
@@ -183,9 +186,9 @@ impl Cluster {
         let mut changed = pin!(self.shared.changed.notified());
         changed.as_mut().enable();
         self.shared.ask();
-        let discovery = self.shared.map().discovery;
-        if discovery == Discovery::Asking {
-            timeout_at(deadline, changed)
+        let waited_for = self.shared.waited_for();
+        if let Some(until) = waited_for {
+            timeout_at(deadline.min(until), changed)
                 .await
                 .map_err(|_late| StoreError::TimedOut)?;
         }
@@ -223,6 +226,14 @@ impl Shared {
         node
     }
 
+    /// Until when the first map is waited for, if it still is: seeds that stay silent would cost
+    /// every operation its budget.
+    fn waited_for(&self) -> Option<Instant> {
+        let map = self.map();
+        let waits = map.discovery == Discovery::Asking && Instant::now() < map.waited_for;
+        waits.then_some(map.waited_for)
+    }
+
     /// Asks for the map in the background, not too often, and one at a time.
     fn ask(self: &Arc<Self>) {
         let before = {
@@ -235,6 +246,7 @@ impl Shared {
             let before = map.discovery;
             if before == Discovery::Never {
                 map.discovery = Discovery::Asking;
+                map.waited_for = now + FIRST_MAP;
             }
             before
         };
@@ -346,6 +358,9 @@ impl Drop for Question {
         self.shared.changed.notify_waiters();
     }
 }
+
+/// How long the first map is waited for.
+const FIRST_MAP: Duration = Duration::from_millis(500);
 
 /// Moved, and then on its way: more than that in one operation is a cluster in turmoil.
 const MOST_REDIRECTIONS: usize = 3;

@@ -80,7 +80,8 @@ pub(crate) async fn damaged_values(scale: Scale) -> Vec<Report> {
     let rig = Rig::new(Cache::new(config.build().unwrap()));
     let store = store(&server);
     let deadline = || Instant::now() + PATIENCE;
-    let (question, other) = (Question::public(0), Question::public(4));
+    // The first is somewhat longer than what is damaged bit by bit.
+    let (question, other) = (Question::public(113), Question::public(4));
     let mut values = Vec::new();
     let mut names = BTreeSet::new();
     for question in [question, other] {
@@ -95,6 +96,7 @@ pub(crate) async fn damaged_values(scale: Scale) -> Vec<Report> {
         ));
     }
     let [(name, value), (_, another)] = values.try_into().unwrap();
+    assert!(value.len() > 2048, "{}", value.len());
     let mutants = mutants(&value, &another, scale);
     let started = Instant::now();
     for mutant in &mutants {

@@ -143,7 +143,7 @@ struct Fate {
 fn corrupted(value: &Bytes, dice: &mut fastrand::Rng) -> Bytes {
     let mut bytes = BytesMut::from(&**value);
     match dice.u8(0..3) {
-        0 => bytes.truncate(dice.usize(0..=value.len())),
+        0 => bytes.truncate(dice.usize(0..value.len().max(1))),
         1 => bytes.extend_from_slice(b"\0"),
         _ => {
             let place = dice.usize(0..value.len().max(1));

@@ -13,7 +13,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt};
-use tower_response_cache::{CacheConfig, CacheConfigBuilder, CacheLayer, Purge};
+use tower_response_cache::{CacheConfig, CacheConfigBuilder, CacheLayer, Purge, TestClock};
 
 use crate::support::eventually;
 use crate::support::logs::Logs;
@@ -52,6 +52,81 @@ async fn applications_with_other_prefixes_share_nothing() {
     one.get("/").await;
     until_stored(&server, 1).await;
     assert!(!other.get("/").await.is_hit());
+}
+
+#[tokio::test]
+async fn a_value_whose_time_to_live_was_taken_away_expires_all_the_same() {
+    let server = Valkey::start();
+    let clock = TestClock::default();
+    let of = |clock: &TestClock| {
+        let config = config(&server.url()).memory_bytes(0).clock(clock.clone());
+        Instance::new(config)
+    };
+    let one = of(&clock);
+    one.get("/").await;
+    until_stored(&server, 1).await;
+    let name = stored_names(&server).remove(0);
+    assert_eq!(server.command(&["PERSIST", &name]), "1");
+    assert!(one.get("/").await.is_hit());
+    let year = Duration::from_secs(365 * 24 * 3600);
+    clock.advance(3 * year);
+    let other = of(&clock);
+    let late = other.get("/").await;
+    assert!(!late.is_hit(), "{late:?}");
+    assert_eq!(late.body, "call 1 of /");
+    assert_eq!(other.layer.cache().statistics().untimely_values, 1);
+}
+
+#[tokio::test]
+async fn every_key_has_a_time_to_live_but_the_log_and_no_command_looks_at_all_keys() {
+    let server = Valkey::start();
+    server.command(&["CONFIG", "RESETSTAT"]);
+    let (one, other) = (Instance::on(&server.url()), Instance::on(&server.url()));
+    for instance in [&one, &other] {
+        instance.get("/").await;
+        instance.get_in("de").await;
+        let cache = instance.layer.cache();
+        cache
+            .set("value", "v", Duration::from_secs(60))
+            .await
+            .unwrap();
+        cache.readiness().await;
+        cache.purge(Purge::tag("t")).await.unwrap();
+        instance.get("/after").await;
+        assert!(cache.shutdown(PATIENCE).await);
+    }
+    let stats = server.command(&["INFO", "commandstats"]);
+    let used = stats
+        .lines()
+        .filter_map(|line| line.strip_prefix("cmdstat_")?.split(':').next());
+    let known = [
+        "get",
+        "set",
+        "unlink",
+        "ping",
+        "xadd",
+        "xread",
+        "xinfo|stream",
+        "xrange",
+        "role",
+        "hello",
+        "client|setinfo",
+        "select",
+    ];
+    // Those of this test.
+    let own = ["info", "config|resetstat"];
+    for command in used {
+        assert!(
+            known.contains(&command) || own.contains(&command),
+            "{command}"
+        );
+    }
+    let keys = server.command(&["KEYS", "*"]);
+    assert!(keys.lines().count() >= 4, "{keys}");
+    for key in keys.lines().filter(|key| !key.ends_with(":log")) {
+        let left: i64 = server.command(&["PTTL", key]).parse().unwrap();
+        assert!(left > 0, "{key}: {left}");
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -506,6 +507,25 @@ async fn a_replica_that_is_elected_has_its_keys_and_its_log() {
     let read = store.log_read(LogPosition::ZERO, Duration::from_millis(50));
     let read = read.await.unwrap();
     assert!(read.iter().map(|(at, _)| *at).eq([first, second]));
+}
+
+#[tokio::test]
+async fn seeds_that_stay_silent_are_not_waited_for_again_and_again() {
+    let server = Valkey::start();
+    let proxy = Proxy::to(server.port()).await;
+    proxy.set(Mode::Mute);
+    let url = format!("valkey-cluster://127.0.0.1:{}", proxy.port());
+    let mut settings = settings(&url);
+    settings.connect_timeout = Duration::from_secs(60);
+    let store = ValkeyStore::new(settings);
+    let far = Instant::now() + Duration::from_secs(30);
+    assert_eq!(store.get("k", far).await, Err(StoreError::TimedOut));
+    // Nobody has answered yet, and nobody waits any more.
+    for _ in 0..100 {
+        let mut get = store.get("k", far);
+        let polled = std::future::poll_fn(|context| Poll::Ready(get.as_mut().poll(context)));
+        assert_eq!(polled.await, Poll::Ready(Err(StoreError::Unavailable)));
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use bytes::Bytes;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 use tower_response_cache::{
-    BreakerState, LogBounds, LogPosition, SharedStore, StoreError, StoreState, Trimmed, ValkeyStore,
+    BreakerState, Cache, CacheConfig, ChaosStore, LogBounds, LogPosition, ReadinessState,
+    SharedStore, StoreError, StoreState, Trimmed, ValkeyStore,
 };
 
 use crate::support::eventually;
@@ -405,6 +407,88 @@ async fn a_replica_serves_reads_while_writes_are_suspended() {
     assert!(took < Duration::from_secs(2), "{took:?}");
     assert_eq!(store.health().state, StoreState::Ready);
     assert_eq!(store.health().write_breaker, BreakerState::Closed);
+}
+
+#[tokio::test]
+async fn every_spelling_of_a_url_leads_to_the_server() {
+    let server = Valkey::start_with_password("secret");
+    let (tcp, unix) = (server.tcp_url(), server.url());
+    let by_name = tcp.replace(":secret@", "default:secret@");
+    let urls = [
+        tcp.replace("valkey://", "redis://"),
+        tcp.replace("valkey://", "VALKEY://"),
+        by_name + "/3?protocol=3",
+        unix.replace("unix://", "valkey+unix://"),
+        unix.replace("unix://", "redis+unix://") + "&user=default&db=2",
+    ];
+    for url in urls {
+        let store = store(&url);
+        assert_eq!(set(&store, "k", "v").await, Ok(()), "{url}");
+        assert_eq!(get(&store, "k").await, Ok(Some("v".into())), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn readiness_tells_that_writes_are_suspended() {
+    let server = Valkey::start();
+    let config = CacheConfig::builder().url(server.url());
+    let cache = Cache::new(config.strict_readiness(true).build().unwrap());
+    let store = cache.valkey().unwrap();
+    let ready = cache.readiness().await;
+    assert_eq!(
+        (ready.state, ready.writes),
+        (ReadinessState::Ready, BreakerState::Closed)
+    );
+    assert_eq!(ready.status(), 200);
+
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    for _ in 0..5 {
+        assert_eq!(set(store, "l", "w").await, Err(StoreError::Full));
+    }
+    let full = cache.readiness().await;
+    assert_eq!(full.state, ReadinessState::Degraded);
+    assert_eq!(
+        (full.reads, full.writes),
+        (BreakerState::Closed, BreakerState::Open)
+    );
+    assert_eq!(
+        (full.store_state, full.status().as_u16()),
+        (StoreState::Ready, 503)
+    );
+    let json = full.to_json();
+    assert!(
+        json.contains(r#""reads":"closed","writes":"open""#),
+        "{json}"
+    );
+}
+
+#[tokio::test]
+async fn chaos_comes_as_often_as_it_is_asked_for() {
+    let server = Valkey::start();
+    let chaos = || ChaosStore::new(Arc::new(store(&server.url())), 7);
+    let read = async |chaos: &ChaosStore, key: &str| chaos.get(key, soon()).await;
+    let faithful = chaos()
+        .failures(0.0)
+        .delays(0.0, MINUTE)
+        .corruption(0.0)
+        .crossed_replies(0.0);
+    for key in ["k", "l"] {
+        faithful.set(key, key.into(), MINUTE, soon()).await.unwrap();
+    }
+    for _ in 0..50 {
+        assert_eq!(read(&faithful, "k").await, Ok(Some("k".into())));
+    }
+    let (failing, corrupting) = (chaos().failures(1.0), chaos().corruption(1.0));
+    let crossing = chaos().crossed_replies(1.0);
+    read(&crossing, "l").await.unwrap();
+    for _ in 0..50 {
+        assert_eq!(read(&failing, "k").await, Err(StoreError::Unavailable));
+        assert_ne!(read(&corrupting, "k").await.unwrap(), Some("k".into()));
+    }
+    assert_eq!(read(&crossing, "k").await, Ok(Some("l".into())));
+    let slow = chaos().delays(1.0, 1_000_000 * MINUTE);
+    let budget = Instant::now() + Duration::from_millis(1);
+    assert_eq!(slow.get("k", budget).await, Err(StoreError::TimedOut));
 }
 
 #[tokio::test]

@@ -48,9 +48,13 @@ impl Replicated {
             .map_err(|_never_closed| StoreError::Unavailable)?;
         let link = match self.rested(supervisor) {
             Some(link) => link,
-            None => timeout_at(deadline, dial(supervisor))
-                .await
-                .map_err(|_late| StoreError::TimedOut)??,
+            None => {
+                // A server that is not there is dialled by its supervisor only, at its pace.
+                supervisor.link(deadline).await?;
+                timeout_at(deadline, dial(supervisor))
+                    .await
+                    .map_err(|_late| StoreError::TimedOut)??
+            }
         };
         let operation = supervisor.settings.operation_timeout;
         let append_by = deadline.min(Instant::now() + operation);

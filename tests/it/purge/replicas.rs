@@ -159,3 +159,16 @@ async fn in_a_cluster_the_node_of_the_log_is_asked_for_its_replicas() {
     assert_eq!(error.acknowledged(), Some(0), "{error:?}");
     assert_ne!(nodes.0[to].command(&["XLEN", "trc:log"]), "0");
 }
+
+#[tokio::test]
+async fn purges_of_a_server_that_is_not_there_do_not_dial_it_each() {
+    let proxy = Proxy::to(Valkey::reserve().port()).await;
+    proxy.set(Mode::Refuse);
+    let url = format!("valkey://127.0.0.1:{}", proxy.port());
+    let cache = patient(&url, Duration::from_millis(50));
+    for _ in 0..100 {
+        assert!(cache.purge(Purge::tag("a").replicas(1)).await.is_err());
+    }
+    let dials = cache.statistics().store.unwrap().dials;
+    assert!(dials < 50, "{dials}");
+}

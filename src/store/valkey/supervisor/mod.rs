@@ -103,7 +103,7 @@ impl Supervisor {
     }
 
     /// The connection in use. Waits for the very first, and never for a later one.
-    async fn link(self: &Arc<Self>, deadline: Instant) -> Result<Arc<Link>, StoreError> {
+    pub(super) async fn link(self: &Arc<Self>, deadline: Instant) -> Result<Arc<Link>, StoreError> {
         if let Look::Linked(link) = self.look() {
             return Ok(link);
         }

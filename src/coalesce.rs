@@ -150,17 +150,13 @@ impl Flow {
     pub(crate) async fn look_again(
         &mut self,
         wanted: &(dyn Fn(&Entry) -> bool + Sync),
+        deadline: Instant,
     ) -> Option<(Arc<Entry>, Outcome)> {
         let cache = self.cache().clone();
         self.now = cache.now();
         cache
             .tiers()
-            .look_in_store(
-                &mut self.lookup,
-                &self.parts.headers,
-                self.now,
-                cache.deadline(),
-            )
+            .look_in_store(&mut self.lookup, &self.parts.headers, self.now, deadline)
             .await;
         let entry = self.lookup.entry.clone()?;
         match self.judge(&entry.head) {
@@ -178,8 +174,9 @@ impl Flow {
         wanted: &(dyn Fn(&Entry) -> bool + Sync),
     ) -> Option<(Arc<Entry>, Outcome)> {
         let mut pause = FIRST_POLL;
+        let mut deadline = self.budget();
         loop {
-            let answer = Lease::ask(self.cache(), leader.key()).await;
+            let answer = Lease::ask(self.cache(), leader.key(), deadline).await;
             let wait = match answer {
                 LeaseAnswer::Unavailable => return None,
                 LeaseAnswer::Held => true,
@@ -189,12 +186,14 @@ impl Flow {
                 }
             };
             // Whoever had it until now may have stored what is wanted.
-            let found = self.look_again(wanted).await;
+            let found = self.look_again(wanted, deadline).await;
             if found.is_some() || !wait || Instant::now() >= give_up {
                 return found;
             }
             let next = Instant::now() + pause.mul_f32(0.5 + fastrand::f32());
             sleep_until(next.min(give_up)).await;
+            // Whoever waits for another instance has time to ask again.
+            deadline = self.cache().deadline();
             pause = (pause * 2).min(LAST_POLL);
         }
     }

@@ -131,6 +131,8 @@ pub(crate) struct Flow {
     pub(crate) now: Timestamp,
     pub(crate) lookup: Lookup,
     pub(crate) freshness: Freshness,
+    /// Until when the shared store is asked on its behalf, once it has been.
+    pub(crate) budget: Option<Instant>,
     pub(crate) awaited: Awaited,
 }
 
@@ -244,7 +246,7 @@ impl Flow {
             }
         }
         let cache = self.settings.cache.clone();
-        let deadline = cache.deadline();
+        let deadline = self.budget();
         cache
             .tiers()
             .look_in_store(&mut self.lookup, &self.parts.headers, self.now, deadline)
@@ -305,7 +307,10 @@ impl Flow {
         let give_up = Instant::now() + self.cache().config().follower_wait;
         let served = entry.head.lifetimes.stored;
         let newer = |found: &Entry| found.head.lifetimes.stored > served;
-        match self.look_again(&newer).await {
+        // Nobody waits for this one.
+        self.budget = None;
+        let deadline = self.budget();
+        match self.look_again(&newer, deadline).await {
             Some(_) => {}
             None if !self.cache().config().lease => return false,
             None => {
@@ -319,6 +324,12 @@ impl Flow {
             leader.land(Arc::clone(found), self.lookup.fields());
         }
         true
+    }
+
+    /// Until when all that the store is asked for this request is to be answered, together.
+    pub(crate) fn budget(&mut self) -> Instant {
+        let cache = &self.settings.cache;
+        *self.budget.get_or_insert_with(|| cache.deadline())
     }
 
     pub(crate) fn cache(&self) -> &Cache {

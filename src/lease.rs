@@ -35,7 +35,7 @@ pub(crate) enum LeaseAnswer {
 impl Lease {
     /// Asks for the right to fetch `key`. It lasts as long as anyone waits for it, so that nobody
     /// waits for an instance that is gone.
-    pub(crate) async fn ask(cache: &Cache, key: &Key) -> LeaseAnswer {
+    pub(crate) async fn ask(cache: &Cache, key: &Key, deadline: Instant) -> LeaseAnswer {
         let config = cache.config();
         let Some(store) = cache.tiers().store().filter(|_| config.lease) else {
             return LeaseAnswer::Unavailable;
@@ -46,12 +46,7 @@ impl Lease {
             token: format!("{:032x}", fastrand::u128(..)),
             timeout: config.operation_timeout,
         };
-        let asked = store.lease(
-            &lease.name,
-            &lease.token,
-            config.follower_wait,
-            cache.deadline(),
-        );
+        let asked = store.lease(&lease.name, &lease.token, config.follower_wait, deadline);
         let answer = asked.await;
         match answer {
             Ok(Leased::Granted) => LeaseAnswer::Granted(lease),

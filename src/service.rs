@@ -149,6 +149,7 @@ impl<S> CacheService<S> {
             now,
             lookup: Lookup::new(&draft, found),
             freshness,
+            budget: None,
             awaited: Awaited::known(false),
         };
         flow.begin(Call {

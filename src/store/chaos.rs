@@ -270,7 +270,7 @@ impl SharedStore for ChaosStore {
         Box::pin(self.afflict(deadline, self.inner.log_bounds(deadline)))
     }
 
-    fn note_mismatch(&self) {
-        self.inner.note_mismatch();
+    fn note_mismatch(&self, key: &str) {
+        self.inner.note_mismatch(key);
     }
 }

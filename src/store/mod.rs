@@ -179,9 +179,9 @@ pub trait SharedStore: fmt::Debug + Send + Sync + 'static {
     /// may lag behind the log, for as long as it is cut off from where purges are written.
     fn log_bounds(&self, deadline: Instant) -> BoxFuture<'_, Result<LogBounds, StoreError>>;
 
-    /// Says that a value read belongs to another key: the connection's replies may have
-    /// slipped, so it is replaced and what is under way on it is not trusted.
-    fn note_mismatch(&self);
+    /// Says that what was read under `key` belongs to another key: the connection's replies may
+    /// have slipped, so it is replaced and what is under way on it is not trusted.
+    fn note_mismatch(&self, key: &str);
 }
 
 /// What asking for a lease came to.

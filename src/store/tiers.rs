@@ -342,7 +342,7 @@ impl Tiers {
             Treatment::Leave => {}
             Treatment::Delete => shared.delete_behind(key, Proof::Given, &self.counters),
             Treatment::Verify => shared.delete_behind(key, Proof::Needed, &self.counters),
-            Treatment::Distrust => shared.store.note_mismatch(),
+            Treatment::Distrust => shared.store.note_mismatch(&shared.name(key)),
         }
         None
     }

@@ -21,6 +21,7 @@ use tower_response_cache::{Cache, CacheConfig, CacheConfigBuilder, CacheLayer};
 
 use crate::support::eventually;
 use crate::support::handler::{Cached, Script, content, fresh, get, with};
+use crate::support::proxy::{Mode, Proxy};
 use crate::support::valkey::Valkey;
 use crate::support::wire::serve;
 
@@ -376,4 +377,18 @@ impl Drop for Process {
         let _gone = self.child.kill();
         let _gone = self.child.wait();
     }
+}
+
+#[tokio::test]
+async fn a_store_that_falls_silent_costs_one_operation_timeout_with_a_lease_too() {
+    let server = Valkey::start();
+    let proxy = Proxy::to(server.port()).await;
+    let settings = settings(server.tcp_url_at(proxy.port()));
+    let layer = instances(1, &settings).await.remove(0);
+    let cached = Cached::new(&layer, |_, _| async { Ok(fresh(Script::whole("x"))) });
+    proxy.set(Mode::Mute);
+    let started = Instant::now();
+    assert_eq!(cached.text("/").await.0, "x");
+    let took = started.elapsed();
+    assert!(took < Duration::from_millis(3500), "{took:?}");
 }

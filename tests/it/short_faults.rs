@@ -32,6 +32,7 @@ short! {
     a_process_answers_at_once_whatever_its_store_does => listening,
     what_a_stopped_server_writes_later_does_not_undo_a_purge => late_writes,
     a_half_open_connection_costs_hits_only => half_open,
+    a_server_that_takes_no_more_connections_costs_hits_only => closed_to_new,
     a_slow_server_costs_the_budget_at_most => slow,
     a_torn_reply_is_a_miss => torn,
     slipped_replies_are_misses => desynchronised,

@@ -393,6 +393,24 @@ async fn a_purge_in_a_cluster_reaches_the_other_instances() {
 }
 
 #[tokio::test]
+async fn a_value_of_another_key_costs_one_connection_of_a_cluster() {
+    let nodes = Nodes::start(Replicas::None);
+    let store = ValkeyStore::new(settings(&nodes.url()));
+    let keys = spread(&store).await;
+    let before = store.health();
+    store.note_mismatch(&keys[0]);
+    for key in &keys {
+        eventually("it is read", PATIENCE, || async {
+            store.get(key, soon()).await.is_ok()
+        })
+        .await;
+    }
+    let after = store.health();
+    assert_eq!(after.mismatches - before.mismatches, 1);
+    assert_eq!(after.dials - before.dials, 1);
+}
+
+#[tokio::test]
 async fn a_slot_that_moved_is_followed() {
     let nodes = Nodes::start(Replicas::None);
     let store = ValkeyStore::new(settings(&nodes.url()));

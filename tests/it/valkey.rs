@@ -559,7 +559,7 @@ async fn slipped_replies_are_stopped_by_one_mismatch() {
     assert!(poll_once(c.as_mut()).is_pending());
     assert_eq!(a.await, Ok(Some("a".into())));
     assert_eq!(b.await, Ok(Some("a".into())), "the slip");
-    store.note_mismatch();
+    store.note_mismatch("k");
     assert_eq!(c.await, Err(StoreError::Unavailable), "not trusted");
     assert_eq!(store.health().mismatches, 1);
     until_hit(&store, "b").await;
@@ -652,7 +652,7 @@ fn without_a_runtime_an_operation_fails_and_does_not_panic() {
         .block_on(set(&store, "k", "v"))
         .unwrap();
     unavailable();
-    store.note_mismatch();
+    store.note_mismatch("k");
     drop(store);
 }
 

@@ -381,15 +381,9 @@ impl SharedStore for ValkeyStore {
         })
     }
 
-    fn note_mismatch(&self) {
-        match &self.topology {
-            Topology::One(node) => node.supervisor.note_mismatch(),
-            // Which of them it was is not told.
-            Topology::Cluster(cluster) => {
-                for node in cluster.nodes() {
-                    node.supervisor.note_mismatch();
-                }
-            }
+    fn note_mismatch(&self, key: &str) {
+        if let Some(node) = self.known_node_of(key) {
+            node.supervisor.note_mismatch();
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -45,8 +46,8 @@ pub(crate) enum Mode {
     Corrupt,
     /// Repeats, drops, or swaps replies to reads, each with this probability.
     Slip(f64),
-    /// Says to new connections that there are too many.
-    Crowded,
+    /// Says to new connections that there are too many, while there are so many.
+    Crowded(u64),
     /// Is silent on connections that read the log; the others work.
     CutLog,
 }
@@ -79,10 +80,11 @@ impl Proxy {
         let shared = Arc::new(Shared {
             upstream: AtomicU16::new(upstream),
             mode: watch::Sender::new(Mode::Forward),
-            blackholed: watch::Sender::new(0),
+            blackholed: watch::Sender::new(0..0),
             tampers: Mutex::default(),
             dice: Mutex::new(fastrand::Rng::with_seed(7)),
             connections: AtomicU64::new(0),
+            open: AtomicU64::new(0),
             commands: AtomicU64::new(0),
         });
         let mut tasks = JoinSet::new();
@@ -109,8 +111,21 @@ impl Proxy {
 
     /// Swallows everything on the connections that exist now, both ways; later ones work.
     pub(crate) fn blackhole_existing(&self) {
-        let upto = self.connections();
-        self.shared.blackholed.send_replace(upto);
+        let next = self.connections() + 1;
+        self.shared.blackholed.send_replace(0..next);
+    }
+
+    /// Swallows everything on the connections from now on; those that exist work.
+    pub(crate) fn blackhole_new(&self) {
+        let next = self.connections() + 1;
+        self.shared.blackholed.send_replace(next..u64::MAX);
+    }
+
+    /// Connections from now on work.
+    pub(crate) fn end_blackhole(&self) {
+        let next = self.connections() + 1;
+        let swallows = |dead: &mut Range<u64>| dead.end = dead.end.min(next);
+        self.shared.blackholed.send_modify(swallows);
     }
 
     /// Tampers with the next reply, after those that are to be tampered with already.
@@ -132,11 +147,13 @@ impl Proxy {
 struct Shared {
     upstream: AtomicU16,
     mode: watch::Sender<Mode>,
-    /// Connections up to this number are dead, and do not know it.
-    blackholed: watch::Sender<u64>,
+    /// Connections of these numbers are dead, and do not know it.
+    blackholed: watch::Sender<Range<u64>>,
     tampers: Mutex<VecDeque<Tamper>>,
     dice: Mutex<fastrand::Rng>,
     connections: AtomicU64,
+    /// Those that have not ended.
+    open: AtomicU64,
     commands: AtomicU64,
 }
 
@@ -146,7 +163,7 @@ impl Shared {
     }
 
     fn swallows(&self, number: u64) -> bool {
-        number <= *self.blackholed.borrow() || *self.mode.borrow() == Mode::Mute
+        self.blackholed.borrow().contains(&number) || *self.mode.borrow() == Mode::Mute
     }
 
     fn roll<T>(&self, roll: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
@@ -166,7 +183,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn serve(mut client: TcpStream, upstream: u16, number: u64, shared: Arc<Shared>) {
     let _best_effort = client.set_nodelay(true);
-    if shared.mode() == Mode::Crowded {
+    let others = shared.open.fetch_add(1, Ordering::SeqCst);
+    let _open = Open(&shared);
+    if matches!(shared.mode(), Mode::Crowded(room) if others >= room) {
         let _best_effort = client
             .write_all(b"-ERR max number of clients reached\r\n")
             .await;
@@ -184,6 +203,15 @@ async fn serve(mut client: TcpStream, upstream: u16, number: u64, shared: Arc<Sh
         biased;
         () = refused => {}
         _ended = relay(client, upstream, number, &shared) => {}
+    }
+}
+
+/// A connection that has not ended.
+struct Open<'a>(&'a Shared);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

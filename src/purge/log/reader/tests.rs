@@ -75,7 +75,7 @@ impl SharedStore for Busy {
         };
         Box::pin(std::future::ready(Ok(bounds)))
     }
-    fn note_mismatch(&self) {}
+    fn note_mismatch(&self, _: &str) {}
 }
 
 #[tokio::test]

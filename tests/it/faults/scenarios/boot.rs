@@ -22,7 +22,7 @@ pub(crate) async fn down_at_boot(scale: Scale) -> Vec<Report> {
     for (name, mode) in [
         ("boot: refused", Mode::Refuse),
         ("boot: mute", Mode::Mute),
-        ("boot: too many clients", Mode::Crowded),
+        ("boot: too many clients", Mode::Crowded(0)),
         (
             "boot: loading",
             Mode::Answer(&["HELLO", "PING"], "-LOADING wait\r\n".into()),

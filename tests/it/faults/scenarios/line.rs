@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
-use tower_response_cache::Cache;
+use tower_response_cache::{Cache, Purge};
 
-use super::{PATIENCE, merge, through};
+use super::{PATIENCE, merge, suffer, through};
 use crate::faults::oracle::Question;
 use crate::faults::rig::{Load, Report, Rig, Scale, config, fronted};
 use crate::support::proxy::Mode;
@@ -36,6 +36,34 @@ pub(crate) async fn half_open(_scale: Scale) -> Vec<Report> {
         note: format!("replaced after {data:.0?}, the log's after {log:.0?}"),
         ..rig.finish("existing connections blackholed").await
     }]
+}
+
+/// New connections lead nowhere, or there is room for fewer than are wanted.
+pub(crate) async fn closed_to_new(scale: Scale) -> Vec<Report> {
+    let mut reports = Vec::new();
+    for name in ["new connections blackholed", "room for one connection"] {
+        let (server, proxy) = fronted().await;
+        let cache = Cache::new(config(&server.tcp_url_at(proxy.port())));
+        let (rig, former) = Rig::warm(cache, Load::STEADY).await;
+        match name {
+            "room for one connection" => proxy.set(Mode::Crowded(1)),
+            _ => proxy.blackhole_new(),
+        }
+        // The old ones work, until the server ends them.
+        let before = rig.hit_rate(Duration::from_millis(200)).await;
+        server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        let added = suffer(&rig, scale).await;
+        proxy.end_blackhole();
+        proxy.set(Mode::Forward);
+        let recovery = rig.recovery(former).await;
+        reports.push(Report {
+            added,
+            recovery: Some(recovery),
+            note: format!("hit rate {former:.2}, and {before:.2} on the old ones"),
+            ..rig.finish(name).await
+        });
+    }
+    reports
 }
 
 /// From a little late to far too late, and too slow a line.
@@ -131,32 +159,46 @@ pub(crate) async fn desynchronised(scale: Scale) -> Vec<Report> {
 pub(crate) async fn error_replies(scale: Scale) -> Vec<Report> {
     let (server, proxy) = fronted().await;
     let url = server.tcp_url_at(proxy.port());
-    let mut all = Report::default();
-    let mut slowest = Duration::ZERO;
-    for error in errors() {
-        proxy.set(Mode::Forward);
-        let rig = Rig::new(Cache::new(config(&url)));
-        rig.ask(Question::public(1)).await;
-        proxy.set(Mode::Answer(&["GET", "GETRANGE", "SET"], error));
-        let mut dice = fastrand::Rng::with_seed(1);
-        for _ in 0..scale.of(30, 300) {
-            slowest = slowest.max(rig.ask(Question::random(&mut dice)).await);
+    let mut reports = Vec::new();
+    for (name, commands) in [
+        ("every error reply", VALUES),
+        ("every error to the rest", REST),
+    ] {
+        let mut all = Report::default();
+        let mut slowest = Duration::ZERO;
+        for error in errors() {
+            proxy.set(Mode::Forward);
+            let rig = Rig::new(Cache::new(config(&url)));
+            rig.ask(Question::public(1)).await;
+            proxy.set(Mode::Answer(commands, error));
+            let mut dice = fastrand::Rng::with_seed(1);
+            for _ in 0..scale.of(30, 300) {
+                slowest = slowest.max(rig.ask(Question::random(&mut dice)).await);
+            }
+            let purged = rig.cache.purge(Purge::tag("none")).await;
+            assert!(purged.is_err() || commands == VALUES, "it is told");
+            merge(&mut all, rig.finish(name).await);
         }
-        merge(&mut all, rig.finish("every error reply").await);
+        all.added.before = Some(slowest);
+        all.note = format!("{} errors; the slowest response is told", errors().len());
+        reports.push(all);
     }
-    all.added.before = Some(slowest);
-    all.note = format!("{} errors; the slowest response is told", errors().len());
-    let mut reports = vec![all];
     if scale == Scale::Long {
         for error in errors() {
             let shown = error[..error.len().min(24)].escape_ascii().to_string();
             let name = format!("error {}", shown.trim_end_matches("\\r\\n"));
-            let mode = Mode::Answer(&["GET", "GETRANGE", "SET"], error);
+            let mode = Mode::Answer(VALUES, error);
             reports.push(through(&name, mode, Scale::Short).await);
         }
     }
     reports
 }
+
+/// The commands about values, and all others: of the purge log, of removals, of connections.
+const VALUES: &[&str] = &["GET", "GETRANGE", "SET"];
+const REST: &[&str] = &[
+    "XADD", "XREAD", "XINFO", "XRANGE", "XTRIM", "UNLINK", "PING", "ROLE", "HELLO", "CLIENT",
+];
 
 fn errors() -> Vec<Bytes> {
     let mut errors = [

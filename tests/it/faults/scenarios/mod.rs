@@ -20,7 +20,7 @@ use crate::support::proxy::Mode;
 #[allow(unused_imports, reason = "for the long suite")]
 pub(crate) use boot::serve_if_asked;
 pub(crate) use boot::{down_at_boot, listening};
-pub(crate) use line::{desynchronised, error_replies, half_open, slow, torn};
+pub(crate) use line::{closed_to_new, desynchronised, error_replies, half_open, slow, torn};
 pub(crate) use log::{late_writes, log_cut};
 pub(crate) use places::moved;
 pub(crate) use server::{chaos, flushed, full, killed, skewed_clocks, stopped};
@@ -51,6 +51,7 @@ pub(crate) async fn all(
         stopped,
         late_writes,
         half_open,
+        closed_to_new,
         slow,
         torn,
         error_replies,

@@ -1,5 +1,6 @@
 //! Servers that are replaced by others.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -52,7 +53,54 @@ pub(crate) async fn moved(scale: Scale) -> Vec<Report> {
         note: format!("hit rate {former:.2}, then {during:.2}; whole {whole:.1?} after its start"),
         ..rig.finish("node killed, cluster").await
     };
-    vec![by_sentinel, by_cluster, taken_over(scale).await]
+    vec![
+        by_sentinel,
+        by_cluster,
+        taken_over(scale).await,
+        resharded(scale).await,
+    ]
+}
+
+/// Slots move from one node to another with all that is in them, one after the other.
+async fn resharded(scale: Scale) -> Report {
+    let nodes = Nodes::start(Replicas::None);
+    let (rig, former) = Rig::warm(Cache::new(config(&nodes.url())), Load::STEADY).await;
+    let [from, to] = [&nodes.0[0], &nodes.0[1]];
+    let (port, ids) = (to.port().to_string(), [nodes.id(0), nodes.id(1)]);
+    let keys = from.command(&["KEYS", "trc:2:*"]);
+    let slots: BTreeSet<String> = keys.lines().map(|key| nodes.owner(key).1).collect();
+    let slots: Vec<_> = slots.into_iter().take(scale.of(10, 1000)).collect();
+    for slot in &slots {
+        to.command(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &ids[0]]);
+        from.command(&["CLUSTER", "SETSLOT", slot, "MIGRATING", &ids[1]]);
+        // What is half gone is asked for where it goes.
+        sleep(Duration::from_millis(5)).await;
+        for key in from
+            .command(&["CLUSTER", "GETKEYSINSLOT", slot, "100"])
+            .lines()
+        {
+            from.command(&["MIGRATE", "127.0.0.1", &port, key, "0", "1000"]);
+        }
+        for node in [to, from] {
+            node.command(&["CLUSTER", "SETSLOT", slot, "NODE", &ids[1]]);
+        }
+    }
+    let added = rig.added();
+    let during = rig.hit_rate(Duration::from_millis(200)).await;
+    let recovery = rig.recovery(former).await;
+    for slot in &slots {
+        let left = from.command(&["CLUSTER", "COUNTKEYSINSLOT", slot]);
+        assert_eq!(left, "0", "of slot {slot}");
+    }
+    Report {
+        added,
+        recovery: Some(recovery),
+        note: format!(
+            "{} slots; hit rate {former:.2}, then {during:.2}",
+            slots.len()
+        ),
+        ..rig.finish("slots moved, cluster").await
+    }
 }
 
 /// The master of a cluster that keeps the purge log dies, and its replica is elected.

@@ -92,8 +92,6 @@ pub(crate) struct Counters {
     pub(crate) mismatched: AtomicU64,
     /// Past its time, or from the future.
     pub(crate) untimely: AtomicU64,
-    /// Keys deleted for one of these reasons.
-    pub(crate) deleted: AtomicU64,
     pub(crate) dropped_writes: AtomicU64,
     pub(crate) failed_writes: AtomicU64,
     pub(crate) failed_reads: AtomicU64,

@@ -132,19 +132,16 @@ impl Shared {
 
     /// Deletes what is under a key, without anyone waiting. A connection that does not give the
     /// proof that is needed is replaced by the store.
-    pub(super) fn delete_behind(&self, key: &Key, proof: Proof, counters: &Arc<Counters>) {
+    pub(super) fn delete_behind(&self, key: &Key, proof: Proof) {
         let name = self.name(key);
         let store = Arc::clone(&self.store);
         let timeout = self.write_timeout;
-        let counters = Arc::clone(counters);
         let _stays_without_a_runtime = task::spawn(async move {
             let deadline = Instant::now() + timeout;
             if proof == Proof::Needed && store.ping(deadline).await.is_err() {
                 return;
             }
-            if let Ok(1..) = store.remove(&[name], deadline).await {
-                counters.deleted.fetch_add(1, Ordering::Relaxed);
-            }
+            let _stays_if_it_fails = store.remove(&[name], deadline).await;
         });
     }
 

@@ -340,8 +340,8 @@ impl Tiers {
         self.counters.refused(why);
         match shared.refusals.treat(key.hash(), why, now) {
             Treatment::Leave => {}
-            Treatment::Delete => shared.delete_behind(key, Proof::Given, &self.counters),
-            Treatment::Verify => shared.delete_behind(key, Proof::Needed, &self.counters),
+            Treatment::Delete => shared.delete_behind(key, Proof::Given),
+            Treatment::Verify => shared.delete_behind(key, Proof::Needed),
             Treatment::Distrust => shared.store.note_mismatch(&shared.name(key)),
         }
         None

@@ -51,8 +51,6 @@ struct Map {
     nodes: HashMap<Address, Arc<Node>>,
     discovery: Discovery,
     next_question: Instant,
-    /// Until when operations wait for the first answer.
-    waited_for: Instant,
     last_error: Option<String>,
 }
 
@@ -60,7 +58,8 @@ struct Map {
 enum Discovery {
     /// Never asked: whoever comes may wait for the answer.
     Never,
-    Asking,
+    /// For the first time; operations wait for the answer until then.
+    Asking(Instant),
     Done,
     /// Nobody answered: operations fail at once, until somebody does.
     Failed,
@@ -85,7 +84,6 @@ impl Cluster {
                     nodes: HashMap::new(),
                     discovery: Discovery::Never,
                     next_question: Instant::now(),
-                    waited_for: Instant::now(),
                     last_error: None,
                 }),
                 changed: Notify::new(),
@@ -172,7 +170,7 @@ impl Cluster {
         health
     }
 
-    pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
+    fn nodes(&self) -> Vec<Arc<Node>> {
         self.shared.map().nodes.values().cloned().collect()
     }
 
@@ -186,8 +184,7 @@ impl Cluster {
         let mut changed = pin!(self.shared.changed.notified());
         changed.as_mut().enable();
         self.shared.ask();
-        let waited_for = self.shared.waited_for();
-        if let Some(until) = waited_for {
+        if let Some(until) = self.shared.waited_for() {
             timeout_at(deadline.min(until), changed)
                 .await
                 .map_err(|_late| StoreError::TimedOut)?;
@@ -229,9 +226,10 @@ impl Shared {
     /// Until when the first map is waited for, if it still is: seeds that stay silent would cost
     /// every operation its budget.
     fn waited_for(&self) -> Option<Instant> {
-        let map = self.map();
-        let waits = map.discovery == Discovery::Asking && Instant::now() < map.waited_for;
-        waits.then_some(map.waited_for)
+        match self.map().discovery {
+            Discovery::Asking(until) if Instant::now() < until => Some(until),
+            _ => None,
+        }
     }
 
     /// Asks for the map in the background, not too often, and one at a time.
@@ -245,8 +243,7 @@ impl Shared {
             map.next_question = now + self.settings.connect_timeout + Duration::from_secs(1);
             let before = map.discovery;
             if before == Discovery::Never {
-                map.discovery = Discovery::Asking;
-                map.waited_for = now + FIRST_MAP;
+                map.discovery = Discovery::Asking(now + FIRST_MAP);
             }
             before
         };
@@ -262,7 +259,7 @@ impl Shared {
         let map = self.map();
         let state = match map.discovery {
             Discovery::Never => StoreState::Idle,
-            Discovery::Asking => StoreState::Connecting,
+            Discovery::Asking(_) => StoreState::Connecting,
             Discovery::Done | Discovery::Failed => StoreState::Unreachable,
         };
         Health {

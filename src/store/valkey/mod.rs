@@ -245,12 +245,8 @@ impl SharedStore for ValkeyStore {
             let released = self.run(Lane::Free, key, command, deadline, count);
             match released.await {
                 Ok(_whether_it_was_there_still) => Ok(()),
-                // Not permitted, or the plain code of an unknown command: its arguments cannot be
-                // wrong.
-                Err(error)
-                    if error == StoreError::Refused
-                        || matches!(&error, StoreError::Server(code) if code.as_str() == "ERR") =>
-                {
+                // The plain code of an unknown command: the arguments cannot be wrong.
+                Err(StoreError::Server(code)) if code.as_str() == "ERR" => {
                     self.leases_expire.store(true, Ordering::Relaxed);
                     Ok(())
                 }

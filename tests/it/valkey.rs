@@ -330,6 +330,27 @@ async fn a_half_open_connection_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_slow_server_costs_one_connection_and_not_one_after_the_other() {
+    let server = Valkey::start();
+    let proxy = Proxy::to(server.port()).await;
+    let store = ValkeyStore::new({
+        let mut settings = settings(&server.tcp_url_at(proxy.port()));
+        settings.failures_until_open = u32::MAX;
+        settings
+    });
+    set(&store, "k", "v").await.unwrap();
+    proxy.set(Mode::Latency(BUDGET * 2, Duration::ZERO));
+    let ask = async || store.get("k", budget()).await;
+    let replaced = async || ask().await.is_err() && proxy.connections() == 2;
+    eventually("another connection", PATIENCE, replaced).await;
+    let timed_out = async || ask().await == Err(StoreError::TimedOut);
+    for _ in 0..15 {
+        eventually("a connection", PATIENCE, timed_out).await;
+    }
+    assert_eq!(proxy.connections(), 2);
+}
+
+#[tokio::test]
 async fn one_pause_with_many_commands_under_way_does_not_cost_the_connection() {
     let server = Valkey::start();
     let proxy = Proxy::to(server.port()).await;

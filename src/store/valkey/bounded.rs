@@ -9,6 +9,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -20,6 +21,17 @@ pub(super) struct Bounded<S> {
     stream: S,
     replies: Replies,
     care: Arc<Care>,
+    heard: Arc<Heard>,
+}
+
+/// How often bytes have come, for those who wait for their own.
+#[derive(Debug, Default)]
+pub(super) struct Heard(AtomicU64);
+
+impl Heard {
+    pub(super) fn times(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl<S> Bounded<S> {
@@ -33,7 +45,12 @@ impl<S> Bounded<S> {
                 at: At::start(),
             },
             care,
+            heard: Arc::default(),
         }
+    }
+
+    pub(super) fn heard(&self) -> Arc<Heard> {
+        Arc::clone(&self.heard)
     }
 }
 
@@ -46,6 +63,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         let read = buffer.filled().get(before..).unwrap_or_default();
+        self.heard.0.fetch_add(1, Ordering::Relaxed);
         if self.replies.pass(read).is_err() {
             self.care.take();
             return Poll::Ready(Err(io::Error::other("a reply is too long")));

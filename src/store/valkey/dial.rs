@@ -9,7 +9,7 @@ use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisEr
 use tokio::time::timeout;
 
 use super::ValkeySettings;
-use super::bounded::Bounded;
+use super::bounded::{Bounded, Heard};
 use super::care::Care;
 use super::command;
 use super::link::Fault;
@@ -28,6 +28,7 @@ pub(super) struct Target {
 /// A connection, and the task that drives it: that ends with this.
 pub(super) struct Wire {
     pub(super) connection: MultiplexedConnection,
+    pub(super) heard: Arc<Heard>,
     _driver: Owned,
 }
 
@@ -53,12 +54,14 @@ impl Target {
         // One byte more is asked for when it is to be told whether there is more.
         let longest = settings.longest_value.saturating_add(1);
         let stream = Bounded::new(stream, longest, care);
+        let heard = stream.heard();
         let (connection, driver) =
             MultiplexedConnection::new_with_config(&self.info, stream, config)
                 .await
                 .map_err(failed)?;
         Ok(Wire {
             connection,
+            heard,
             _driver: task::spawn_owned(driver),
         })
     }

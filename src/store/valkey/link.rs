@@ -153,19 +153,24 @@ impl Link {
         self.vitals.over.load(Ordering::Acquire)
     }
 
-    /// Counts a command sent at `sent` that went unanswered, and returns how many there were
-    /// in a row.
+    /// Counts a command sent at `sent` that was not answered as it should have been.
     ///
     /// Commands under way together count once: a server that pauses for a moment with a
     /// hundred commands in its queue has been silent once, not a hundred times.
-    pub(super) fn strike(&self, sent: Instant, now: Instant) -> u32 {
+    pub(super) fn strike(&self, sent: Instant, now: Instant) -> Strikes {
         let mut strikes = self.vitals.strikes();
         if strikes.latest.is_none_or(|latest| sent >= latest) {
             strikes.in_a_row = strikes.in_a_row.saturating_add(1);
+            let heard = self.wire.heard.times();
+            strikes.in_silence = match strikes.heard == heard {
+                true => strikes.in_silence.saturating_add(1),
+                false => 1,
+            };
+            strikes.heard = heard;
             strikes.latest = Some(now);
             self.vitals.struck.store(true, Ordering::Relaxed);
         }
-        strikes.in_a_row
+        *strikes
     }
 }
 
@@ -221,9 +226,14 @@ struct Vitals {
     strikes: Mutex<Strikes>,
 }
 
-#[derive(Default)]
-struct Strikes {
-    in_a_row: u32,
+/// What a connection has failed to do since it last did what it should.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Strikes {
+    pub(super) in_a_row: u32,
+    /// The latest of those, between which nothing at all came.
+    pub(super) in_silence: u32,
+    /// How often bytes had come by the latest.
+    heard: u64,
     latest: Option<Instant>,
 }
 

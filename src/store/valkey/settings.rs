@@ -56,7 +56,9 @@ pub struct ValkeySettings {
     pub longest_value: u64,
 
     /// How many silent waits in a row make the connection suspect, so that it is replaced.
-    /// Default 3. Operations that time out together count once.
+    /// Default 3. Operations that time out together count once. Where answers come, but each too
+    /// late, that is done once in 15 seconds at most: most often the server is slow, not the
+    /// connection.
     pub timeouts_until_replaced: u32,
 
     /// How many failures in a row open a breaker. Default 5.

@@ -1,6 +1,7 @@
 //! The supervisor's state, and the log lines about its changes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -17,6 +18,8 @@ pub(super) struct State {
     pub(super) last_error: Option<String>,
     pub(super) next_dial: Instant,
     pub(super) attempts: u64,
+    /// When a connection was last given up although answers came on it.
+    late: Option<Instant>,
 }
 
 impl State {
@@ -28,6 +31,7 @@ impl State {
             last_error: None,
             next_dial: now,
             attempts: 0,
+            late: None,
         }
     }
 
@@ -61,6 +65,17 @@ impl State {
                 );
             }
         }
+    }
+
+    /// Whether to give a connection up on which answers come, but none in time. Its replies may have
+    /// slipped, so that each waits for the next; if it is the server that is slow, another
+    /// connection is as slow, and one after the other would be no better.
+    pub(super) fn may_lose_late(&mut self, now: Instant) -> bool {
+        let may = self.late.is_none_or(|late| now >= late + BETWEEN_LATE);
+        if may {
+            self.late = Some(now);
+        }
+        may
     }
 
     pub(super) fn is_linked_by(&self, id: LinkId) -> bool {
@@ -106,3 +121,6 @@ pub(super) enum Look {
     Soon,
     Down(StoreError),
 }
+
+/// How long a connection with late answers is kept if the one before was given up for that.
+const BETWEEN_LATE: Duration = Duration::from_secs(15);

@@ -179,7 +179,7 @@ impl Supervisor {
         match remedy {
             Remedy::Keep => {}
             Remedy::Relieve => self.relieve(link.id()),
-            Remedy::Strike => self.strike(link, sent, Fault::from(error)),
+            Remedy::Strike => self.strike(link, sent, error),
             Remedy::Replace => self.lose(link.id(), Fault::from(error)),
         }
     }
@@ -188,13 +188,17 @@ impl Supervisor {
     /// server.
     fn note_silence(self: &Arc<Self>, link: &Link, sent: Instant) {
         if sent.elapsed() * 2 >= self.settings.operation_timeout {
-            self.strike(link, sent, Fault::from(&StoreError::TimedOut));
+            self.strike(link, sent, &StoreError::TimedOut);
         }
     }
 
-    fn strike(self: &Arc<Self>, link: &Link, sent: Instant, fault: Fault) {
-        if link.strike(sent, Instant::now()) >= self.settings.timeouts_until_replaced {
-            self.lose(link.id(), fault);
+    fn strike(self: &Arc<Self>, link: &Link, sent: Instant, error: &StoreError) {
+        let now = Instant::now();
+        let strikes = link.strike(sent, now);
+        let most = self.settings.timeouts_until_replaced;
+        let late = || strikes.in_a_row >= most && self.state().may_lose_late(now);
+        if strikes.in_silence >= most || late() {
+            self.lose(link.id(), Fault::from(error));
         }
     }
 

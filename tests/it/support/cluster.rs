@@ -20,6 +20,15 @@ pub(crate) enum Replicas {
 
 impl Nodes {
     pub(crate) fn start(replicas: Replicas) -> Self {
+        Self::of(replicas, Valkey::reserve)
+    }
+
+    /// Nodes without replicas that want a password.
+    pub(crate) fn start_with_password(password: &str) -> Self {
+        Self::of(Replicas::None, || Valkey::reserve().with_password(password))
+    }
+
+    fn of(replicas: Replicas, node: impl Fn() -> Valkey) -> Self {
         let count = match replicas {
             Replicas::None => 3,
             Replicas::OneEach => 6,
@@ -32,7 +41,7 @@ impl Nodes {
             .map(|listener| listener.local_addr().unwrap().port().to_string())
             .collect::<Vec<_>>();
         let nodes = ports.iter().map(|port| {
-            let mut node = Valkey::reserve().with(&[
+            let mut node = node().with(&[
                 "--cluster-enabled",
                 "yes",
                 "--cluster-port",
@@ -88,6 +97,16 @@ impl Nodes {
             self.0[place + 3].command(&["ROLE"]).starts_with("master")
         })
         .await;
+    }
+
+    /// Has clients told to come to a node by another port, which leads to it.
+    pub(crate) fn announce(&self, place: usize, port: u16) {
+        let port = port.to_string();
+        self.0[place].command(&["CONFIG", "SET", "cluster-announce-port", &port]);
+        self.until("the port", |nodes| {
+            let told = |node: &Valkey| node.command(&["CLUSTER", "SLOTS"]).contains(&port);
+            nodes.0.iter().all(told)
+        });
     }
 
     fn until(&self, what: &str, check: impl Fn(&Self) -> bool) {

@@ -15,11 +15,24 @@ use super::valkey::{PATIENCE, Valkey, ask, server};
 pub(crate) struct Sentinel {
     dir: PathBuf,
     port: u16,
+    password: Option<&'static str>,
     process: Child,
+}
+
+/// What a Sentinel and its primary want to hear.
+#[derive(Clone, Copy)]
+pub(crate) struct Passwords {
+    pub(crate) sentinel: &'static str,
+    pub(crate) primary: &'static str,
 }
 
 impl Sentinel {
     pub(crate) fn watching(primary: &Valkey) -> Self {
+        Self::watching_at(primary.port(), None)
+    }
+
+    /// As [`Sentinel::watching`], of a primary behind a port that leads to it.
+    pub(crate) fn watching_at(primary: u16, passwords: Option<Passwords>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("trc-sentinel-{}-{number}", std::process::id());
@@ -32,11 +45,13 @@ impl Sentinel {
         let config = dir.join("sentinel.conf");
         let settings = format!(
             "bind 127.0.0.1\nport {port}\ndir {}\n\
-             sentinel monitor main 127.0.0.1 {} 1\n\
+             sentinel monitor main 127.0.0.1 {primary} 1\n\
              sentinel down-after-milliseconds main 400\n\
-             sentinel failover-timeout main 3000\n",
+             sentinel failover-timeout main 3000\n{}",
             dir.display(),
-            primary.port()
+            passwords.map_or_else(String::new, |Passwords { sentinel, primary }| {
+                format!("sentinel auth-pass main {primary}\nrequirepass {sentinel}\n")
+            })
         );
         fs::write(&config, settings).unwrap();
         let process = Command::new(server())
@@ -47,7 +62,12 @@ impl Sentinel {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let sentinel = Self { dir, port, process };
+        let sentinel = Self {
+            dir,
+            port,
+            password: passwords.map(|passwords| passwords.sentinel),
+            process,
+        };
         sentinel.until("an answer", || {
             sentinel.try_command(&["PING"]).ok().as_deref() == Some("PONG")
         });
@@ -78,6 +98,9 @@ impl Sentinel {
     fn try_command(&self, words: &[&str]) -> std::io::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(PATIENCE))?;
+        if let Some(password) = self.password {
+            ask(&mut stream, &["AUTH", password])?;
+        }
         ask(&mut stream, words)
     }
 

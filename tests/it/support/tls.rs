@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -96,9 +96,31 @@ pub(crate) struct TlsFront {
     _tasks: JoinSet<()>,
 }
 
+/// What becomes of those who come without TLS.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Plain {
+    Refused,
+    /// They get in: servers and Sentinels that have none.
+    Welcome,
+}
+
 impl TlsFront {
     /// With `clients`, only those with a certificate of that authority get in.
     pub(crate) async fn to(upstream: u16, own: &Identity, clients: Option<&Authority>) -> Self {
+        Self::open(upstream, own, clients, Plain::Refused).await
+    }
+
+    /// Those who come without TLS get in as well: a Sentinel and a replica that have none.
+    pub(crate) async fn beside_plain(upstream: u16, own: &Identity) -> Self {
+        Self::open(upstream, own, None, Plain::Welcome).await
+    }
+
+    async fn open(
+        upstream: u16,
+        own: &Identity,
+        clients: Option<&Authority>,
+        plain: Plain,
+    ) -> Self {
         let provider = Arc::new(crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -123,6 +145,7 @@ impl TlsFront {
             listener,
             upstream,
             acceptor,
+            plain,
             Arc::clone(&handshakes),
         ));
         Self {
@@ -146,19 +169,31 @@ async fn accept(
     listener: TcpListener,
     upstream: u16,
     acceptor: TlsAcceptor,
+    plain: Plain,
     handshakes: Arc<AtomicU64>,
 ) {
     let mut connections = JoinSet::new();
-    while let Ok((client, _)) = listener.accept().await {
+    while let Ok((mut client, _)) = listener.accept().await {
         let (acceptor, handshakes) = (acceptor.clone(), Arc::clone(&handshakes));
         connections.spawn(async move {
-            let Ok(mut client) = acceptor.accept(client).await else {
-                return;
-            };
-            handshakes.fetch_add(1, Ordering::SeqCst);
-            if let Ok(mut server) = TcpStream::connect(("127.0.0.1", upstream)).await {
-                let _ended = copy_bidirectional(&mut client, &mut server).await;
+            let mut first = [0];
+            if plain == Plain::Welcome
+                && client.peek(&mut first).await.is_ok_and(|_| first != HELLO)
+            {
+                relay(&mut client, upstream).await;
+            } else if let Ok(mut client) = acceptor.accept(client).await {
+                handshakes.fetch_add(1, Ordering::SeqCst);
+                relay(&mut client, upstream).await;
             }
         });
     }
 }
+
+async fn relay(client: &mut (impl AsyncRead + AsyncWrite + Unpin), upstream: u16) {
+    if let Ok(mut server) = TcpStream::connect(("127.0.0.1", upstream)).await {
+        let _ended = copy_bidirectional(client, &mut server).await;
+    }
+}
+
+/// The byte that a TLS handshake begins with.
+const HELLO: [u8; 1] = [0x16];

@@ -37,8 +37,7 @@ impl Valkey {
 
     /// A server that wants this password.
     pub(crate) fn start_with_password(password: &str) -> Self {
-        let mut server = Self::reserve();
-        server.password = Some(password.to_owned());
+        let mut server = Self::reserve().with_password(password);
         server.start_again();
         server
     }
@@ -70,6 +69,12 @@ impl Valkey {
         self
     }
 
+    /// This password is wanted from clients, and given to other servers, as of the next start.
+    pub(crate) fn with_password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
+        self
+    }
+
     /// Starts it (again) at the same address, empty, and waits until it answers.
     pub(crate) fn start_again(&mut self) {
         assert!(self.process.is_none(), "it is running");
@@ -83,7 +88,7 @@ impl Valkey {
             .args(
                 self.password
                     .iter()
-                    .flat_map(|word| ["--requirepass", word]),
+                    .flat_map(|word| ["--requirepass", word, "--masterauth", word]),
             )
             .args(&self.arguments)
             .stdin(Stdio::null())
@@ -161,8 +166,13 @@ impl Valkey {
 
     /// Makes it a copy of `primary`, and waits until it is one.
     pub(crate) fn follow(&self, primary: &Self) {
+        self.follow_by(primary.port, primary);
+    }
+
+    /// As [`Valkey::follow`], by a port that leads to it.
+    pub(crate) fn follow_by(&self, port: u16, primary: &Self) {
         primary.command(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]);
-        self.command(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]);
+        self.command(&["REPLICAOF", "127.0.0.1", &port.to_string()]);
         let started = Instant::now();
         while !self
             .command(&["INFO", "replication"])

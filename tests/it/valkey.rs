@@ -10,8 +10,8 @@ use bytes::Bytes;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 use tower_response_cache::{
-    BreakerState, Cache, CacheConfig, ChaosStore, LogBounds, LogPosition, ReadinessState,
-    SharedStore, StoreError, StoreState, Trimmed, ValkeyStore,
+    BreakerState, ChaosStore, LogBounds, LogPosition, SharedStore, StoreError, StoreState, Trimmed,
+    ValkeyStore,
 };
 
 use crate::support::eventually;
@@ -447,40 +447,6 @@ async fn every_spelling_of_a_url_leads_to_the_server() {
         assert_eq!(set(&store, "k", "v").await, Ok(()), "{url}");
         assert_eq!(get(&store, "k").await, Ok(Some("v".into())), "{url}");
     }
-}
-
-#[tokio::test]
-async fn readiness_tells_that_writes_are_suspended() {
-    let server = Valkey::start();
-    let config = CacheConfig::builder().url(server.url());
-    let cache = Cache::new(config.strict_readiness(true).build().unwrap());
-    let store = cache.valkey().unwrap();
-    let ready = cache.readiness().await;
-    assert_eq!(
-        (ready.state, ready.writes),
-        (ReadinessState::Ready, BreakerState::Closed)
-    );
-    assert_eq!(ready.status(), 200);
-
-    server.command(&["CONFIG", "SET", "maxmemory", "1"]);
-    for _ in 0..5 {
-        assert_eq!(set(store, "l", "w").await, Err(StoreError::Full));
-    }
-    let full = cache.readiness().await;
-    assert_eq!(full.state, ReadinessState::Degraded);
-    assert_eq!(
-        (full.reads, full.writes),
-        (BreakerState::Closed, BreakerState::Open)
-    );
-    assert_eq!(
-        (full.store_state, full.status().as_u16()),
-        (StoreState::Ready, 503)
-    );
-    let json = full.to_json();
-    assert!(
-        json.contains(r#""reads":"closed","writes":"open""#),
-        "{json}"
-    );
 }
 
 #[tokio::test]

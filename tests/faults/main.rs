@@ -14,7 +14,8 @@ mod faults;
 #[path = "../it/support/mod.rs"]
 mod support;
 
-use faults::rig::{Report, Scale};
+use faults::report::Report;
+use faults::rig::Scale;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -2,7 +2,8 @@
 
 use tokio::sync::Mutex;
 
-use crate::faults::rig::{Report, Scale};
+use crate::faults::report::Report;
+use crate::faults::rig::Scale;
 use crate::faults::scenarios;
 
 fn judge(reports: Vec<Report>) {
@@ -16,8 +17,9 @@ fn judge(reports: Vec<Report>) {
 static TURN: Mutex<()> = Mutex::const_new(());
 
 macro_rules! short {
-    ($($name:ident => $scenario:ident),* $(,)?) => {
-        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    ($($(#[$feature:meta])* $name:ident => $scenario:ident),* $(,)?) => {
+        $($(#[$feature])*
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
             let _turn = TURN.lock().await;
             judge(scenarios::$scenario(Scale::Short).await);
@@ -39,6 +41,10 @@ short! {
     every_error_reply_is_a_miss => error_replies,
     damaged_foreign_and_transplanted_values_are_misses => wrong_values,
     no_damaged_value_is_believed => damaged_values,
+    #[cfg(feature = "zstd")]
+    no_damaged_compressed_value_is_believed => damaged_compressed_values,
+    #[cfg(feature = "zstd")]
+    what_is_compressed_too_well_is_a_miss => bombs,
     a_huge_value_of_someone_else_s_takes_no_memory => huge_values,
     what_comes_from_the_future_is_a_miss => skewed_clocks,
     a_server_that_is_emptied_costs_hits_only => flushed,

@@ -2,5 +2,6 @@
 //! no more than the budget.
 
 pub(crate) mod oracle;
+pub(crate) mod report;
 pub(crate) mod rig;
 pub(crate) mod scenarios;

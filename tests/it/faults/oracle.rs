@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -11,6 +12,8 @@ use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, VARY};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use tower_response_cache::ResponseBody;
+
+use super::report::WITHIN;
 
 /// A request, and so its one right answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +31,8 @@ enum Kind {
     Varying,
     /// With credentials, never to be stored.
     Private,
+    /// The same for everyone, and easily compressed.
+    Text,
 }
 
 impl Question {
@@ -54,11 +59,20 @@ impl Question {
         }
     }
 
+    /// As [`Question::public`], with an answer that compresses to next to nothing.
+    #[cfg(feature = "zstd")]
+    pub(crate) fn text(number: u32) -> Self {
+        Self {
+            kind: Kind::Text,
+            ..Self::public(number)
+        }
+    }
+
     pub(crate) fn request(self) -> Request<Body> {
         let request = Request::get(self.target()).header("x-owner", self.owner.to_string());
         let request = match self.kind {
             Kind::Private => request.header(AUTHORIZATION, format!("Bearer {}", self.owner)),
-            Kind::Public | Kind::Varying => request,
+            Kind::Public | Kind::Varying | Kind::Text => request,
         };
         request.body(Body::empty()).unwrap()
     }
@@ -68,6 +82,7 @@ impl Question {
             Kind::Public => "public",
             Kind::Varying => "varying",
             Kind::Private => "private",
+            Kind::Text => "text",
         };
         format!("http://test/{kind}/{}", self.number)
     }
@@ -95,7 +110,10 @@ impl Question {
         let seed = u64::from(self.number) << 32 | u64::from(self.owner);
         let mut dice = fastrand::Rng::with_seed(seed);
         let length = 100 + (self.number as usize * 37 % 160) * 100;
-        body.extend(std::iter::repeat_with(|| dice.u8(..)).take(length));
+        match self.kind {
+            Kind::Text => body.extend(body.clone().into_iter().cycle().take(length)),
+            _ => body.extend(std::iter::repeat_with(|| dice.u8(..)).take(length)),
+        }
         body.into()
     }
 
@@ -107,11 +125,12 @@ impl Question {
             .header("x-owner", self.owner.to_string())
             .header(CONTENT_LENGTH, body.len());
         let response = match self.kind {
-            Kind::Public => response.header(CACHE_CONTROL, "max-age=600"),
+            Kind::Public | Kind::Private | Kind::Text => {
+                response.header(CACHE_CONTROL, "max-age=600")
+            }
             Kind::Varying => response
                 .header(CACHE_CONTROL, "max-age=600")
                 .header(VARY, "x-owner"),
-            Kind::Private => response.header(CACHE_CONTROL, "max-age=600"),
         };
         response.body(Body::from(body)).unwrap()
     }
@@ -121,6 +140,7 @@ impl Question {
         let kind = match path.next() {
             Some("varying") => Kind::Varying,
             Some("private") => Kind::Private,
+            Some("text") => Kind::Text,
             _ => Kind::Public,
         };
         let owner = request.headers()["x-owner"].to_str().unwrap();
@@ -147,6 +167,8 @@ pub(crate) struct Tally {
     pub(crate) wrong: AtomicU64,
     /// A 5xx that no handler sent, or no response at all.
     pub(crate) errors: AtomicU64,
+    /// That took longer than the budget, however long the bare handler took.
+    pub(crate) late: AtomicU64,
 }
 
 impl Tally {
@@ -155,6 +177,7 @@ impl Tally {
         self: &Arc<Self>,
         question: Question,
         response: Response<ResponseBody<Body>>,
+        took: Duration,
     ) {
         let (head, body) = response.into_parts();
         let body = body.collect().await.map(|body| body.to_bytes());
@@ -174,6 +197,9 @@ impl Tally {
             && body.as_ref().is_ok_and(|body| *body == question.body())
             && !(hit && question.kind == Kind::Private);
         self.checked.fetch_add(1, Ordering::Relaxed);
+        if took > WITHIN {
+            self.late.fetch_add(1, Ordering::Relaxed);
+        }
         if hit {
             self.hits.fetch_add(1, Ordering::Relaxed);
         }

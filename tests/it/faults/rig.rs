@@ -1,6 +1,5 @@
 //! A cache over a real server behind the faulty proxy, under load, every response checked.
 
-use std::fmt;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,12 +11,13 @@ use http::Request;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tower::util::BoxCloneSyncService;
-use tower::{Layer, Service, ServiceExt, service_fn};
+use tower::{Layer, Service, service_fn};
 use tower_response_cache::{
     BreakerState, Cache, CacheConfig, CacheLayer, Health, ResponseBody, StoreState,
 };
 
 use super::oracle::{Question, Tally, handle};
+use super::report::{Added, Latencies, Report};
 use crate::support::proxy::Proxy;
 use crate::support::valkey::Valkey;
 
@@ -54,6 +54,8 @@ pub(crate) struct Rig {
     stop: Arc<AtomicBool>,
     latencies: Arc<Mutex<Latencies>>,
     clients: JoinSet<()>,
+    /// Of the caches before this one.
+    dials: u64,
 }
 
 /// How the clients behave.
@@ -98,15 +100,22 @@ pub(crate) fn config(url: &str) -> CacheConfig {
 
 impl Rig {
     pub(crate) fn new(cache: Cache) -> Self {
-        let app = CacheLayer::new(cache.clone()).layer(service_fn(handle));
         Self {
+            app: over(&cache),
             cache,
-            app: BoxCloneSyncService::new(app),
             tally: Arc::default(),
             stop: Arc::default(),
             latencies: Arc::default(),
             clients: JoinSet::new(),
+            dials: 0,
         }
+    }
+
+    /// Goes on with another cache, as if the process had been started again.
+    pub(crate) fn renew(&mut self, cache: Cache) {
+        self.dials = self.dials();
+        self.app = over(&cache);
+        self.cache = cache;
     }
 
     /// A rig that has been under load until most requests hit.
@@ -129,11 +138,8 @@ impl Rig {
     pub(crate) fn load(&mut self, load: Load) {
         for client in 0..load.clients {
             let client = Client {
-                cache: self.cache.clone(),
-                app: self.app.clone(),
-                tally: Arc::clone(&self.tally),
+                asker: self.asker(),
                 stop: Arc::clone(&self.stop),
-                latencies: Arc::clone(&self.latencies),
                 dice: fastrand::Rng::with_seed(client as u64),
                 load,
             };
@@ -141,26 +147,28 @@ impl Rig {
         }
     }
 
-    /// One request, checked.
+    /// One request, checked, and how long its response took.
     pub(crate) async fn ask(&self, question: Question) -> Duration {
-        let started = Instant::now();
-        let response = self.app.clone().oneshot(question.request()).await;
-        let took = started.elapsed();
-        self.tally
-            .check(question, response.unwrap_or_else(|never| match never {}))
-            .await;
-        took
+        self.asker().ask(question).await
+    }
+
+    fn asker(&self) -> Asker {
+        Asker {
+            cache: self.cache.clone(),
+            app: self.app.clone(),
+            tally: Arc::clone(&self.tally),
+            latencies: Arc::clone(&self.latencies),
+        }
+    }
+
+    /// How many of the requests so far hit.
+    pub(crate) fn hits(&self) -> u64 {
+        self.tally.hits.load(Ordering::Relaxed)
     }
 
     /// The part of the requests that hit, over some time.
     pub(crate) async fn hit_rate(&self, time: Duration) -> f64 {
-        let count = || {
-            let Tally { hits, checked, .. } = &*self.tally;
-            (
-                hits.load(Ordering::Relaxed),
-                checked.load(Ordering::Relaxed),
-            )
-        };
+        let count = || (self.hits(), self.tally.checked.load(Ordering::Relaxed));
         let before = count();
         sleep(time).await;
         let after = count();
@@ -182,23 +190,16 @@ impl Rig {
 
     /// What the cache added to the 99th percentile of the bare handler since this was asked last.
     pub(crate) fn added(&self) -> Added {
-        let taken = std::mem::take(&mut *self.latencies.lock().unwrap());
-        let Latencies {
-            bare,
-            before,
-            after,
-        } = taken;
-        let bare = p99(bare).unwrap_or_default();
-        let over = |latencies| p99(latencies).map(|latency| latency.saturating_sub(bare));
-        Added {
-            before: over(before),
-            after: over(after),
-        }
+        std::mem::take(&mut *self.latencies.lock().unwrap()).added()
     }
 
     pub(crate) fn health(&self) -> Option<Health> {
         use tower_response_cache::SharedStore;
         self.cache.valkey().map(|store| store.health())
+    }
+
+    fn dials(&self) -> u64 {
+        self.dials + self.health().map_or(0, |health| health.dials)
     }
 
     /// Stops the clients, and sums up.
@@ -211,6 +212,7 @@ impl Rig {
             checked,
             wrong,
             errors,
+            late,
             ..
         } = &*self.tally;
         Report {
@@ -218,86 +220,41 @@ impl Rig {
             checked: checked.load(Ordering::Relaxed),
             wrong: wrong.load(Ordering::Relaxed),
             errors: errors.load(Ordering::Relaxed),
-            dials: self.health().map_or(0, |health| health.dials),
+            late: late.load(Ordering::Relaxed),
+            added: self.added(),
+            dials: self.dials(),
             ..Report::default()
         }
     }
 }
 
-/// How long requests took.
-#[derive(Debug, Default)]
-struct Latencies {
-    /// The handler without a cache, called in the same moments.
-    bare: Vec<Duration>,
-    /// With the cache, while it still tries the store.
-    before: Vec<Duration>,
-    /// With the cache, while it spares itself the attempt.
-    after: Vec<Duration>,
-}
-
-/// What a fault adds to the 99th percentile, over the handler without a cache in the same run.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Added {
-    /// As long as the store is tried: no breaker is open, and there is a connection.
-    pub(crate) before: Option<Duration>,
-    /// Once it is not.
-    pub(crate) after: Option<Duration>,
-}
-
-impl Added {
-    fn longest(self) -> Duration {
-        self.before.max(self.after).unwrap_or_default()
-    }
-}
-
-fn p99(mut latencies: Vec<Duration>) -> Option<Duration> {
-    latencies.sort_unstable();
-    let last = latencies.len().checked_sub(1)?;
-    latencies.get(last * 99 / 100).copied()
-}
-
-struct Client {
+/// Asks and checks.
+struct Asker {
     cache: Cache,
     app: App,
     tally: Arc<Tally>,
-    stop: Arc<AtomicBool>,
     latencies: Arc<Mutex<Latencies>>,
-    dice: fastrand::Rng,
-    load: Load,
 }
 
-impl Client {
-    async fn run(mut self) {
-        while !self.stop.load(Ordering::Relaxed) {
-            let question = Question::random(&mut self.dice);
-            let response = self.app.call(question.request());
-            if self.dice.f64() < self.load.given_up {
-                let polls = self.dice.u8(1..6);
-                give_up(response, polls).await;
-            } else {
-                let spared = self.is_spared();
-                let started = Instant::now();
-                let response = response.await.unwrap_or_else(|never| match never {});
-                let took = started.elapsed();
-                self.tally.check(question, response).await;
-                let started = Instant::now();
-                let _bare = handle(question.request()).await;
-                let mut latencies = self.latencies.lock().unwrap();
-                latencies.bare.push(started.elapsed());
-                match spared {
-                    true => latencies.after.push(took),
-                    false => latencies.before.push(took),
-                }
-            }
-            match self.load.pause.is_zero() {
-                true => tokio::task::yield_now().await,
-                false => sleep(self.load.pause).await,
-            }
+impl Asker {
+    async fn ask(&mut self, question: Question) -> Duration {
+        let spared = self.is_spared();
+        let started = Instant::now();
+        let response = self.app.call(question.request()).await;
+        let took = started.elapsed();
+        let response = response.unwrap_or_else(|never| match never {});
+        self.tally.check(question, response, took).await;
+        let started = Instant::now();
+        let _bare = handle(question.request()).await;
+        let mut latencies = self.latencies.lock().unwrap();
+        latencies.bare.push(started.elapsed());
+        match spared {
+            true => latencies.after.push(took),
+            false => latencies.before.push(took),
         }
+        took
     }
-}
 
-impl Client {
     /// Whether reads of the store are suspended, or it is known to be away.
     fn is_spared(&self) -> bool {
         let store = self.cache.statistics().store;
@@ -309,6 +266,35 @@ impl Client {
                 )
         })
     }
+}
+
+struct Client {
+    asker: Asker,
+    stop: Arc<AtomicBool>,
+    dice: fastrand::Rng,
+    load: Load,
+}
+
+impl Client {
+    async fn run(mut self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            let question = Question::random(&mut self.dice);
+            if self.dice.f64() < self.load.given_up {
+                let polls = self.dice.u8(1..6);
+                give_up(self.asker.app.call(question.request()), polls).await;
+            } else {
+                self.asker.ask(question).await;
+            }
+            match self.load.pause.is_zero() {
+                true => tokio::task::yield_now().await,
+                false => sleep(self.load.pause).await,
+            }
+        }
+    }
+}
+
+fn over(cache: &Cache) -> App {
+    BoxCloneSyncService::new(CacheLayer::new(cache.clone()).layer(service_fn(handle)))
 }
 
 /// Polls a few times, as the runtime comes by, and drops it.
@@ -324,68 +310,3 @@ async fn give_up(future: impl Future, polls: u8) {
         tokio::task::yield_now().await;
     }
 }
-
-/// One line of the suite's result.
-#[derive(Debug, Default)]
-pub(crate) struct Report {
-    pub(crate) fault: String,
-    pub(crate) checked: u64,
-    pub(crate) wrong: u64,
-    pub(crate) errors: u64,
-    pub(crate) added: Added,
-    pub(crate) dials: u64,
-    pub(crate) recovery: Option<Duration>,
-    /// What else is to be said.
-    pub(crate) note: String,
-}
-
-impl Report {
-    /// Nothing wrong, no errors of our making, no waiting beyond the budget.
-    pub(crate) fn assert_good(&self) {
-        assert_eq!((self.wrong, self.errors), (0, 0), "{self}");
-        assert!(self.checked > 0, "{self}");
-        assert!(self.added.longest() < BUDGET + SLACK, "{self}");
-        if let Some(recovery) = self.recovery {
-            assert!(recovery < Duration::from_secs(10), "{self}");
-        }
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            fault,
-            checked,
-            wrong,
-            errors,
-            added,
-            dials,
-            recovery,
-            note,
-        } = self;
-        let millis = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
-        let shown = |time: &Option<Duration>| time.map_or("-".to_owned(), millis);
-        let [before, after, recovery] = [&added.before, &added.after, recovery].map(shown);
-        write!(
-            f,
-            "{fault:<36} {checked:>8} {wrong:>5} {errors:>6} {before:>10} {after:>10} {dials:>5} \
-             {recovery:>10}  {note}"
-        )
-    }
-}
-
-impl Report {
-    /// What the columns mean.
-    #[allow(dead_code, reason = "for the long suite")]
-    pub(crate) fn heading() -> String {
-        format!(
-            "{:<36} {:>8} {:>5} {:>6} {:>10} {:>10} {:>5} {:>10}",
-            "fault", "checked", "wrong", "errors", "p99 before", "p99 after", "dials", "recovery"
-        )
-    }
-}
-
-const BUDGET: Duration = Duration::from_millis(50);
-
-/// What a loaded machine may add to it.
-const SLACK: Duration = Duration::from_millis(400);

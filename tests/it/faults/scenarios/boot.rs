@@ -12,7 +12,8 @@ use tower_response_cache::{Cache, CacheConfig, CacheLayer};
 
 use super::throughput::Client;
 use super::{begin, suffer};
-use crate::faults::rig::{Report, Scale, fronted};
+use crate::faults::report::Report;
+use crate::faults::rig::{Scale, fronted};
 use crate::support::proxy::Mode;
 use crate::support::valkey::Valkey;
 

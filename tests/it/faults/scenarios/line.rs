@@ -3,13 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::{Instant, sleep};
-use tower_response_cache::{Cache, Purge};
+use tower_response_cache::Cache;
 
-use super::{PATIENCE, merge, suffer, through};
+use super::{PATIENCE, suffer, through};
 use crate::faults::oracle::Question;
-use crate::faults::rig::{Load, Report, Rig, Scale, config, fronted};
+use crate::faults::report::Report;
+use crate::faults::rig::{Load, Rig, Scale, config, fronted};
 use crate::support::proxy::Mode;
 
 /// The connections in use lead nowhere; new ones work.
@@ -107,20 +107,21 @@ pub(crate) async fn torn(scale: Scale) -> Vec<Report> {
             ),
         };
         let mut whole = None;
-        let mut report = Report::default();
+        let mut rig = Rig::new(Cache::new(config(&url)));
         for length in (0..1200).step_by(scale.of(37, 1)) {
             proxy.set(mode(length));
-            let rig = Rig::new(Cache::new(config(&url)));
+            rig.renew(Cache::new(config(&url)));
             rig.ask(question).await;
             rig.ask(question).await;
-            if rig.tally.hits.load(Ordering::Relaxed) > 0 {
+            if rig.hits() > 0 {
                 whole.get_or_insert(length);
             }
-            merge(&mut report, rig.finish(name).await);
         }
         let whole = whole.expect("a hit once everything gets through");
-        report.note = format!("the first hit is after {whole} bytes");
-        reports.push(report);
+        reports.push(Report {
+            note: format!("the first hit is after {whole} bytes"),
+            ..rig.finish(name).await
+        });
     }
     reports
 }
@@ -145,7 +146,7 @@ pub(crate) async fn desynchronised(scale: Scale) -> Vec<Report> {
     let recovery = rig.recovery(former).await;
     let connections = rig.health().map_or(0, |health| health.mismatches);
     let values = rig.cache.statistics().mismatched_values;
-    let hits = rig.tally.hits.load(Ordering::Relaxed);
+    let hits = rig.hits();
     vec![Report {
         recovery: Some(recovery),
         note: format!(
@@ -153,91 +154,4 @@ pub(crate) async fn desynchronised(scale: Scale) -> Vec<Report> {
         ),
         ..rig.finish("replies slip, requests given up").await
     }]
-}
-
-/// Every error that a server answers with, and some that none does.
-pub(crate) async fn error_replies(scale: Scale) -> Vec<Report> {
-    let (server, proxy) = fronted().await;
-    let url = server.tcp_url_at(proxy.port());
-    let mut reports = Vec::new();
-    for (name, commands) in [
-        ("every error reply", VALUES),
-        ("every error to the rest", REST),
-    ] {
-        let mut all = Report::default();
-        let mut slowest = Duration::ZERO;
-        for error in errors() {
-            proxy.set(Mode::Forward);
-            let rig = Rig::new(Cache::new(config(&url)));
-            rig.ask(Question::public(1)).await;
-            proxy.set(Mode::Answer(commands, error));
-            let mut dice = fastrand::Rng::with_seed(1);
-            for _ in 0..scale.of(30, 300) {
-                slowest = slowest.max(rig.ask(Question::random(&mut dice)).await);
-            }
-            let purged = rig.cache.purge(Purge::tag("none")).await;
-            assert!(purged.is_err() || commands == VALUES, "it is told");
-            merge(&mut all, rig.finish(name).await);
-        }
-        all.added.before = Some(slowest);
-        all.note = format!("{} errors; the slowest response is told", errors().len());
-        reports.push(all);
-    }
-    if scale == Scale::Long {
-        for error in errors() {
-            let shown = error[..error.len().min(24)].escape_ascii().to_string();
-            let name = format!("error {}", shown.trim_end_matches("\\r\\n"));
-            let mode = Mode::Answer(VALUES, error);
-            reports.push(through(&name, mode, Scale::Short).await);
-        }
-    }
-    reports
-}
-
-/// The commands about values, and all others: of the purge log, of removals, of connections.
-const VALUES: &[&str] = &["GET", "GETRANGE", "SET"];
-const REST: &[&str] = &[
-    "XADD", "XREAD", "XINFO", "XRANGE", "XTRIM", "UNLINK", "PING", "ROLE", "HELLO", "CLIENT",
-];
-
-fn errors() -> Vec<Bytes> {
-    let mut errors = [
-        "-LOADING Valkey is loading the dataset in memory\r\n",
-        "-OOM command not allowed when used memory > 'maxmemory'.\r\n",
-        "-READONLY You can't write against a read only replica.\r\n",
-        "-MISCONF Errors writing to disk\r\n",
-        "-NOREPLICAS Not enough good replicas to write.\r\n",
-        "-MASTERDOWN Link with MASTER is down\r\n",
-        "-BUSY Valkey is busy running a script.\r\n",
-        "-NOAUTH Authentication required.\r\n",
-        "-WRONGPASS invalid username-password pair\r\n",
-        "-NOPERM this user has no permissions\r\n",
-        "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n",
-        "-MOVED 3999 127.0.0.1:1\r\n",
-        "-ASK 3999 127.0.0.1:1\r\n",
-        "-TRYAGAIN Multiple keys request during rehashing of slot\r\n",
-        "-CLUSTERDOWN The cluster is down\r\n",
-        "-CROSSSLOT Keys in request don't hash to the same slot\r\n",
-        "-ERR max number of clients reached\r\n",
-        "-ERR unknown command 'GET', with args beginning with:\r\n",
-        "-\r\n",
-        "-ERR\r\n",
-        "!21\r\nSYNTAX invalid syntax\r\n",
-        "_\r\n",
-        "*0\r\n",
-        "$0\r\n\r\n",
-        "$-1\r\n",
-        ":-1\r\n",
-        "+OK\r\n",
-        "$18446744073709551615\r\n",
-        "$536870912\r\nshort\r\n",
-        "*99999999\r\n",
-        "garbage\r\n",
-    ]
-    .map(Bytes::from)
-    .to_vec();
-    errors.push([b"-ERR ", &[b'x'; 65536][..], b"\r\n"].concat().into());
-    errors.push(Bytes::from_static(b"-ERR \xff\xfe not UTF-8\r\n"));
-    errors.push(Bytes::from_static(b"-\xff\xfe\r\n"));
-    errors
 }

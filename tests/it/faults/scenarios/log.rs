@@ -14,7 +14,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_response_cache::{Cache, CacheConfig, CacheLayer, Purge, ResponseBody};
 
 use super::PATIENCE;
-use crate::faults::rig::{Report, Scale, config, fronted};
+use crate::faults::report::Report;
+use crate::faults::rig::{Scale, config, fronted};
 use crate::support::proxy::Mode;
 use crate::support::valkey::Valkey;
 

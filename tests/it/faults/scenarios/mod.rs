@@ -1,6 +1,10 @@
 //! The faults, a file for each kind.
 
 mod boot;
+#[cfg(feature = "zstd")]
+mod compressed;
+mod damage;
+mod errors;
 mod line;
 mod log;
 mod places;
@@ -14,17 +18,22 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tower_response_cache::Cache;
 
-use super::rig::{Added, Load, Report, Rig, Scale, config, fronted};
+use super::report::{Added, Report};
+use super::rig::{Load, Rig, Scale, config, fronted};
 use crate::support::proxy::Mode;
 
 #[allow(unused_imports, reason = "for the long suite")]
 pub(crate) use boot::serve_if_asked;
 pub(crate) use boot::{down_at_boot, listening};
-pub(crate) use line::{closed_to_new, desynchronised, error_replies, half_open, slow, torn};
+#[cfg(feature = "zstd")]
+pub(crate) use compressed::{bombs, damaged_compressed_values};
+pub(crate) use damage::damaged_values;
+pub(crate) use errors::error_replies;
+pub(crate) use line::{closed_to_new, desynchronised, half_open, slow, torn};
 pub(crate) use log::{late_writes, log_cut};
 pub(crate) use places::moved;
 pub(crate) use server::{chaos, flushed, full, killed, skewed_clocks, stopped};
-pub(crate) use values::{damaged_values, huge_values, wrong_values};
+pub(crate) use values::{huge_values, wrong_values};
 
 /// All of them, in the order of the long suite, or those that `wanted` names.
 #[allow(dead_code, reason = "the short selection has a test for each")]
@@ -34,11 +43,14 @@ pub(crate) async fn all(
     mut told: impl FnMut(&Report),
 ) {
     macro_rules! run {
-        ($($scenario:ident),* $(,)?) => {
-            $(if wanted(stringify!($scenario)) {
-                for report in $scenario(scale).await {
-                    told(&report);
-                    report.assert_good();
+        ($($(#[$feature:meta])* $scenario:ident),* $(,)?) => {
+            $($(#[$feature])*
+            {
+                if wanted(stringify!($scenario)) {
+                    for report in $scenario(scale).await {
+                        told(&report);
+                        report.assert_good();
+                    }
                 }
             })*
         };
@@ -57,7 +69,11 @@ pub(crate) async fn all(
         error_replies,
         wrong_values,
         damaged_values,
+        #[cfg(feature = "zstd")]
+        damaged_compressed_values,
         huge_values,
+        #[cfg(feature = "zstd")]
+        bombs,
         skewed_clocks,
         flushed,
         full,
@@ -99,14 +115,6 @@ pub(super) async fn suffer(rig: &Rig, scale: Scale) -> Added {
     rig.added();
     sleep(scale.of(Duration::from_millis(1200), Duration::from_millis(4500))).await;
     rig.added()
-}
-
-pub(super) fn merge(sum: &mut Report, one: Report) {
-    sum.fault = one.fault;
-    sum.checked += one.checked;
-    sum.wrong += one.wrong;
-    sum.errors += one.errors;
-    sum.dials += one.dials;
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -7,7 +7,8 @@ use tokio::time::{Instant, sleep};
 use tower_response_cache::{Cache, Purge};
 
 use super::suffer;
-use crate::faults::rig::{Load, Report, Rig, Scale, config};
+use crate::faults::report::Report;
+use crate::faults::rig::{Load, Rig, Scale, config};
 use crate::support::cluster::{Nodes, Replicas};
 use crate::support::sentinel::Sentinel;
 use crate::support::valkey::Valkey;

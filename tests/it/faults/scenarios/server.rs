@@ -1,17 +1,18 @@
 //! A server that dies, stops, is emptied, fills up, or tells another time.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::sleep;
 use tower_response_cache::{
-    Cache, CacheConfig, ChaosStore, Clock, StoreUrl, TestClock, ValkeySettings, ValkeyStore,
+    Cache, CacheConfig, ChaosStore, Clock, StoreUrl, TestClock, Timestamp, ValkeySettings,
+    ValkeyStore,
 };
 
-use super::{PATIENCE, merge, suffer};
+use super::{PATIENCE, suffer};
 use crate::faults::oracle::Question;
-use crate::faults::rig::{Load, Report, Rig, Scale, config};
+use crate::faults::report::Report;
+use crate::faults::rig::{Load, Rig, Scale, config};
 use crate::support::valkey::Valkey;
 
 /// Killed, and back, empty.
@@ -50,7 +51,7 @@ pub(crate) async fn stopped(scale: Scale) -> Vec<Report> {
 pub(crate) async fn skewed_clocks(_scale: Scale) -> Vec<Report> {
     let now = TestClock::default().now();
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-    let mut all = Report::default();
+    let mut all: Option<Rig> = None;
     // Within a minute it is served; from further ahead it is not believed, and from behind by
     // more than its lifetime it is old.
     for (clock, served) in [
@@ -61,27 +62,35 @@ pub(crate) async fn skewed_clocks(_scale: Scale) -> Vec<Report> {
         (now.saturating_sub(minutes(11)), false),
     ] {
         let server = Valkey::start();
-        let rig = |clock: TestClock| {
+        let cache = |clock: Timestamp| {
             let config = CacheConfig::builder()
                 .url(server.url())
-                .clock(clock)
+                .clock(TestClock::new(clock))
                 .operation_timeout(Duration::from_secs(2));
-            Rig::new(Cache::new(config.build().unwrap()))
+            Cache::new(config.build().unwrap())
         };
-        let (writer, reader) = (rig(TestClock::new(clock)), rig(TestClock::new(now)));
+        let mut rig = match all.take() {
+            None => Rig::new(cache(clock)),
+            Some(mut rig) => {
+                rig.renew(cache(clock));
+                rig
+            }
+        };
+        let write = rig.hits();
         for number in 0..10 {
-            writer.ask(Question::public(number)).await;
+            rig.ask(Question::public(number)).await;
         }
-        assert!(writer.cache.shutdown(PATIENCE).await);
+        assert_eq!(rig.hits(), write, "of an empty store");
+        assert!(rig.cache.shutdown(PATIENCE).await);
+        rig.renew(cache(now));
         for number in 0..10 {
-            reader.ask(Question::public(number)).await;
+            rig.ask(Question::public(number)).await;
         }
-        let hits = reader.tally.hits.load(Ordering::Relaxed);
+        let hits = rig.hits() - write;
         assert_eq!(hits > 0, served, "{hits} hits, written at {clock:?}");
-        merge(&mut all, writer.finish("").await);
-        merge(&mut all, reader.finish("clocks apart").await);
+        all = Some(rig);
     }
-    vec![all]
+    vec![all.unwrap().finish("clocks apart").await]
 }
 
 /// Emptied over and over.

@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep};
 use tower_response_cache::{Cache, CacheConfig, CacheLayer};
 
 use super::PATIENCE;
-use crate::faults::rig::{Report, Scale};
+use crate::faults::report::Report;
+use crate::faults::rig::Scale;
 use crate::support::copies::{behind_copies, behind_nothing};
 use crate::support::valkey::Valkey;
 

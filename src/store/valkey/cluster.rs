@@ -109,6 +109,7 @@ impl Cluster {
                 Ok(value) => return Ok(value),
                 Err(failed) => failed,
             };
+            let redirect = redirect.map(|redirect| redirect.seen_from(node.host()));
             (node, manner) = match redirect {
                 Some(Redirect::Moved(address)) => {
                     let node = self.shared.moved(slot, address);
@@ -255,6 +256,19 @@ impl Shared {
         let _answered_as_failed_without_a_runtime = task::spawn(question.run());
     }
 
+    /// All nodes that are known, by chance, but those first that there is a connection to: others may
+    /// keep a question waiting.
+    fn whom_to_ask(&self) -> Vec<Address> {
+        let map = self.map();
+        let is_new = |seed: &&Address| !map.nodes.contains_key(*seed);
+        let seeds = self.seeds.iter().filter(is_new);
+        let mut addresses: Vec<_> = map.nodes.keys().chain(seeds).cloned().collect();
+        fastrand::shuffle(&mut addresses);
+        let is_linked = |node: &Arc<Node>| node.supervisor.current().is_some();
+        addresses.sort_by_key(|address| !map.nodes.get(address).is_some_and(is_linked));
+        addresses
+    }
+
     fn unknown(&self) -> Health {
         let map = self.map();
         let state = match map.discovery {
@@ -282,16 +296,8 @@ struct Question {
 
 impl Question {
     async fn run(mut self) {
-        let mut addresses = {
-            let map = self.shared.map();
-            let known = map.nodes.keys().cloned();
-            known
-                .chain(self.shared.seeds.iter().cloned())
-                .collect::<Vec<_>>()
-        };
-        fastrand::shuffle(&mut addresses);
         let each = self.shared.settings.connect_timeout / 2;
-        for address in addresses {
+        for address in self.shared.whom_to_ask() {
             self.answer = match timeout(each, self.ask(&address)).await {
                 Ok(answer) => answer,
                 Err(_late) => Err(Fault::unreachable("no node answered in time")),

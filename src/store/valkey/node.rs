@@ -12,6 +12,7 @@ use super::breaker::{Breaker, Change};
 use super::care::Care;
 use super::command::Redirect;
 use super::supervisor::Supervisor;
+use super::url::Place;
 use crate::error::StoreError;
 
 /// A server, and leave to ask it something.
@@ -59,6 +60,14 @@ impl Node {
         Self {
             supervisor: Supervisor::new(settings, care),
             in_flight: AtomicUsize::new(0),
+        }
+    }
+
+    /// Its name or address, where it has one.
+    pub(super) fn host(&self) -> &str {
+        match &self.supervisor.settings.url.place {
+            Place::Server(_, address) => &address.host,
+            _ => "",
         }
     }
 

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use tokio::time::Instant;
 
 use super::eventually;
+use super::proxy::Proxy;
 use super::valkey::{PATIENCE, Valkey};
 
 /// Each of the first three nodes has a third of the slots; without one of them the others go on.
@@ -107,6 +108,17 @@ impl Nodes {
             let told = |node: &Valkey| node.command(&["CLUSTER", "SLOTS"]).contains(&port);
             nodes.0.iter().all(told)
         });
+    }
+
+    /// Has clients told to come to each node through a proxy.
+    pub(crate) async fn behind_proxies(&self) -> Vec<Proxy> {
+        let mut proxies = Vec::new();
+        for (place, node) in self.0.iter().enumerate() {
+            let proxy = Proxy::to(node.port()).await;
+            self.announce(place, proxy.port());
+            proxies.push(proxy);
+        }
+        proxies
     }
 
     fn until(&self, what: &str, check: impl Fn(&Self) -> bool) {

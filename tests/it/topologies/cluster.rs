@@ -143,6 +143,72 @@ async fn a_slot_that_moved_is_followed() {
     assert_eq!(get(&store, "moving").await, Ok(Some("v".into())));
 }
 
+/// The map is asked for in the background, so only what follows the redirection itself hits.
+#[tokio::test]
+async fn a_node_that_is_not_named_is_on_the_host_that_was_asked() {
+    let nodes = Nodes::start(Replicas::None);
+    for node in &nodes.0 {
+        let kind = [
+            "CONFIG",
+            "SET",
+            "cluster-preferred-endpoint-type",
+            "unknown-endpoint",
+        ];
+        node.command(&kind);
+    }
+    let store = ValkeyStore::new(settings(&nodes.url()));
+    let keys = spread(&store).await;
+    for key in &keys {
+        assert_eq!(get(&store, key).await, Ok(Some(key.clone().into())));
+    }
+    let (from, slot) = nodes.owner("moving");
+    let to = (from + 1) % 3;
+    nodes.0[to].command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &nodes.id(from)]);
+    for place in [to, from] {
+        nodes.0[place].command(&["CLUSTER", "SETSLOT", &slot, "NODE", &nodes.id(to)]);
+    }
+    let written = store.set("moving", "v".into(), MINUTE, soon()).await;
+    assert_eq!(written, Ok(()));
+    assert_eq!(nodes.0[to].command(&["GET", "moving"]), "v");
+}
+
+#[tokio::test]
+async fn nodes_that_stay_silent_do_not_hold_up_the_question_where_slots_are() {
+    let nodes = Nodes::start(Replicas::None);
+    let proxies = nodes.behind_proxies().await;
+    let mut settings = settings(&format!("valkey-cluster://127.0.0.1:{}", proxies[0].port()));
+    // A node that is asked in vain is waited for longer than this test's patience.
+    settings.connect_timeout = PATIENCE * 3;
+    let store = ValkeyStore::new(settings);
+    let keys = spread(&store).await;
+    let (silent, speaks) = ([0, 1], 2);
+    for place in silent {
+        proxies[place].set(Mode::Mute);
+    }
+    let lost: Vec<_> = keys
+        .iter()
+        .filter(|key| nodes.owner(key).0 != speaks)
+        .collect();
+    let budget = || Instant::now() + Duration::from_millis(50);
+    eventually("the silence is noticed", PATIENCE, || async {
+        let mut all = true;
+        for key in &lost {
+            all &= store.get(key, budget()).await == Err(StoreError::Unavailable);
+        }
+        all
+    })
+    .await;
+    let (from, slot) = nodes.owner(lost[0]);
+    nodes.0[speaks].command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &nodes.id(from)]);
+    for place in [speaks, from] {
+        nodes.0[place].command(&["CLUSTER", "SETSLOT", &slot, "NODE", &nodes.id(speaks)]);
+    }
+    eventually("it is asked for where it is", PATIENCE, || async {
+        store.get(lost[0], budget()).await == Ok(None)
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_slot_that_is_moving_is_asked_for_where_it_goes() {
     let nodes = Nodes::start(Replicas::None);

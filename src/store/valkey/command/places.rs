@@ -103,7 +103,24 @@ pub(in crate::store::valkey) enum Redirect {
     Ask(Address),
 }
 
-/// `MOVED 3999 127.0.0.1:6381`, of which the first word is the code.
+impl Redirect {
+    /// As a client of the node at `host` is to read it: a node that is not named is on that host.
+    pub(in crate::store::valkey) fn seen_from(self, host: &str) -> Self {
+        let named = |address: Address| match address.host.is_empty() {
+            true => Address {
+                host: host.to_owned(),
+                ..address
+            },
+            false => address,
+        };
+        match self {
+            Self::Moved(address) => Self::Moved(named(address)),
+            Self::Ask(address) => Self::Ask(named(address)),
+        }
+    }
+}
+
+/// `MOVED 3999 127.0.0.1:6381`, of which the first word is the code. The host may be left out.
 pub(in crate::store::valkey) fn redirect(error: &RedisError) -> Option<Redirect> {
     let kind = match error.code()? {
         "MOVED" => Redirect::Moved,
@@ -115,7 +132,7 @@ pub(in crate::store::valkey) fn redirect(error: &RedisError) -> Option<Redirect>
         host: host.trim_matches(['[', ']']).to_owned(),
         port: port.trim().parse().ok()?,
     };
-    (!address.host.is_empty()).then(|| kind(address))
+    Some(kind(address))
 }
 
 /// Whether the server takes writes, by its own account.
@@ -148,7 +165,9 @@ mod tests {
         assert_eq!(moved, Some(Redirect::Moved(node("127.0.0.1"))));
         let asked = redirected("ASK", "3999 ::1:6381");
         assert_eq!(asked, Some(Redirect::Ask(node("::1"))));
-        for detail in ["", "3999", "3999 :6381", "3999 h:x", "3999 h"] {
+        let unnamed = redirected("MOVED", "3999 :6381").map(|it| it.seen_from("here"));
+        assert_eq!(unnamed, Some(Redirect::Moved(node("here"))));
+        for detail in ["", "3999", "3999 h:x", "3999 h"] {
             assert_eq!(redirected("MOVED", detail), None, "{detail}");
         }
         assert_eq!(redirected("ERR", "3999 h:6381"), None);

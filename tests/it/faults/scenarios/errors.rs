@@ -51,12 +51,7 @@ struct Site {
 
 impl Site {
     async fn cluster(nodes: &Nodes) -> Self {
-        let mut proxies = Vec::new();
-        for (place, node) in nodes.0.iter().enumerate() {
-            let proxy = Proxy::to(node.port()).await;
-            nodes.announce(place, proxy.port());
-            proxies.push(proxy);
-        }
+        let proxies = nodes.behind_proxies().await;
         let ports = proxies.iter().map(|proxy| proxy.port().to_string());
         let url = format!(
             "valkey-cluster://127.0.0.1:{}",

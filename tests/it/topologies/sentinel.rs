@@ -30,14 +30,15 @@ async fn the_primary_is_found_through_sentinels_of_which_some_are_dead() {
     let mute = Proxy::to(sentinel.port()).await;
     mute.set(Mode::Mute);
     let url = format!(
-        "valkey-sentinel://127.0.0.1:{},127.0.0.1:{},127.0.0.1:{}/main",
+        "valkey-sentinel://127.0.0.1:{},127.0.0.1:{},127.0.0.1:{}/main/3",
         dead.port(),
         mute.port(),
         sentinel.port()
     );
     let store = ValkeyStore::new(settings(&url));
     set(&store, "k", "v").await.unwrap();
-    assert_eq!(primary.command(&["GET", "k"]), "v");
+    let keyspace = primary.command(&["INFO", "keyspace"]);
+    assert!(keyspace.contains("db3:keys=1"), "{keyspace}");
 }
 
 #[tokio::test]

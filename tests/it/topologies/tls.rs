@@ -112,9 +112,10 @@ async fn a_server_that_wants_a_certificate_gets_one() {
     let identity = authority.sign("localhost");
     let front = TlsFront::to(server.port(), &identity, Some(&clients)).await;
     let own = clients.sign("client");
-    let known = trusting(&url(&front), &authority, Some(&own));
+    let url = url(&front).replace("valkeys", "rediss");
+    let known = trusting(&url, &authority, Some(&own));
     set(&ValkeyStore::new(known), "k", "v").await.unwrap();
-    refused(trusting(&url(&front), &authority, None)).await;
+    refused(trusting(&url, &authority, None)).await;
 }
 
 #[tokio::test]

@@ -13,13 +13,14 @@ use crate::entry::{Entry, Head};
 use crate::flight::{
     Arrival, Boarding, Follower, Leader, Offer, Requester, Role, Stage, Uncacheable,
 };
-use crate::flow::{Flow, Stale, Verdict};
+use crate::flow::{Flow, Stale};
 use crate::key::{Draft, Key};
 use crate::lease::{Lease, LeaseAnswer};
 use crate::policy::MethodClass;
 use crate::recording::Recording;
 use crate::status::Outcome;
 use crate::store::Lookup;
+use crate::verdict::Verdict;
 
 /// What a request has come to.
 pub(crate) enum Turn<R> {

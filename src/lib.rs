@@ -116,6 +116,7 @@ mod sync;
 mod tags;
 mod task;
 mod values;
+mod verdict;
 mod waiters;
 
 pub use body::{BodyError, ResponseBody};

@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use crate::answer::{self, Asked};
 use crate::body::ResponseBody;
-use crate::flow::{Call, Flow, Freshness, Verdict};
+use crate::flow::{Call, Flow};
 use crate::future::{Awaited, ResponseFuture};
 use crate::inner::{BoxError, Content, Handler};
 use crate::invalidate::Change;
@@ -21,6 +21,7 @@ use crate::layer::Settings;
 use crate::policy::{MethodClass, RequestFacts};
 use crate::status::{Forwarded, Outcome};
 use crate::store::Lookup;
+use crate::verdict::{Freshness, Verdict};
 
 /// The service that a [`CacheLayer`](crate::CacheLayer) makes of another.
 ///

@@ -41,6 +41,8 @@ pub(crate) struct View {
 struct State {
     marks: HashMap<Selector, Marks>,
     everything: Marks,
+    /// No purge that is known comes after this.
+    latest: LogPosition,
     /// The selectors in the order of their purges, to forget the oldest first.
     order: VecDeque<(LogPosition, Selector)>,
     /// Entries from before it cannot be verified: records up to here are forgotten.
@@ -239,6 +241,10 @@ impl State {
         if position < self.horizon || position > self.tail {
             return Validity::Purged;
         }
+        // Most often: what has just been stored, or has been since the last purge.
+        if position >= self.latest {
+            return Validity::Valid;
+        }
         let mut last = self.everything;
         if !self.marks.is_empty() {
             let tags = claim.tags.iter().map(Selector::tag);
@@ -268,6 +274,7 @@ impl State {
     }
 
     fn mark(&mut self, selector: Selector, position: LogPosition, soft: bool) {
+        self.latest = self.latest.max(position);
         let is_everything = selector == Selector::EVERYTHING;
         let marks = match is_everything {
             true => &mut self.everything,

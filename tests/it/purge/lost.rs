@@ -205,9 +205,7 @@ async fn a_starting_instance_trusts_nothing_from_before_a_log_that_was_lost_unse
 /// The one that purged reads that the log ends before its purge; nobody else can know.
 #[tokio::test]
 async fn a_failover_to_a_replica_that_missed_a_purge_leads_to_misses() {
-    let mut primary = Valkey::start();
-    let replica = Valkey::start();
-    replica.follow(&primary);
+    let (mut primary, replica) = Valkey::start_pair();
     let origin: Arc<Origin> = Arc::default();
     let (one, other) = (
         Cut::to(&primary, &origin).await,
@@ -320,11 +318,7 @@ async fn a_clock_that_is_set_back_makes_no_lost_log_trusted_for_longer() {
 /// By way of Sentinel: the successor is another address.
 #[tokio::test]
 async fn a_purge_that_replicas_acknowledged_survives_a_failover() {
-    let mut primary = Valkey::start();
-    let replica = Valkey::start();
-    replica.follow(&primary);
-    let sentinel = Sentinel::watching(&primary);
-    sentinel.until_replicas(1);
+    let (sentinel, mut primary, replica) = Sentinel::with_pair();
     let origin: Arc<Origin> = Arc::default();
     let one = trusting(&origin, &sentinel.url());
     one.see("/tagged").await;

@@ -10,15 +10,9 @@ fn patient(url: &str, timeout: Duration) -> Cache {
     Cache::new(config.build().unwrap())
 }
 
-fn replicated() -> (Valkey, Valkey) {
-    let (primary, replica) = (Valkey::start(), Valkey::start());
-    replica.follow(&primary);
-    (primary, replica)
-}
-
 #[tokio::test]
 async fn a_purge_waits_for_as_many_replicas_as_there_are() {
-    let (primary, replica) = replicated();
+    let (primary, replica) = Valkey::start_pair();
     let cache = patient(&primary.url(), Duration::from_secs(2));
     cache.purge(Purge::tag("a").replicas(1)).await.unwrap();
     assert_eq!(replica.command(&["XLEN", "trc:log"]), "1", "it has it");
@@ -34,7 +28,7 @@ async fn a_purge_waits_for_as_many_replicas_as_there_are() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_an_answer_of_the_replica_the_purge_is_in_force_and_nobody_else_waits() {
-    let (primary, replica) = replicated();
+    let (primary, replica) = Valkey::start_pair();
     let origin: Arc<Origin> = Arc::default();
     let (one, other) = warm(&origin, &primary.url(), "/tagged").await;
     one.cache
@@ -70,7 +64,7 @@ async fn without_an_answer_of_the_replica_the_purge_is_in_force_and_nobody_else_
 /// A purge given up leaves the server blocked on its connection, which must not be used again.
 #[tokio::test]
 async fn a_purge_that_is_given_up_leaves_nothing_behind() {
-    let (primary, replica) = replicated();
+    let (primary, replica) = Valkey::start_pair();
     let cache = patient(&primary.url(), Duration::from_secs(5));
     cache.purge(Purge::tag("a").replicas(1)).await.unwrap();
     replica.pause();

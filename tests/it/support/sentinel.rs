@@ -31,6 +31,14 @@ impl Sentinel {
         Self::watching_at(primary.port(), None)
     }
 
+    /// It watches a primary, and knows of its replica.
+    pub(crate) fn with_pair() -> (Self, Valkey, Valkey) {
+        let (primary, replica) = Valkey::start_pair();
+        let sentinel = Self::watching(&primary);
+        sentinel.until_replicas(1);
+        (sentinel, primary, replica)
+    }
+
     /// As [`Sentinel::watching`], of a primary behind a port that leads to it.
     pub(crate) fn watching_at(primary: u16, passwords: Option<Passwords>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);

@@ -42,6 +42,13 @@ impl Valkey {
         server
     }
 
+    /// A primary, and a replica that has what it has.
+    pub(crate) fn start_pair() -> (Self, Self) {
+        let (primary, replica) = (Self::start(), Self::start());
+        replica.follow(&primary);
+        (primary, replica)
+    }
+
     /// An address at which nothing listens until [`Valkey::start_again`].
     pub(crate) fn reserve() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);

@@ -54,11 +54,7 @@ async fn an_unknown_name_of_a_primary_is_said() {
 
 #[tokio::test]
 async fn a_dead_primary_is_replaced_by_its_successor() {
-    let mut primary = Valkey::start();
-    let replica = Valkey::start();
-    replica.follow(&primary);
-    let sentinel = Sentinel::watching(&primary);
-    sentinel.until_replicas(1);
+    let (sentinel, mut primary, replica) = Sentinel::with_pair();
     let store = ValkeyStore::new(settings(&sentinel.url()));
     set(&store, "k", "v").await.unwrap();
     let position = store.log_append(b"r", soon()).await.unwrap();
@@ -85,11 +81,7 @@ async fn a_dead_primary_is_replaced_by_its_successor() {
 
 #[tokio::test]
 async fn a_demoted_primary_is_left_for_its_successor() {
-    let primary = Valkey::start();
-    let replica = Valkey::start();
-    replica.follow(&primary);
-    let sentinel = Sentinel::watching(&primary);
-    sentinel.until_replicas(1);
+    let (sentinel, _primary, replica) = Sentinel::with_pair();
     let store = ValkeyStore::new(settings(&sentinel.url()));
     set(&store, "k", "v").await.unwrap();
     eventually("a failover", PATIENCE, || async {

@@ -29,6 +29,15 @@ async fn until_state(store: &ValkeyStore, state: StoreState) -> Duration {
     .await
 }
 
+/// A server behind a proxy, and a store that has something there and a connection by the proxy.
+async fn behind_proxy() -> (Valkey, Proxy, ValkeyStore) {
+    let server = Valkey::start();
+    let proxy = Proxy::to(server.port()).await;
+    let store = store(&server.tcp_url_at(proxy.port()));
+    set(&store, "k", "v").await.unwrap();
+    (server, proxy, store)
+}
+
 #[tokio::test]
 async fn a_server_that_comes_up_later_is_found_within_two_seconds() {
     let mut server = Valkey::reserve();
@@ -169,10 +178,7 @@ async fn a_stopped_server_costs_no_more_than_the_deadline_and_is_found_again() {
 
 #[tokio::test]
 async fn a_half_open_connection_is_replaced() {
-    let server = Valkey::start();
-    let proxy = Proxy::to(server.port()).await;
-    let store = store(&server.tcp_url_at(proxy.port()));
-    set(&store, "k", "v").await.unwrap();
+    let (_server, proxy, store) = behind_proxy().await;
     proxy.blackhole_existing();
     let took = until_hit(&store, "k").await;
     assert!(took < Duration::from_secs(2), "{took:?}");
@@ -202,10 +208,7 @@ async fn a_slow_server_costs_one_connection_and_not_one_after_the_other() {
 
 #[tokio::test]
 async fn one_pause_with_many_commands_under_way_does_not_cost_the_connection() {
-    let server = Valkey::start();
-    let proxy = Proxy::to(server.port()).await;
-    let store = store(&server.tcp_url_at(proxy.port()));
-    set(&store, "k", "v").await.unwrap();
+    let (server, proxy, store) = behind_proxy().await;
     server.pause();
     let late = |_| async {
         assert_eq!(store.get("k", budget()).await, Err(StoreError::TimedOut));
@@ -219,10 +222,7 @@ async fn one_pause_with_many_commands_under_way_does_not_cost_the_connection() {
 
 #[tokio::test]
 async fn a_slow_server_opens_the_breaker_and_closes_it_when_fast_again() {
-    let server = Valkey::start();
-    let proxy = Proxy::to(server.port()).await;
-    let store = store(&server.tcp_url_at(proxy.port()));
-    set(&store, "k", "v").await.unwrap();
+    let (_server, proxy, store) = behind_proxy().await;
     proxy.set(Mode::Delay(Duration::from_millis(80)));
     // Patient callers: every operation succeeds, too late to be of use.
     for _ in 0..5 {
@@ -305,10 +305,7 @@ async fn a_full_server_serves_reads_and_removals_while_writes_are_suspended() {
 
 #[tokio::test]
 async fn a_loading_server_is_waited_for() {
-    let server = Valkey::start();
-    let proxy = Proxy::to(server.port()).await;
-    let store = store(&server.tcp_url_at(proxy.port()));
-    set(&store, "k", "v").await.unwrap();
+    let (_server, proxy, store) = behind_proxy().await;
     proxy.set(Mode::Reply("-LOADING the dataset is in memory soon\r\n"));
     let error = get(&store, "k").await.unwrap_err();
     assert_eq!(error.name(), "server-error");
@@ -335,9 +332,7 @@ async fn a_value_of_another_type_is_an_error_of_that_key_alone() {
 
 #[tokio::test]
 async fn slipped_replies_are_stopped_by_one_mismatch() {
-    let server = Valkey::start();
-    let proxy = Proxy::to(server.port()).await;
-    let store = store(&server.tcp_url_at(proxy.port()));
+    let (_server, proxy, store) = behind_proxy().await;
     set(&store, "a", "a").await.unwrap();
     set(&store, "b", "b").await.unwrap();
     proxy.tamper(Tamper::Duplicate);
@@ -369,10 +364,7 @@ async fn replies_that_do_not_fit_replace_the_connection() {
         Tamper::Drop,
     ];
     for misfit in misfits {
-        let server = Valkey::start();
-        let proxy = Proxy::to(server.port()).await;
-        let store = store(&server.tcp_url_at(proxy.port()));
-        set(&store, "k", "v").await.unwrap();
+        let (_server, proxy, store) = behind_proxy().await;
         proxy.tamper(misfit.clone());
         let first = store.get("k", budget()).await;
         assert!(!matches!(first, Ok(Some(_))), "{misfit:?}: {first:?}");
@@ -386,9 +378,7 @@ async fn replies_that_do_not_fit_replace_the_connection() {
 
 #[tokio::test]
 async fn a_connection_reset_in_the_middle_of_a_value_is_an_error() {
-    let server = Valkey::start();
-    let proxy = Proxy::to(server.port()).await;
-    let store = store(&server.tcp_url_at(proxy.port()));
+    let (_server, proxy, store) = behind_proxy().await;
     let value = Bytes::from(vec![b'v'; 100_000]);
     store.set("k", value.clone(), MINUTE, soon()).await.unwrap();
     proxy.set(Mode::ResetAfter(50_000));

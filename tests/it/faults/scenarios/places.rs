@@ -11,16 +11,11 @@ use crate::faults::report::Report;
 use crate::faults::rig::{Load, Rig, Scale, config};
 use crate::support::cluster::{Nodes, Replicas};
 use crate::support::sentinel::Sentinel;
-use crate::support::valkey::Valkey;
 
 /// A primary dies and its replica takes over; a node of a cluster dies and comes back; one dies
 /// for good, and its replica takes over.
 pub(crate) async fn moved(scale: Scale) -> Vec<Report> {
-    let mut primary = Valkey::start();
-    let replica = Valkey::start();
-    replica.follow(&primary);
-    let sentinel = Sentinel::watching(&primary);
-    sentinel.until_replicas(1);
+    let (sentinel, mut primary, _replica) = Sentinel::with_pair();
     let (rig, former) = Rig::warm(Cache::new(config(&sentinel.url())), Load::STEADY).await;
     primary.kill();
     let added = suffer(&rig, scale).await;

@@ -265,7 +265,7 @@ impl Shared {
         let mut addresses: Vec<_> = map.nodes.keys().chain(seeds).cloned().collect();
         fastrand::shuffle(&mut addresses);
         let is_linked = |node: &Arc<Node>| node.supervisor.current().is_some();
-        addresses.sort_by_key(|address| !map.nodes.get(address).is_some_and(is_linked));
+        addresses.sort_by_cached_key(|address| !map.nodes.get(address).is_some_and(is_linked));
         addresses
     }
 

@@ -157,6 +157,21 @@ impl Nodes {
         (place, slot)
     }
 
+    /// Gives a slot, with nothing in it that would move, to another node.
+    pub(crate) fn give(&self, slot: &str, from: usize, to: usize) {
+        // A node that was importing the slot takes a new epoch for it: otherwise the other's next
+        // ping may take it back.
+        self.0[to].command(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &self.id(from)]);
+        self.settle(slot, from, to);
+    }
+
+    /// Ends the move of a slot.
+    pub(crate) fn settle(&self, slot: &str, from: usize, to: usize) {
+        for place in [to, from] {
+            self.0[place].command(&["CLUSTER", "SETSLOT", slot, "NODE", &self.id(to)]);
+        }
+    }
+
     pub(crate) fn id(&self, place: usize) -> String {
         self.0[place].command(&["CLUSTER", "MYID"])
     }

@@ -128,13 +128,7 @@ async fn a_slot_that_moved_is_followed() {
     spread(&store).await;
     let (from, slot) = nodes.owner("moving");
     let to = (from + 1) % 3;
-    // A node that was importing the slot takes a new epoch for it: otherwise the other's next
-    // ping may take it back.
-    let importing = ["CLUSTER", "SETSLOT", &slot, "IMPORTING", &nodes.id(from)];
-    nodes.0[to].command(&importing);
-    for place in [to, from] {
-        nodes.0[place].command(&["CLUSTER", "SETSLOT", &slot, "NODE", &nodes.id(to)]);
-    }
+    nodes.give(&slot, from, to);
     store
         .set("moving", "v".into(), MINUTE, soon())
         .await
@@ -163,10 +157,7 @@ async fn a_node_that_is_not_named_is_on_the_host_that_was_asked() {
     }
     let (from, slot) = nodes.owner("moving");
     let to = (from + 1) % 3;
-    nodes.0[to].command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &nodes.id(from)]);
-    for place in [to, from] {
-        nodes.0[place].command(&["CLUSTER", "SETSLOT", &slot, "NODE", &nodes.id(to)]);
-    }
+    nodes.give(&slot, from, to);
     let written = store.set("moving", "v".into(), MINUTE, soon()).await;
     assert_eq!(written, Ok(()));
     assert_eq!(nodes.0[to].command(&["GET", "moving"]), "v");
@@ -199,10 +190,7 @@ async fn nodes_that_stay_silent_do_not_hold_up_the_question_where_slots_are() {
     })
     .await;
     let (from, slot) = nodes.owner(lost[0]);
-    nodes.0[speaks].command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &nodes.id(from)]);
-    for place in [speaks, from] {
-        nodes.0[place].command(&["CLUSTER", "SETSLOT", &slot, "NODE", &nodes.id(speaks)]);
-    }
+    nodes.give(&slot, from, speaks);
     eventually("it is asked for where it is", PATIENCE, || async {
         store.get(lost[0], budget()).await == Ok(None)
     })
@@ -224,9 +212,7 @@ async fn a_slot_that_is_moving_is_asked_for_where_it_goes() {
         .await
         .unwrap();
     assert_eq!(get(&store, "moving").await, Ok(Some("v".into())));
-    for place in [to, from] {
-        nodes.0[place].command(&["CLUSTER", "SETSLOT", &slot, "NODE", &nodes.id(to)]);
-    }
+    nodes.settle(&slot, from, to);
     assert_eq!(nodes.0[to].command(&["GET", "moving"]), "v");
     assert_eq!(get(&store, "moving").await, Ok(Some("v".into())));
 }

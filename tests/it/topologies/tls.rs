@@ -32,6 +32,14 @@ fn trusting(url: &str, authority: &Authority, own: Option<&Identity>) -> ValkeyS
     settings
 }
 
+/// A front that lets those in who have the last of these.
+async fn wanting_a_certificate(server: &Valkey) -> (TlsFront, Authority, Identity) {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let identity = authority.sign("localhost");
+    let front = TlsFront::to(server.port(), &identity, Some(&clients)).await;
+    (front, authority, clients.sign("client"))
+}
+
 async fn refused(settings: ValkeySettings) -> String {
     let store = ValkeyStore::new(settings);
     assert!(set(&store, "k", "v").await.is_err());
@@ -57,11 +65,7 @@ async fn a_server_with_a_certificate_of_a_known_authority_is_used() {
 #[tokio::test]
 async fn certificates_may_be_in_files_that_the_url_names() {
     let server = Valkey::start();
-    let authority = Authority::new();
-    let clients = Authority::new();
-    let identity = authority.sign("localhost");
-    let front = TlsFront::to(server.port(), &identity, Some(&clients)).await;
-    let own = clients.sign("client");
+    let (front, authority, own) = wanting_a_certificate(&server).await;
     let pems =
         || [authority.pem(), own.certificate_pem(), own.key_pem()].map(|pem| TempFile::with(&pem));
     let settings = |files: &[TempFile; 3]| {
@@ -107,11 +111,7 @@ async fn a_certificate_of_another_name_is_not_accepted() {
 #[tokio::test]
 async fn a_server_that_wants_a_certificate_gets_one() {
     let server = Valkey::start();
-    let authority = Authority::new();
-    let clients = Authority::new();
-    let identity = authority.sign("localhost");
-    let front = TlsFront::to(server.port(), &identity, Some(&clients)).await;
-    let own = clients.sign("client");
+    let (front, authority, own) = wanting_a_certificate(&server).await;
     let url = url(&front).replace("valkeys", "rediss");
     let known = trusting(&url, &authority, Some(&own));
     set(&ValkeyStore::new(known), "k", "v").await.unwrap();

@@ -77,9 +77,7 @@ async fn resharded(scale: Scale) -> Report {
         {
             from.command(&["MIGRATE", "127.0.0.1", &port, key, "0", "1000"]);
         }
-        for node in [to, from] {
-            node.command(&["CLUSTER", "SETSLOT", slot, "NODE", &ids[1]]);
-        }
+        nodes.settle(slot, 0, 1);
     }
     let added = rig.added();
     let during = rig.hit_rate(Duration::from_millis(200)).await;

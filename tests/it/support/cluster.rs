@@ -1,12 +1,10 @@
 //! Three real servers that are one cluster, and a replica of each if wanted.
 
-use std::net::TcpListener;
-
 use tokio::time::Instant;
 
 use super::eventually;
 use super::proxy::Proxy;
-use super::valkey::{PATIENCE, Valkey};
+use super::valkey::{PATIENCE, Valkey, free_port};
 
 /// Each of the first three nodes has a third of the slots; without one of them the others go on.
 /// The replica of each, if there are any, is three places behind it.
@@ -35,11 +33,7 @@ impl Nodes {
             Replicas::OneEach => 6,
         };
         let ports = (0..count)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect::<Vec<_>>();
-        let ports = ports
-            .into_iter()
-            .map(|listener| listener.local_addr().unwrap().port().to_string())
+            .map(|_| free_port().to_string())
             .collect::<Vec<_>>();
         let nodes = ports.iter().map(|port| {
             let mut node = node().with(&[

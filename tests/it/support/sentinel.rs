@@ -1,7 +1,7 @@
 //! A real Sentinel for a test.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::valkey::{PATIENCE, Valkey, ask, server};
+use super::valkey::{PATIENCE, Valkey, ask, free_port, server};
 
 /// A Sentinel that is its own quorum, watching one primary under the name `main`.
 pub(crate) struct Sentinel {
@@ -46,10 +46,7 @@ impl Sentinel {
         let name = format!("trc-sentinel-{}-{number}", std::process::id());
         let dir = std::env::temp_dir().join(name);
         fs::create_dir_all(&dir).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .unwrap()
-            .port();
+        let port = free_port();
         let config = dir.join("sentinel.conf");
         let settings = format!(
             "bind 127.0.0.1\nport {port}\ndir {}\n\

@@ -56,10 +56,7 @@ impl Valkey {
         let name = format!("trc-{}-{number}", std::process::id());
         let dir = std::env::temp_dir().join(name);
         fs::create_dir_all(&dir).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .unwrap()
-            .port();
+        let port = free_port();
         Self {
             dir,
             port,
@@ -216,6 +213,20 @@ impl Drop for Valkey {
     fn drop(&mut self) {
         self.kill();
         let _gone = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A port at which a server may listen a moment later, and again after it was killed. None that the
+/// system would give to a client meanwhile, and none twice in this process.
+pub(super) fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    loop {
+        let next = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + (next % 20_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 

@@ -74,74 +74,46 @@
     )
 )]
 
-mod answer;
-mod body;
+mod base;
 mod cache;
-mod clock;
-mod coalesce;
 mod config;
 mod entry;
 mod error;
-#[cfg(feature = "axum")]
-mod extract;
-mod fetch;
-mod fill;
 mod flight;
-mod flow;
-mod framed;
-mod future;
-mod inner;
-mod invalidate;
 mod key;
-mod layer;
-mod lease;
-mod lines;
-#[cfg(feature = "metrics")]
-mod metrics;
-#[cfg(all(test, shuttle))]
-mod model;
-#[cfg(feature = "serde")]
-mod namespace;
-mod numbers;
-mod policy;
-mod position;
 mod purge;
-mod readiness;
 mod recording;
+mod request;
+mod response;
+mod semantics;
 mod service;
-mod statistics;
 mod status;
 mod store;
-mod sync;
-mod tags;
-mod task;
-mod values;
-mod verdict;
-mod waiters;
 
-pub use body::{BodyError, ResponseBody};
-pub use cache::Cache;
 #[cfg(feature = "test-util")]
-pub use clock::TestClock;
-pub use clock::{Clock, SystemClock, Timestamp};
+pub use base::clock::TestClock;
+pub use base::clock::{Clock, SystemClock, Timestamp};
+pub use cache::Cache;
+#[cfg(feature = "axum")]
+pub use cache::extract::NoCacheLayer;
+#[cfg(feature = "serde")]
+pub use cache::namespace::{Namespace, NamespaceError};
+pub use cache::readiness::{Readiness, ReadinessService, ReadinessState};
+#[cfg(feature = "metrics")]
+pub use cache::statistics::Responses;
+pub use cache::statistics::Statistics;
+pub use cache::values::ValueOptions;
 pub use config::{CacheConfig, CacheConfigBuilder, Policy, PolicyBuilder};
 pub use error::{ConfigError, ErrorCode, PurgeError, StoreError};
-#[cfg(feature = "axum")]
-pub use extract::NoCacheLayer;
-pub use future::ResponseFuture;
 pub use key::{QueryRule, Scheme};
-pub use layer::CacheLayer;
-#[cfg(feature = "serde")]
-pub use namespace::{Namespace, NamespaceError};
-pub use policy::{
+pub use purge::Purge;
+pub use response::body::{BodyError, ResponseBody};
+pub use semantics::{
     CacheOptions, CookieRule, LanguageRule, PartialRule, Refusal, Rules, SetCookieRule,
 };
-pub use purge::Purge;
-pub use readiness::{Readiness, ReadinessService, ReadinessState};
 pub use service::CacheService;
-#[cfg(feature = "metrics")]
-pub use statistics::Responses;
-pub use statistics::Statistics;
+pub use service::future::ResponseFuture;
+pub use service::layer::CacheLayer;
 pub use status::Forwarded;
 #[cfg(feature = "test-util")]
 pub use store::ChaosStore;
@@ -151,7 +123,6 @@ pub use store::{
     Appended, BoxFuture, BreakerState, CredentialsProvider, Health, Leased, LogBounds, LogPosition,
     Presence, SharedStore, StoreState, StoreUrl, Trimmed, UrlError, ValkeySettings, ValkeyStore,
 };
-pub use values::ValueOptions;
 
 /// Keeps the README's program compiling.
 #[cfg(doctest)]

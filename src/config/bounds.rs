@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::{CacheConfig, layer};
+use super::{CacheConfig, policy};
 use crate::error::ConfigError;
 
 pub(super) fn check(config: &CacheConfig) -> Result<(), ConfigError> {
@@ -32,7 +32,7 @@ pub(super) fn check(config: &CacheConfig) -> Result<(), ConfigError> {
     check_duration("uncacheable_ttl", *uncacheable_ttl, Duration::ZERO, hour)?;
     check_duration("purge_bound", *purge_bound, 100 * millisecond, hour)?;
     let ttl = default_ttl.unwrap_or_default();
-    check_duration("default_ttl", ttl, Duration::ZERO, layer::YEAR)?;
+    check_duration("default_ttl", ttl, Duration::ZERO, policy::YEAR)?;
     check_size("max_body", *max_body, 1, 256 << 20)?;
     check_size("fill_bytes", *fill_bytes, *max_body, LARGEST_BUDGET)?;
     check_size(

@@ -1,17 +1,17 @@
 //! Typed settings: by builder, from the environment, by serde.
 
 mod bounds;
-mod environment;
-mod layer;
+mod env;
+mod policy;
 #[cfg(feature = "serde")]
 mod serde;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use layer::{Policy, PolicyBuilder};
+pub use policy::{Policy, PolicyBuilder};
 
-use crate::clock::{Clock, SystemClock};
+use crate::base::clock::{Clock, SystemClock};
 use crate::error::ConfigError;
 use crate::store::valkey::StoreUrl;
 

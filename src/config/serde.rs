@@ -5,7 +5,7 @@ use std::time::Duration;
 use ::serde::Deserialize;
 use ::serde::de::{self, Deserializer};
 
-use super::{CacheConfig, environment};
+use super::{CacheConfig, env};
 
 /// Durations and sizes are strings with a unit; sizes may be plain numbers of bytes.
 /// Unknown settings are errors.
@@ -103,7 +103,7 @@ struct Time(Duration);
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = String::deserialize(deserializer)?;
-        let time = environment::duration(&value).map(Self);
+        let time = env::duration(&value).map(Self);
         time.map_err(|expected| de::Error::invalid_value(de::Unexpected::Str(&value), &expected))
     }
 }
@@ -120,7 +120,7 @@ impl<'de> Deserialize<'de> for Size {
         }
         match Either::deserialize(deserializer)? {
             Either::Number(bytes) => Ok(Self(bytes)),
-            Either::Text(value) => environment::size(&value).map(Self).map_err(|expected| {
+            Either::Text(value) => env::size(&value).map(Self).map_err(|expected| {
                 de::Error::invalid_value(de::Unexpected::Str(&value), &expected)
             }),
         }

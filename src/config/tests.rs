@@ -164,7 +164,7 @@ fn the_bounds_themselves_are_allowed() {
         .fill_deadline(hour)
         .follower_wait(hour)
         .purge_bound(hour)
-        .default_ttl(layer::YEAR);
+        .default_ttl(policy::YEAR);
     for builder in [least, most] {
         assert_eq!(builder.build().err(), None);
     }

@@ -23,10 +23,10 @@ use twox_hash::XxHash3_64;
 use input::Input;
 
 use super::{Entry, Head, Marker, Record, StoredHeaders, Value, Variants, Verified, told};
-use crate::framed::{put_bytes, put_length};
+use crate::base::frames::{put_bytes, put_length};
+use crate::base::tags::Tags;
 use crate::key::Key;
-use crate::policy::Lifetimes;
-use crate::tags::Tags;
+use crate::semantics::Lifetimes;
 
 /// Why stored bytes are not a record. Each is a miss, and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

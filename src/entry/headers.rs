@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use http::header::{AGE, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use crate::lines::Lines;
-use crate::numbers::number_value;
+use crate::base::decimal::number_value;
+use crate::base::lines::Lines;
 use crate::status::CACHE_STATUS;
 
 /// The fields of a stored response, without `Age` (it is in the lifetimes) and without hop-by-hop

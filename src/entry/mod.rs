@@ -12,11 +12,11 @@ use http::header::ETAG;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use sha2::{Digest, Sha256};
 
-use crate::clock::Timestamp;
+use crate::base::clock::Timestamp;
+use crate::base::position::LogPosition;
+use crate::base::tags::Tags;
 use crate::key::Key;
-use crate::policy::Lifetimes;
-use crate::position::LogPosition;
-use crate::tags::Tags;
+use crate::semantics::Lifetimes;
 
 use headers::PLACES;
 pub(crate) use headers::{StoredHeaders, told};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::{Flight, Stage};
-use crate::waiters::Place;
+use crate::recording::wakers::Place;
 
 /// One who waits for the leader's response. Dropping it leaves no trace.
 #[derive(Debug)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::{Flight, Flights, Offer, Stage, Uncacheable};
-use crate::clock::Timestamp;
+use crate::base::clock::Timestamp;
 use crate::entry::Entry;
+use crate::flight::lease::Lease;
 use crate::key::Key;
-use crate::lease::Lease;
 use crate::recording::Recording;
 
 /// The one who calls the handler. Dropped without a result, the flight has failed.

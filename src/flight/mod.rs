@@ -14,6 +14,7 @@
 
 mod follower;
 mod leader;
+pub(crate) mod lease;
 mod table;
 
 use std::sync::Arc;
@@ -21,13 +22,13 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use crate::clock::Timestamp;
+use crate::base::clock::Timestamp;
+use crate::base::sync::{Mutex, MutexGuard};
 use crate::entry::{Entry, Head};
 use crate::key::Key;
-use crate::policy::RequestFacts;
 use crate::recording::Recording;
-use crate::sync::{Mutex, MutexGuard};
-use crate::waiters::Waiters;
+use crate::recording::wakers::Waiters;
+use crate::semantics::RequestFacts;
 
 pub(crate) use follower::Follower;
 pub(crate) use leader::Leader;

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::leader::Errand;
 use super::{Arrival, Boarding, Flight, Leader, Limits, Requester, Role, Uncacheable};
-use crate::clock::{Clock, Timestamp};
+use crate::base::clock::{Clock, Timestamp};
+use crate::base::sync::Striped;
 use crate::key::Key;
-use crate::sync::Striped;
 
 /// The flights under way and the keys that are marked uncacheable, of one process.
 #[derive(Debug)]

@@ -25,7 +25,7 @@ pub use query::QueryRule;
 pub(crate) use rules::KeyRules;
 pub use rules::Scheme;
 
-use crate::policy;
+use crate::semantics;
 
 /// The identity of a stored response or value. A clone is cheap: a look-up, its flight and what is
 /// stored share one.
@@ -117,7 +117,7 @@ impl Key {
         }
         self.target().map_or_else(Vec::new, |target| {
             let authority = target.authority.as_deref().unwrap_or_default();
-            let tag = |group: &String| policy::group_tag(target.scheme, authority, group);
+            let tag = |group: &String| semantics::group_tag(target.scheme, authority, group);
             groups.iter().map(tag).collect()
         })
     }
@@ -320,10 +320,10 @@ fn write_variant(out: &mut Vec<u8>, fields: &[HeaderName], headers: &HeaderMap) 
         frame(out, name.as_str().as_bytes());
         if is_secret(name) {
             let mut value = Vec::new();
-            policy::variant_value(name, headers, &mut value);
+            semantics::variant_value(name, headers, &mut value);
             frame(out, &Sha256::digest(&value));
         } else {
-            policy::variant_value(name, headers, out);
+            semantics::variant_value(name, headers, out);
         }
     }
 }

@@ -12,11 +12,11 @@ use tokio::time::{Instant, timeout_at};
 use reader::Following;
 
 use super::{Purge, View};
-use crate::clock::Clock;
+use crate::base::clock::Clock;
+use crate::base::position::LogPosition;
+use crate::base::task;
 use crate::error::PurgeError;
-use crate::position::LogPosition;
 use crate::store::{Appended, Memory, SharedStore, StoreError};
-use crate::task;
 
 /// The purge log and this instance's view of it. Without a shared store the view is the log.
 #[derive(Debug)]

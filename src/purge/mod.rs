@@ -5,17 +5,17 @@
 //! purge that matches it stands later. So a purge that lands during a fill wins, without
 //! locks, and tags need no index.
 
+mod index;
 mod log;
 mod selector;
-mod view;
 
 use std::fmt;
 
 use http::Uri;
 
+pub(crate) use index::{Claim, Validity, View};
 pub(crate) use log::{Forget, Log};
 pub(crate) use selector::Selector;
-pub(crate) use view::{Claim, Validity, View};
 
 use crate::error::PurgeError;
 use crate::key::{Scheme, Target};

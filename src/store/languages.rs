@@ -5,7 +5,7 @@ use http::header::{ACCEPT_LANGUAGE, CONTENT_LANGUAGE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::key::{Draft, Key};
-use crate::policy;
+use crate::semantics;
 
 /// By the hash of [`in_language`], the key of a variant in that language.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Languages {
         variant: &Key,
     ) {
         if fields.contains(&ACCEPT_LANGUAGE)
-            && let Some(language) = policy::content_language(response)
+            && let Some(language) = semantics::content_language(response)
             && let Some(key) = in_language(base, fields, request, &language)
         {
             self.0.insert(key.hash(), variant.clone());
@@ -46,7 +46,7 @@ impl Languages {
         if self.0.is_empty() || !fields.contains(&ACCEPT_LANGUAGE) {
             return None;
         }
-        let language = policy::preferred_language(headers)?;
+        let language = semantics::preferred_language(headers)?;
         let key = in_language(&draft.base().to_key(), fields, headers, &language)?;
         self.0.get(&key.hash())
     }

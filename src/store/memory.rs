@@ -7,7 +7,7 @@ use std::time::Duration;
 use quick_cache::Weighter;
 use quick_cache::sync::{Cache, EntryAction};
 
-use crate::clock::Timestamp;
+use crate::base::clock::Timestamp;
 use crate::entry::{Entry, Record};
 use crate::key::{Key, KeyRef};
 

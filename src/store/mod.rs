@@ -12,15 +12,15 @@ use std::time::{Duration, Instant as StdInstant};
 use bytes::Bytes;
 use tokio::time::Instant;
 
+pub use crate::base::position::LogPosition;
 pub(crate) use crate::error::StoreError;
-pub use crate::position::LogPosition;
 
 #[cfg(feature = "test-util")]
 mod chaos;
 mod languages;
 mod lookup;
 mod memory;
-mod refusal;
+mod rejected;
 mod shared;
 mod tiers;
 pub(crate) mod valkey;

@@ -8,12 +8,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::SharedStore;
-use super::refusal::{Counters, Refusals};
-use crate::clock::Timestamp;
+use super::rejected::{Counters, Refusals};
+use crate::base::clock::Timestamp;
+use crate::base::task;
 use crate::entry::Record;
 use crate::entry::codec::{self, Format};
 use crate::key::Key;
-use crate::task;
 
 /// The lower tier and what it costs to reach it.
 #[derive(Debug)]

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use tokio::time::Instant;
 
-use super::refusal::{Counters, Treatment};
+use super::rejected::{Counters, Treatment};
 use super::shared::Proof;
 use super::variants::{self, Lead, Placed, Places};
 use super::{Flushed, Found, Languages, Lookup, Memory, Shared, SharedStore, StoreError};
-use crate::clock::Timestamp;
+use crate::base::clock::Timestamp;
 use crate::entry::codec;
 use crate::entry::{Entry, Marker, Record, Value, Variants};
 use crate::key::{Draft, Key, Traces};

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::Memory;
-use crate::clock::Timestamp;
+use crate::base::clock::Timestamp;
+use crate::base::sync::Striped;
 use crate::entry::{Entry, Known, Marker, Record, Variants};
 use crate::key::{Key, KeyRef};
-use crate::sync::Striped;
 
 /// The markers in memory, changed by one at a time for each resource.
 #[derive(Debug)]
@@ -164,13 +164,13 @@ mod tests {
     use http::{HeaderMap, HeaderValue, StatusCode};
 
     use super::*;
+    use crate::base::lines::Lines;
+    use crate::base::position::LogPosition;
+    use crate::base::tags::Tags;
     use crate::entry::{Head, StoredHeaders, Verified};
     use crate::key::Draft;
-    use crate::lines::Lines;
-    use crate::policy::{Flags, Lifetimes};
-    use crate::position::LogPosition;
+    use crate::semantics::{Flags, Lifetimes};
     use crate::store::{Found, Stored, Tiers};
-    use crate::tags::Tags;
 
     /// While no marker led to it, a change of the resource did not know of it.
     #[test]

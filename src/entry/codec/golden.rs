@@ -8,10 +8,10 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, LINK, VARY};
 use http::{HeaderMap, HeaderValue};
 
 use super::*;
-use crate::clock::Timestamp;
+use crate::base::clock::Timestamp;
+use crate::base::position::LogPosition;
 use crate::key::Key;
-use crate::policy::{Flags, Lifetimes};
-use crate::position::LogPosition;
+use crate::semantics::{Flags, Lifetimes};
 
 const FORMAT: Format = Format {
     longest: 1 << 20,

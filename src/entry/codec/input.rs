@@ -3,14 +3,14 @@
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use crate::clock::Timestamp;
+use crate::base::clock::Timestamp;
+use crate::base::frames::{take_bytes, take_length};
+use crate::base::lines::Lines;
+use crate::base::position::LogPosition;
+use crate::base::tags::Tags;
 use crate::entry::PLACES;
-use crate::framed::{take_bytes, take_length};
 use crate::key::Key;
-use crate::lines::Lines;
-use crate::policy::{Flags, Lifetimes};
-use crate::position::LogPosition;
-use crate::tags::Tags;
+use crate::semantics::{Flags, Lifetimes};
 
 /// What is still to be read. Every read is checked against what is there, so that no length in
 /// the input is believed before memory is taken for it.

@@ -2,9 +2,9 @@ use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderValue, LINK};
 
 use super::*;
-use crate::clock::Timestamp;
-use crate::policy::Flags;
-use crate::position::LogPosition;
+use crate::base::clock::Timestamp;
+use crate::base::position::LogPosition;
+use crate::semantics::Flags;
 
 const FORMAT: Format = Format {
     longest: 1 << 20,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Forget, Log};
-use crate::clock::Timestamp;
-use crate::position::LogPosition;
+use crate::base::clock::Timestamp;
+use crate::base::position::LogPosition;
 use crate::purge::Purge;
 use crate::store::{LogBounds, Memory, Presence, SharedStore, StoreError, Trimmed};
 

@@ -16,17 +16,17 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ValkeySettings;
-use super::care::Care;
+use super::client::care::Care;
+use super::client::connect;
+use super::client::link::Fault;
+use super::client::supervisor::dial_gap;
+use super::client::{Failed, Lane, Manner, Node};
 use super::command::{self, Redirect, SlotRange};
-use super::dial;
-use super::link::Fault;
-use super::node::{Failed, Lane, Manner, Node};
 use super::slots::{owner, slot};
-use super::supervisor::dial_gap;
 use super::url::{Address, Transport};
+use crate::base::task;
 use crate::error::StoreError;
 use crate::store::{Health, StoreState};
-use crate::task;
 
 /// The nodes, and which has what.
 pub(super) struct Cluster {
@@ -315,7 +315,7 @@ impl Question {
             transport,
             ..
         } = &*self.shared;
-        let mut wire = dial::seed(settings, *transport, address).await?;
+        let mut wire = connect::seed(settings, *transport, address).await?;
         let reply = wire.connection.send_packed_command(&command::slots()).await;
         let reply = reply.and_then(Value::extract_error).map_err(failed)?;
         command::slot_ranges(&reply, address)

@@ -1,25 +1,12 @@
 //! The shared store in Valkey, or in anything that speaks its protocol.
 
-mod attempt;
-mod bounded;
-mod breaker;
-mod care;
+mod client;
 mod cluster;
 mod command;
-mod dial;
-mod link;
 mod log;
-mod node;
-mod replicated;
 mod sentinel;
 mod settings;
 mod slots;
-mod state;
-mod stream;
-mod supervisor;
-mod tail;
-#[cfg(feature = "tls")]
-mod tls;
 mod url;
 
 use std::fmt;
@@ -32,10 +19,10 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Value};
 use tokio::time::Instant;
 
-use self::care::Care;
+use self::client::care::Care;
+use self::client::{Lane, Manner, Node};
 use self::cluster::Cluster;
 use self::log::Log;
-use self::node::{Lane, Manner, Node};
 use self::url::Place;
 use super::{Appended, BoxFuture, Health, Leased, LogBounds, LogPosition, Presence, SharedStore};
 use crate::error::StoreError;

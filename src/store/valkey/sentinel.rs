@@ -4,11 +4,11 @@ use std::sync::Weak;
 
 use tokio::time::sleep;
 
-use super::dial::{self, ASK_AGAIN};
-use super::link::LinkId;
-use super::supervisor::Supervisor;
+use super::client::connect::{self, ASK_AGAIN};
+use super::client::link::LinkId;
+use super::client::supervisor::Supervisor;
 use super::url::Address;
-use crate::task;
+use crate::base::task;
 
 /// Watches in the background. A primary that is cut off from its Sentinels but not from us
 /// takes writes that are lost later; whoever still talks to it has to learn of its successor.
@@ -23,7 +23,7 @@ pub(super) fn watch(supervisor: Weak<Supervisor>, id: LinkId, address: Address) 
                 return;
             }
             // Sentinels that do not answer say nothing against the server.
-            if let Ok(primary) = dial::primary(&supervisor.settings, turn).await
+            if let Ok(primary) = connect::primary(&supervisor.settings, turn).await
                 && primary != address
             {
                 supervisor.moved(id);

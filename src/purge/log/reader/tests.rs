@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use bytes::Bytes;
 
 use super::*;
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 use crate::store::{BoxFuture, Health};
 
 /// A log to which others append `between` records before it is read or looked at.
@@ -85,7 +85,7 @@ async fn a_log_that_keeps_growing_while_it_is_read_stays_in_sight() {
             records: Mutex::new(1),
             between,
         };
-        let clock: Arc<dyn Clock> = Arc::new(crate::clock::SystemClock);
+        let clock: Arc<dyn Clock> = Arc::new(crate::base::clock::SystemClock);
         let log = Log::new(
             Some(Arc::new(store)),
             Arc::clone(&clock),

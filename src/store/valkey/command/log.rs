@@ -10,17 +10,12 @@ use crate::error::StoreError;
 use crate::store::{LogBounds, LogPosition, Presence, Trimmed};
 
 /// At the next position, by the server's clock.
-pub(in crate::store::valkey) fn log_append(log: &str, max_records: u64, record: &[u8]) -> Cmd {
+pub(crate) fn log_append(log: &str, max_records: u64, record: &[u8]) -> Cmd {
     append(log, max_records, b"*", record)
 }
 
 /// An error if the log is already there or beyond.
-pub(in crate::store::valkey) fn log_append_at(
-    log: &str,
-    max_records: u64,
-    at: LogPosition,
-    record: &[u8],
-) -> Cmd {
+pub(crate) fn log_append_at(log: &str, max_records: u64, at: LogPosition, record: &[u8]) -> Cmd {
     append(log, max_records, at.to_string().as_bytes(), record)
 }
 
@@ -40,7 +35,7 @@ fn append(log: &str, max_records: u64, id: &[u8], record: &[u8]) -> Cmd {
 }
 
 /// Waits for replicas to have what was written on this connection; `WAIT n 0` would wait for ever.
-pub(in crate::store::valkey) fn wait(replicas: u32, time: Duration) -> Cmd {
+pub(crate) fn wait(replicas: u32, time: Duration) -> Cmd {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     build(&[
         b"WAIT",
@@ -50,7 +45,7 @@ pub(in crate::store::valkey) fn wait(replicas: u32, time: Duration) -> Cmd {
 }
 
 /// The record at one position.
-pub(in crate::store::valkey) fn log_look(log: &str, position: LogPosition) -> Cmd {
+pub(crate) fn log_look(log: &str, position: LogPosition) -> Cmd {
     let position = position.to_string();
     build(&[
         b"XRANGE",
@@ -61,13 +56,13 @@ pub(in crate::store::valkey) fn log_look(log: &str, position: LogPosition) -> Cm
 }
 
 /// Forgets the records before `oldest`, in whole nodes of the stream.
-pub(in crate::store::valkey) fn log_trim(log: &str, oldest: LogPosition) -> Cmd {
+pub(crate) fn log_trim(log: &str, oldest: LogPosition) -> Cmd {
     let oldest = oldest.to_string();
     build(&[b"XTRIM", log.as_bytes(), b"MINID", b"~", oldest.as_bytes()])
 }
 
 /// `BLOCK 0` would wait for ever.
-pub(in crate::store::valkey) fn log_read(log: &str, after: LogPosition, block: Duration) -> Cmd {
+pub(crate) fn log_read(log: &str, after: LogPosition, block: Duration) -> Cmd {
     let millis = u64::try_from(block.as_millis()).unwrap_or(u64::MAX);
     build(&[
         b"XREAD",
@@ -81,20 +76,18 @@ pub(in crate::store::valkey) fn log_read(log: &str, after: LogPosition, block: D
     ])
 }
 
-pub(in crate::store::valkey) fn log_bounds(log: &str) -> Cmd {
+pub(crate) fn log_bounds(log: &str) -> Cmd {
     build(&[b"XINFO", b"STREAM", log.as_bytes()])
 }
 
-pub(in crate::store::valkey) fn position(reply: &Value) -> Result<LogPosition, StoreError> {
+pub(crate) fn position(reply: &Value) -> Result<LogPosition, StoreError> {
     text(reply)
         .and_then(LogPosition::parse)
         .ok_or(StoreError::Protocol)
 }
 
 /// A map of one stream to its records, each an identifier and a list of fields and values.
-pub(in crate::store::valkey) fn records(
-    reply: Value,
-) -> Result<Vec<(LogPosition, Bytes)>, StoreError> {
+pub(crate) fn records(reply: Value) -> Result<Vec<(LogPosition, Bytes)>, StoreError> {
     let streams = match reply {
         Value::Nil => return Ok(Vec::new()),
         Value::Map(streams) => streams,
@@ -114,7 +107,7 @@ pub(in crate::store::valkey) fn records(
 }
 
 /// A list of the one record, or of none.
-pub(in crate::store::valkey) fn presence(reply: &Value) -> Result<Presence, StoreError> {
+pub(crate) fn presence(reply: &Value) -> Result<Presence, StoreError> {
     match reply {
         Value::Array(records) if records.is_empty() => Ok(Presence::Absent),
         Value::Array(_) => Ok(Presence::Present),
@@ -146,7 +139,7 @@ fn record(item: Value) -> Result<(LogPosition, Bytes), StoreError> {
     Ok((id, Bytes::new()))
 }
 
-pub(in crate::store::valkey) fn bounds(reply: &Value) -> Result<LogBounds, StoreError> {
+pub(crate) fn bounds(reply: &Value) -> Result<LogBounds, StoreError> {
     let Value::Map(facts) = reply else {
         return Err(StoreError::Protocol);
     };

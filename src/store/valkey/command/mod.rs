@@ -11,20 +11,20 @@ use crate::store::Leased;
 mod log;
 mod places;
 
-pub(super) use log::{
+pub(crate) use log::{
     bounds, log_append, log_append_at, log_bounds, log_look, log_read, log_trim, position,
     presence, records, wait,
 };
-pub(super) use places::{
+pub(crate) use places::{
     Redirect, SlotRange, address, asking, is_primary, primary, redirect, role, slot_ranges, slots,
 };
 
-pub(super) fn get(key: &str) -> Cmd {
+pub(crate) fn get(key: &str) -> Cmd {
     build(&[b"GET", key.as_bytes()])
 }
 
 /// As [`get`], of no more than it takes to tell that a value is too long: one byte more.
-pub(super) fn get_carefully(key: &str, longest: u64) -> Cmd {
+pub(crate) fn get_carefully(key: &str, longest: u64) -> Cmd {
     build(&[
         b"GETRANGE",
         key.as_bytes(),
@@ -34,14 +34,14 @@ pub(super) fn get_carefully(key: &str, longest: u64) -> Cmd {
 }
 
 /// `PX` takes whole milliseconds, and zero is an error.
-pub(super) fn set(key: &str, value: &[u8], ttl: Duration) -> Cmd {
+pub(crate) fn set(key: &str, value: &[u8], ttl: Duration) -> Cmd {
     let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
     let millis = millis.clamp(1, LONGEST_TTL_MS).to_string();
     build(&[b"SET", key.as_bytes(), value, b"PX", millis.as_bytes()])
 }
 
 /// `UNLINK` frees large values outside the server's main thread.
-pub(super) fn unlink(keys: &[String]) -> Cmd {
+pub(crate) fn unlink(keys: &[String]) -> Cmd {
     let size = keys.iter().map(String::len).sum::<usize>() + 8;
     let mut command = Cmd::with_capacity(keys.len() + 1, size);
     command.arg(b"UNLINK");
@@ -51,7 +51,7 @@ pub(super) fn unlink(keys: &[String]) -> Cmd {
     command
 }
 
-pub(super) fn lease(key: &str, token: &str, ttl: Duration) -> Cmd {
+pub(crate) fn lease(key: &str, token: &str, ttl: Duration) -> Cmd {
     let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
     let millis = millis.clamp(1, LONGEST_TTL_MS).to_string();
     build(&[
@@ -65,18 +65,18 @@ pub(super) fn lease(key: &str, token: &str, ttl: Duration) -> Cmd {
 }
 
 /// Valkey 9.0 and later.
-pub(super) fn release(key: &str, token: &str) -> Cmd {
+pub(crate) fn release(key: &str, token: &str) -> Cmd {
     build(&[b"DELIFEQ", key.as_bytes(), token.as_bytes()])
 }
 
 /// The server repeats `nonce`, so a reply that belongs to another command is noticed.
-pub(super) fn ping(nonce: u64) -> Cmd {
+pub(crate) fn ping(nonce: u64) -> Cmd {
     build(&[b"PING", nonce.to_string().as_bytes()])
 }
 
 /// A key that is not there has an empty range, and nothing that the cache stores is empty: the
 /// two are one.
-pub(super) fn value(reply: Value, longest: u64) -> Result<Option<Bytes>, StoreError> {
+pub(crate) fn value(reply: Value, longest: u64) -> Result<Option<Bytes>, StoreError> {
     match reply {
         Value::Nil => Ok(None),
         Value::BulkString(bytes) if bytes.is_empty() => Ok(None),
@@ -86,14 +86,14 @@ pub(super) fn value(reply: Value, longest: u64) -> Result<Option<Bytes>, StoreEr
     }
 }
 
-pub(super) fn okay(reply: &Value) -> Result<(), StoreError> {
+pub(crate) fn okay(reply: &Value) -> Result<(), StoreError> {
     match reply {
         Value::Okay => Ok(()),
         _ => Err(StoreError::Protocol),
     }
 }
 
-pub(super) fn leased(reply: &Value) -> Result<Leased, StoreError> {
+pub(crate) fn leased(reply: &Value) -> Result<Leased, StoreError> {
     match reply {
         Value::Okay => Ok(Leased::Granted),
         Value::Nil => Ok(Leased::Held),
@@ -101,14 +101,14 @@ pub(super) fn leased(reply: &Value) -> Result<Leased, StoreError> {
     }
 }
 
-pub(super) fn count(reply: &Value) -> Result<u64, StoreError> {
+pub(crate) fn count(reply: &Value) -> Result<u64, StoreError> {
     match reply {
         Value::Int(count) => u64::try_from(*count).map_err(|_negative| StoreError::Protocol),
         _ => Err(StoreError::Protocol),
     }
 }
 
-pub(super) fn pong(reply: &Value, nonce: u64) -> Result<(), StoreError> {
+pub(crate) fn pong(reply: &Value, nonce: u64) -> Result<(), StoreError> {
     match text(reply) {
         Some(text) if text == nonce.to_string() => Ok(()),
         _ => Err(StoreError::Protocol),
@@ -117,7 +117,7 @@ pub(super) fn pong(reply: &Value, nonce: u64) -> Result<(), StoreError> {
 
 /// What a failed command says about the connection it was sent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Remedy {
+pub(crate) enum Remedy {
     /// The connection is fine.
     Keep,
     /// Another connection may reach a server that is better off; keep this one until then.
@@ -129,7 +129,7 @@ pub(super) enum Remedy {
 }
 
 /// What an error means to the caller and to the connection.
-pub(super) fn classify(error: &RedisError) -> (StoreError, Remedy) {
+pub(crate) fn classify(error: &RedisError) -> (StoreError, Remedy) {
     match (error.kind(), error.code()) {
         (_, Some(code)) => classify_code(code),
         (ErrorKind::Io, _) => (StoreError::Unavailable, Remedy::Replace),
@@ -156,7 +156,7 @@ fn server(code: &str) -> StoreError {
 
 /// An error of the connection in words. The text of a server's error is left out: it may
 /// repeat the arguments of the command, and the first command carries the password.
-pub(super) fn describe(error: &RedisError) -> String {
+pub(crate) fn describe(error: &RedisError) -> String {
     match (error.kind(), error.code()) {
         (ErrorKind::RESP3NotSupported, _) => {
             "the server does not speak RESP3, which takes Redis 6 or Valkey".to_owned()

@@ -6,25 +6,25 @@ use super::{build, text};
 use crate::store::valkey::url::Address;
 
 /// Asks a Sentinel where the primary is.
-pub(in crate::store::valkey) fn primary(name: &str) -> Cmd {
+pub(crate) fn primary(name: &str) -> Cmd {
     build(&[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", name.as_bytes()])
 }
 
-pub(in crate::store::valkey) fn role() -> Cmd {
+pub(crate) fn role() -> Cmd {
     build(&[b"ROLE"])
 }
 
 /// Asks a node of a cluster which node has which slots.
-pub(in crate::store::valkey) fn slots() -> Cmd {
+pub(crate) fn slots() -> Cmd {
     build(&[b"CLUSTER", b"SLOTS"])
 }
 
-pub(in crate::store::valkey) fn asking() -> Cmd {
+pub(crate) fn asking() -> Cmd {
     build(&[b"ASKING"])
 }
 
 /// A host and a port, as a Sentinel gives them.
-pub(in crate::store::valkey) fn address(reply: &Value) -> Option<Address> {
+pub(crate) fn address(reply: &Value) -> Option<Address> {
     let Value::Array(parts) = reply else {
         return None;
     };
@@ -41,18 +41,15 @@ pub(in crate::store::valkey) fn address(reply: &Value) -> Option<Address> {
 
 /// Consecutive slots of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::store::valkey) struct SlotRange {
-    pub(in crate::store::valkey) first: u16,
-    pub(in crate::store::valkey) last: u16,
-    pub(in crate::store::valkey) owner: Address,
+pub(crate) struct SlotRange {
+    pub(crate) first: u16,
+    pub(crate) last: u16,
+    pub(crate) owner: Address,
 }
 
 /// Which primary has which slots, sorted. A node that does not say its own name is the one
 /// that was `asked`.
-pub(in crate::store::valkey) fn slot_ranges(
-    reply: &Value,
-    asked: &Address,
-) -> Option<Vec<SlotRange>> {
+pub(crate) fn slot_ranges(reply: &Value, asked: &Address) -> Option<Vec<SlotRange>> {
     let Value::Array(list) = reply else {
         return None;
     };
@@ -96,7 +93,7 @@ fn slot_range(reply: &Value, asked: &Address) -> Option<SlotRange> {
 
 /// To which other node a cluster's node sends a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::store::valkey) enum Redirect {
+pub(crate) enum Redirect {
     /// For good.
     Moved(Address),
     /// For this once.
@@ -105,7 +102,7 @@ pub(in crate::store::valkey) enum Redirect {
 
 impl Redirect {
     /// As a client of the node at `host` is to read it: a node that is not named is on that host.
-    pub(in crate::store::valkey) fn seen_from(self, host: &str) -> Self {
+    pub(crate) fn seen_from(self, host: &str) -> Self {
         let named = |address: Address| match address.host.is_empty() {
             true => Address {
                 host: host.to_owned(),
@@ -121,7 +118,7 @@ impl Redirect {
 }
 
 /// `MOVED 3999 127.0.0.1:6381`, of which the first word is the code. The host may be left out.
-pub(in crate::store::valkey) fn redirect(error: &RedisError) -> Option<Redirect> {
+pub(crate) fn redirect(error: &RedisError) -> Option<Redirect> {
     let kind = match error.code()? {
         "MOVED" => Redirect::Moved,
         "ASK" => Redirect::Ask,
@@ -136,7 +133,7 @@ pub(in crate::store::valkey) fn redirect(error: &RedisError) -> Option<Redirect>
 }
 
 /// Whether the server takes writes, by its own account.
-pub(in crate::store::valkey) fn is_primary(reply: &Value) -> bool {
+pub(crate) fn is_primary(reply: &Value) -> bool {
     match reply {
         Value::Array(parts) => parts.first().and_then(text) == Some("master"),
         _ => false,

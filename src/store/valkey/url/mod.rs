@@ -41,15 +41,15 @@ use self::text::{decode, split_login, split_parameters, split_port};
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl {
-    pub(super) place: Place,
-    pub(super) login: Login,
-    pub(super) db: u32,
-    pub(super) files: TlsFiles,
+    pub(crate) place: Place,
+    pub(crate) login: Login,
+    pub(crate) db: u32,
+    pub(crate) files: TlsFiles,
 }
 
 /// What a URL leads to.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     Server(Transport, Address),
     Unix {
         path: String,
@@ -66,29 +66,29 @@ pub(super) enum Place {
 
 /// A host and a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Address {
-    pub(super) host: String,
-    pub(super) port: u16,
+pub(crate) struct Address {
+    pub(crate) host: String,
+    pub(crate) port: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Transport {
+pub(crate) enum Transport {
     Plain,
     Tls,
 }
 
 #[derive(Clone, Default, PartialEq, Eq)]
-pub(super) struct Login {
-    pub(super) user: Option<String>,
-    pub(super) password: Option<String>,
+pub(crate) struct Login {
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<String>,
 }
 
 /// Paths of PEM files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct TlsFiles {
-    pub(super) ca: Option<String>,
-    pub(super) cert: Option<String>,
-    pub(super) key: Option<String>,
+pub(crate) struct TlsFiles {
+    pub(crate) ca: Option<String>,
+    pub(crate) cert: Option<String>,
+    pub(crate) key: Option<String>,
 }
 
 impl StoreUrl {
@@ -193,7 +193,7 @@ impl StoreUrl {
     }
 
     /// The same, but for the place: what leads to one node of a cluster.
-    pub(super) fn at(&self, transport: Transport, address: Address) -> Self {
+    pub(crate) fn at(&self, transport: Transport, address: Address) -> Self {
         Self {
             place: Place::Server(transport, address),
             ..self.clone()

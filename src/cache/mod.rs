@@ -1,0 +1,313 @@
+//! The [`Cache`] handle.
+
+#[cfg(feature = "axum")]
+pub(crate) mod extract;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(feature = "serde")]
+pub(crate) mod namespace;
+pub(crate) mod readiness;
+pub(crate) mod statistics;
+pub(crate) mod values;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::base::clock::{Clock, Timestamp};
+use crate::cache::readiness::LastPing;
+use crate::config::CacheConfig;
+use crate::entry::Head;
+use crate::entry::codec::Format;
+use crate::error::PurgeError;
+use crate::flight::{Flights, Limits};
+use crate::purge::{Claim, Forget, Log, Purge, Validity};
+use crate::status::Teller;
+use crate::store::valkey::{ValkeySettings, ValkeyStore};
+use crate::store::{Flushed, Memory, Shared, SharedSettings, SharedStore, StoreError, Tiers};
+
+/// A cache: cheap to clone, usable in handlers (it is a request extension) and outside them.
+///
+/// Making one never blocks, never fails and needs no runtime: it connects on first use.
+///
+/// ```
+/// use tower_response_cache::{Cache, CacheConfig, Purge};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cache = Cache::new(CacheConfig::default());
+/// cache.purge(Purge::tag("product:7")).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Cache {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: CacheConfig,
+    clock: Arc<dyn Clock>,
+    tiers: Tiers,
+    log: Log,
+    flights: Arc<Flights>,
+    /// Memory that bodies being recorded may take, in KiB.
+    fills: Arc<Semaphore>,
+    valkey: Option<Arc<ValkeyStore>>,
+    last_ping: LastPing,
+    /// This cache's name in `Cache-Status`, and what was told under it.
+    teller: Teller,
+}
+
+impl Cache {
+    /// A cache with these settings.
+    #[must_use]
+    pub fn new(config: CacheConfig) -> Self {
+        let valkey = config.url.clone().map(|url| {
+            let mut settings = ValkeySettings::new(url);
+            settings.prefix.clone_from(&config.prefix);
+            settings.operation_timeout = config.operation_timeout;
+            settings.connect_timeout = config.connect_timeout;
+            settings.log_max_records = config.purge_log_length as u64;
+            settings.longest_value = config.max_body.saturating_add(BESIDE_THE_BODY);
+            Arc::new(ValkeyStore::new(settings))
+        });
+        let store = valkey.clone().map(|store| store as Arc<dyn SharedStore>);
+        Self::assemble(config, store, valkey)
+    }
+
+    /// A cache over a Valkey with more settings than a URL holds: certificates, credentials that
+    /// rotate, the breakers' limits. The URL among `config` is not used.
+    #[must_use]
+    pub fn with_valkey(config: CacheConfig, mut settings: ValkeySettings) -> Self {
+        settings.prefix.clone_from(&config.prefix);
+        let least = config.max_body.saturating_add(BESIDE_THE_BODY);
+        settings.longest_value = settings.longest_value.max(least);
+        let valkey = Arc::new(ValkeyStore::new(settings));
+        let store = Arc::clone(&valkey) as Arc<dyn SharedStore>;
+        Self::assemble(config, Some(store), Some(valkey))
+    }
+
+    /// A cache over a shared store of your own; the settings' URL is not used.
+    #[must_use]
+    pub fn with_store(config: CacheConfig, store: Arc<dyn SharedStore>) -> Self {
+        Self::assemble(config, Some(store), None)
+    }
+
+    fn assemble(
+        config: CacheConfig,
+        store: Option<Arc<dyn SharedStore>>,
+        valkey: Option<Arc<ValkeyStore>>,
+    ) -> Self {
+        let settings = SharedSettings {
+            prefix: config.prefix.clone(),
+            queue_bytes: config.write_queue_bytes,
+            write_timeout: config.operation_timeout,
+            format: Format {
+                longest: config.max_body,
+                #[cfg(feature = "zstd")]
+                compress_above: config.compress_above,
+            },
+        };
+        let shared = store.clone().map(|store| Shared::new(store, settings));
+        let clock = Arc::clone(&config.clock);
+        let limits = Limits {
+            flights: config.max_flights,
+            followers: config.max_followers,
+            marks: 10_000,
+            mark_ttl: config.uncacheable_ttl,
+            deadline: config.fill_deadline,
+        };
+        let inner = Inner {
+            tiers: Tiers::new(config.memory_bytes, shared, config.max_variants),
+            log: Log::new(
+                store,
+                Arc::clone(&clock),
+                config.purge_bound,
+                config.purge_log_length,
+            ),
+            flights: Arc::new(Flights::new(limits, Arc::clone(&clock))),
+            fills: Arc::new(Semaphore::new(kib(config.fill_bytes))),
+            clock,
+            valkey,
+            last_ping: LastPing::default(),
+            teller: Teller::new(&config.status_name),
+            config,
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Purges in every instance, at once: when this returns, no instance that sees the log
+    /// answers with what was purged, and no fill that was under way will bring it back.
+    ///
+    /// # Errors
+    ///
+    /// [`PurgeError`] if the purge could not be appended to the shared log within the operation
+    /// timeout. Then it may not have happened; purging again is harmless. With
+    /// [`Purge::replicas`] also if too few replicas have it by then: it *has* happened, and
+    /// [`PurgeError::acknowledged`] says how many they are.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped before it returns, the purge may or may not have happened.
+    pub async fn purge(&self, purge: Purge) -> Result<(), PurgeError> {
+        self.follow_log();
+        let deadline = match purge.replicas {
+            0 => self.deadline(),
+            // There may be a connection to be made, and the replicas' answer to be waited for.
+            _ => {
+                self.deadline()
+                    + self.inner.config.connect_timeout
+                    + self.inner.config.operation_timeout
+            }
+        };
+        self.inner.log.append(&purge, deadline).await
+    }
+
+    /// Waits until what was stored so far has been written to the shared store, for at most
+    /// `budget`: to be called when the server has stopped taking requests. Whether all was
+    /// written, or tried in vain, in time.
+    ///
+    /// The cache goes on working; what is stored later is not waited for. Skipping this loses
+    /// nothing but hits.
+    pub async fn shutdown(&self, budget: Duration) -> bool {
+        let deadline = Instant::now() + budget;
+        self.inner.tiers.flush(deadline).await == Flushed::All
+    }
+
+    /// One round trip to the shared store, and how long it took; in memory, no time at all.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store did not answer within the operation timeout.
+    pub async fn ping(&self) -> Result<Duration, StoreError> {
+        match self.inner.tiers.store() {
+            Some(store) => store.ping(self.deadline()).await,
+            None => Ok(Duration::ZERO),
+        }
+    }
+
+    /// The client of the Valkey behind this cache, for commands that the crate does not wrap.
+    #[must_use]
+    pub fn valkey(&self) -> Option<&ValkeyStore> {
+        self.inner.valkey.as_deref()
+    }
+
+    pub(crate) fn config(&self) -> &CacheConfig {
+        &self.inner.config
+    }
+
+    /// This cache's name in `Cache-Status`.
+    pub(crate) fn teller(&self) -> &Teller {
+        &self.inner.teller
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
+    pub(crate) fn tiers(&self) -> &Tiers {
+        &self.inner.tiers
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.inner.log
+    }
+
+    pub(crate) fn flights(&self) -> &Arc<Flights> {
+        &self.inner.flights
+    }
+
+    /// Part of the memory for bodies being recorded, if there is so much left.
+    pub(crate) fn fill_budget(&self, bytes: u64) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        let kib = u32::try_from(kib(bytes).max(1)).ok()?;
+        Arc::clone(&self.inner.fills)
+            .try_acquire_many_owned(kib)
+            .ok()
+    }
+
+    /// Until when the store may take its time with one request.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.inner.config.operation_timeout
+    }
+
+    /// Makes sure that the purge log is followed.
+    pub(crate) fn follow_log(&self) {
+        self.inner.log.follow(&self.inner);
+    }
+
+    /// Memory set aside for bodies being recorded.
+    pub(crate) fn fill_bytes_taken(&self) -> u64 {
+        let Inner { config, fills, .. } = &*self.inner;
+        let taken = kib(config.fill_bytes).saturating_sub(fills.available_permits());
+        taken as u64 * 1024
+    }
+
+    pub(crate) fn last_ping(&self) -> &LastPing {
+        &self.inner.last_ping
+    }
+
+    /// What the purges say of a stored response.
+    pub(crate) fn validity(&self, head: &Head, now: Timestamp) -> Validity {
+        let claim = Claim {
+            key: &head.key,
+            tags: &head.tags,
+            position: head.position,
+            stored: head.lifetimes.stored,
+            verified: &head.verified,
+        };
+        self.judge(&claim, now)
+    }
+
+    pub(crate) fn judge(&self, claim: &Claim<'_>, now: Timestamp) -> Validity {
+        let log = &self.inner.log;
+        log.view().judge(claim, now, log.bound())
+    }
+}
+
+impl Forget for Inner {
+    fn memory(&self) -> &Memory {
+        self.tiers.memory()
+    }
+
+    fn log(&self) -> &Log {
+        &self.log
+    }
+}
+
+/// A [`Cache`] where [`CacheConfig`] would do, and the other way about.
+impl From<CacheConfig> for Cache {
+    fn from(config: CacheConfig) -> Self {
+        Self::new(config)
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            config,
+            tiers,
+            flights,
+            ..
+        } = &*self.inner;
+        f.debug_struct("Cache")
+            .field("store", &config.store())
+            .field("memory", tiers.memory())
+            .field("flights", &flights.len())
+            .field("fill_bytes", &self.fill_bytes_taken())
+            .finish_non_exhaustive()
+    }
+}
+
+/// For the head of a stored response, and for what an application may store of its own beside
+/// responses, in bytes.
+const BESIDE_THE_BODY: u64 = 4 << 20;
+
+fn kib(bytes: u64) -> usize {
+    usize::try_from(bytes.div_ceil(1024)).unwrap_or(Semaphore::MAX_PERMITS)
+}

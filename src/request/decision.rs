@@ -1,0 +1,99 @@
+//! What is to be done about a stored response.
+
+use http::StatusCode;
+
+use crate::base::clock::Timestamp;
+use crate::entry::Head;
+use crate::purge::Validity;
+use crate::semantics::{self, Flags, RequestFacts, Reuse};
+use crate::service::layer::Settings;
+use crate::status::{Forwarded, Outcome};
+
+/// What is to be done about a stored response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Serve it.
+    Serve(Outcome),
+    /// Serve it stale, and fetch it anew in the background (RFC 5861 3).
+    ServeAndRefresh(Outcome),
+    /// Not without asking the handler; it may be validated.
+    Revalidate(Forwarded, &'static str),
+    /// As if it were not there.
+    Useless(&'static str),
+}
+
+impl Settings {
+    /// Judges a stored response by the purges, its lifetimes and the request.
+    pub(crate) fn judge(&self, head: &Head, facts: &RequestFacts, now: Timestamp) -> Verdict {
+        // A stored part answers its range only, and HEAD has none.
+        if head.status == StatusCode::PARTIAL_CONTENT && !facts.range {
+            return Verdict::Useless("partial");
+        }
+        let soft = match self.cache.validity(head, now) {
+            Validity::Valid => false,
+            Validity::Soft => true,
+            Validity::Purged => return Verdict::Useless("purged"),
+            Validity::Unknown => return Verdict::Useless("purges-unknown"),
+        };
+        let ttl = head.lifetimes.remaining(now);
+        match semantics::reuse(facts, &head.lifetimes, &self.policy.rules, now) {
+            Reuse::Fresh if soft => soft_purged(head),
+            Reuse::Fresh => Verdict::Serve(Outcome::hit(ttl)),
+            Reuse::StaleAllowed => Verdict::Serve(Outcome::stale(ttl, "max-stale")),
+            Reuse::StaleWhileRevalidate => {
+                Verdict::ServeAndRefresh(Outcome::stale(ttl, "stale-while-revalidate"))
+            }
+            Reuse::Revalidate(why) if why.is_of_request() => {
+                Verdict::Revalidate(Forwarded::Request, why.as_str())
+            }
+            Reuse::Revalidate(why) => Verdict::Revalidate(Forwarded::Stale, why.as_str()),
+            Reuse::Dead => Verdict::Useless("expired"),
+        }
+    }
+
+    /// Whether a stored response may be served because fetching it anew failed. What was softly
+    /// purged is as stale as if its lifetime had ended.
+    pub(crate) fn may_stand_in(&self, head: &Head, facts: &RequestFacts, now: Timestamp) -> bool {
+        let in_time =
+            || semantics::may_serve_on_error(facts, &head.lifetimes, &self.policy.rules, now);
+        match self.cache.validity(head, now) {
+            Validity::Valid => in_time(),
+            Validity::Soft => !head.lifetimes.flags.contains(Flags::MUST_REVALIDATE) && in_time(),
+            Validity::Purged | Validity::Unknown => false,
+        }
+    }
+
+    /// Whether a fresh response is refreshed early (XFetch): at the earlier a moment, the longer
+    /// its handler took, and by chance, so that instances do not do it all at once.
+    pub(crate) fn freshness(&self, head: &Head, now: Timestamp) -> Freshness {
+        let Some(eagerness) = self.policy.early_refresh else {
+            return Freshness::Enough;
+        };
+        let Some(cost) = self.cache.flights().cost(&head.key) else {
+            return Freshness::Enough;
+        };
+        let lead = cost.as_secs_f32() * eagerness * -(1.0 - fastrand::f32()).ln();
+        if head.lifetimes.fresh_until.since(now).as_secs_f32() <= lead {
+            Freshness::RunningOut
+        } else {
+            Freshness::Enough
+        }
+    }
+}
+
+/// A soft purge makes stale: what may be served stale is, and what may not is validated.
+fn soft_purged(head: &Head) -> Verdict {
+    if head.lifetimes.flags.contains(Flags::MUST_REVALIDATE) {
+        Verdict::Revalidate(Forwarded::Stale, "soft-purged")
+    } else {
+        Verdict::ServeAndRefresh(Outcome::stale(0, "soft-purged"))
+    }
+}
+
+/// Whether what memory has, and is fresh, is to be refreshed nevertheless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    Enough,
+    /// The policy has entries refreshed early, and it is this one's turn.
+    RunningOut,
+}

@@ -1,0 +1,169 @@
+//! Leaders and followers.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use shuttle::future::block_on;
+use shuttle::thread;
+
+use super::{arrival, body, check, entry, flights, join, key};
+use crate::base::clock::Timestamp;
+use crate::flight::{Boarding, Flights, Follower, Stage, Uncacheable};
+
+#[test]
+fn followers_see_what_the_leader_landed_and_the_table_is_left_empty() {
+    check(|| {
+        let flights = flights();
+        let landed = Arc::new(AtomicUsize::new(0));
+        let fetches = Arc::new(AtomicUsize::new(0));
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let (flights, landed, fetches) = (flights.clone(), landed.clone(), fetches.clone());
+                thread::spawn(move || {
+                    loop {
+                        match flights.board(&key(), &arrival(0)) {
+                            Boarding::Lead(leader) => {
+                                // What is stored already is not fetched again.
+                                if landed.load(Ordering::SeqCst) == 0 {
+                                    fetches.fetch_add(1, Ordering::SeqCst);
+                                    thread::yield_now();
+                                    landed.store(1, Ordering::SeqCst);
+                                }
+                                leader.land(entry(body()), Arc::default());
+                                return;
+                            }
+                            Boarding::Follow(mut follower) => match block_on(follower.wait()) {
+                                Stage::Landed(found, _) => {
+                                    assert_eq!(found.body, body());
+                                    return;
+                                }
+                                stage => panic!("{stage:?}"),
+                            },
+                            Boarding::Alone => panic!("alone"),
+                        }
+                    }
+                })
+            })
+            .collect();
+        join(threads);
+        assert_eq!(flights.len(), 0);
+        assert_eq!(fetches.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn a_lost_leader_is_replaced_and_nobody_waits_for_ever() {
+    check(|| {
+        let flights = flights();
+        let lost = Arc::new(AtomicUsize::new(0));
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let (flights, lost) = (flights.clone(), lost.clone());
+                thread::spawn(move || {
+                    loop {
+                        match flights.board(&key(), &arrival(0)) {
+                            Boarding::Lead(leader) if lost.fetch_add(1, Ordering::SeqCst) == 0 => {
+                                drop(leader);
+                            }
+                            Boarding::Lead(leader) => {
+                                leader.land(entry(body()), Arc::default());
+                                return;
+                            }
+                            Boarding::Follow(mut follower) => match block_on(follower.wait()) {
+                                Stage::Failed => {}
+                                Stage::Landed(..) => return,
+                                stage => panic!("{stage:?}"),
+                            },
+                            Boarding::Alone => panic!("alone"),
+                        }
+                    }
+                })
+            })
+            .collect();
+        join(threads);
+        assert_eq!(flights.len(), 0);
+    });
+}
+
+#[test]
+fn a_follower_that_gives_up_leaves_no_trace() {
+    check(|| {
+        let flights = flights();
+        let Boarding::Lead(leader) = flights.board(&key(), &arrival(0)) else {
+            panic!("no flight yet");
+        };
+        let quitter = {
+            let flights = flights.clone();
+            thread::spawn(move || {
+                if let Boarding::Follow(mut follower) = flights.board(&key(), &arrival(0)) {
+                    block_on(poll_once(&mut follower));
+                }
+            })
+        };
+        let waiter = {
+            let flights = flights.clone();
+            thread::spawn(move || follow_or_lead(&flights, 0))
+        };
+        thread::yield_now();
+        leader.release_and_mark(Uncacheable::ForAll, Timestamp::from_millis(1));
+        join([quitter, waiter]);
+        assert_eq!(flights.len(), 0);
+        assert!(matches!(
+            flights.board(&key(), &arrival(0)),
+            Boarding::Alone
+        ));
+    });
+}
+
+#[test]
+fn who_comes_after_a_purge_never_joins_a_flight_from_before() {
+    check(|| {
+        let flights = flights();
+        let version = Arc::new(AtomicUsize::new(0));
+        let Boarding::Lead(old) = flights.board(&key(), &arrival(0)) else {
+            panic!("no flight yet");
+        };
+        let after = {
+            let (flights, version) = (flights.clone(), version.clone());
+            thread::spawn(move || {
+                let seen = version.load(Ordering::SeqCst) as u64;
+                match flights.board(&key(), &arrival(seen)) {
+                    Boarding::Lead(leader) => {
+                        leader.land(entry(Bytes::from_static(b"new")), Arc::default());
+                    }
+                    Boarding::Follow(mut follower) => {
+                        assert_eq!(seen, 0, "it joined a flight from before the purge");
+                        assert!(matches!(block_on(follower.wait()), Stage::Landed(..)));
+                    }
+                    Boarding::Alone => {}
+                }
+            })
+        };
+        let purge = {
+            let version = version.clone();
+            thread::spawn(move || version.store(1, Ordering::SeqCst))
+        };
+        thread::yield_now();
+        old.land(entry(body()), Arc::default());
+        drop(old);
+        join([after, purge]);
+        assert_eq!(flights.len(), 0);
+    });
+}
+
+fn follow_or_lead(flights: &Arc<Flights>, version: u64) {
+    if let Boarding::Follow(mut follower) = flights.board(&key(), &arrival(version)) {
+        assert!(!matches!(block_on(follower.wait()), Stage::Waiting));
+    }
+}
+
+async fn poll_once(follower: &mut Follower) {
+    let mut wait = pin!(follower.wait());
+    std::future::poll_fn(|context| {
+        let _stage = wait.as_mut().poll(context);
+        std::task::Poll::Ready(())
+    })
+    .await;
+}

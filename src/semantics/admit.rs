@@ -1,0 +1,311 @@
+//! Whether a response may be stored (RFC 9111, section 3).
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, StatusCode, Uri, header};
+
+use super::exchange::{MethodClass, RequestFacts};
+use super::fields::{Exclusions, is_coding, is_hop_by_hop, is_set_cookie};
+use super::freshness::{Flags, Lifetimes, lifetimes, sent_date};
+use super::invalidation::describes_target;
+use super::options::CacheOptions;
+use super::range::{is_one_part, wants_one_part};
+use super::refusal::Refusal;
+use super::rules::{CookieRule, PartialRule, Rules, SetCookieRule};
+use super::syntax::dates::date_value;
+use super::syntax::directives::{Delta, Qualified, ResponseDirectives};
+use super::syntax::targeted;
+use super::tags::{Membership, is_tag_field, membership};
+use super::vary::{MAX_NAMES, Vary, insert, parse_vary};
+use crate::base::clock::Timestamp;
+use crate::base::lines::{Lines, MAX_FIELDS, Writer};
+use crate::base::tags::Tags;
+
+/// A request and the head of its response.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exchange<'a> {
+    pub(crate) facts: &'a RequestFacts,
+    pub(crate) request_headers: &'a HeaderMap,
+    pub(crate) status: StatusCode,
+    /// The response's.
+    pub(crate) headers: &'a HeaderMap,
+    /// What the handler says of the response.
+    pub(crate) options: Option<&'a CacheOptions>,
+    /// When the request was passed to the handler.
+    pub(crate) request_time: Timestamp,
+    /// When the response's head came.
+    pub(crate) response_time: Timestamp,
+}
+
+/// A response that may be stored, as it is to be stored.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Admitted {
+    pub(crate) lifetimes: Lifetimes,
+    /// Without fields of one connection, without those that must not be stored, and without
+    /// `Age`, which `lifetimes` contains; with a `Date`.
+    pub(crate) lines: Lines,
+    /// The request fields that select this variant: sorted, without duplicates, often none.
+    pub(crate) vary: Arc<[HeaderName]>,
+    /// What it can be purged by: of the handler, of the policy, and of its fields.
+    pub(crate) tags: Tags,
+    /// The groups it belongs to (RFC 9875), within its origin.
+    pub(crate) groups: Vec<String>,
+}
+
+/// Judges a response to a request.
+pub(crate) fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<Admitted, Refusal> {
+    if exchange.facts.method != MethodClass::Get {
+        return Err(Refusal::Method);
+    }
+    check_status(exchange, rules)?;
+    assess(exchange, rules)
+}
+
+/// Judges the response to a `POST` for `target`, to be stored for `GET`; `exchange` is told as
+/// if it had been one.
+///
+/// RFC 9110, section 9.3.3: "Responses to POST requests are only cacheable when they include
+/// explicit freshness information … and a Content-Location header field that has the same value
+/// as the POST's target URI". Then, says section 8.7, the content is that of a `GET` of it.
+pub(crate) fn admit_posted(
+    exchange: &Exchange<'_>,
+    target: &Uri,
+    rules: &Rules,
+) -> Result<Admitted, Refusal> {
+    if exchange.status != StatusCode::OK || !describes_target(exchange.headers, target) {
+        return Err(Refusal::Method);
+    }
+    let admitted = assess(exchange, rules)?;
+    let lifetimes = &admitted.lifetimes;
+    let fresh = lifetimes.fresh_until > lifetimes.stored;
+    if !fresh || lifetimes.flags.contains(Flags::ASSIGNED) {
+        return Err(Refusal::NoFreshness);
+    }
+    Ok(admitted)
+}
+
+/// As [`admit`], of a response that is the stored one with fields updated.
+pub(crate) fn assess(exchange: &Exchange<'_>, rules: &Rules) -> Result<Admitted, Refusal> {
+    check_request(exchange.facts)?;
+    let targeted = targeted::select(exchange.headers, &rules.targets);
+    let is_targeted = targeted.is_some();
+    let mut directives = targeted.unwrap_or_else(|| ResponseDirectives::read(exchange.headers));
+    widen(&mut directives.private);
+    widen(&mut directives.no_cache);
+    check_prohibitions(exchange, &directives)?;
+    check_credentials(exchange, &directives, is_targeted, rules)?;
+    let vary = vary(exchange)?;
+    let lines = stored_lines(exchange, &directives, rules)?;
+    let lifetimes =
+        lifetimes(exchange, &directives, is_targeted, rules).ok_or(Refusal::NoFreshness)?;
+    let Membership { tags, groups } = membership(exchange, rules)?;
+    Ok(Admitted {
+        lifetimes,
+        lines,
+        vary,
+        tags,
+        groups,
+    })
+}
+
+/// Whether the response itself permits sharing it although the request had credentials.
+///
+/// RFC 9111, section 3.5, names `must-revalidate`, `public` and `s-maxage`; the first is
+/// about `Authorization` only and not asked here. A targeted field is addressed to shared
+/// caches, so a lifetime in it says as much as `s-maxage`.
+pub(crate) fn permits_sharing(
+    exchange: &Exchange<'_>,
+    directives: &ResponseDirectives,
+    targeted: bool,
+) -> bool {
+    let valid = |delta: Delta| delta.seconds().is_some();
+    directives.public
+        || valid(directives.s_maxage)
+        || (targeted && valid(directives.max_age))
+        || exchange.options.is_some_and(|options| options.public)
+}
+
+fn check_request(facts: &RequestFacts) -> Result<(), Refusal> {
+    if facts.body {
+        return Err(Refusal::RequestBody);
+    }
+    // RFC 9111, section 5.2.1.5: "The no-store request directive indicates that a cache MUST
+    // NOT store any part of either this request or any response to it."
+    if facts.directives.no_store {
+        return Err(Refusal::RequestNoStore);
+    }
+    Ok(())
+}
+
+/// RFC 9111, section 3: a cache must not store unless "the response status code is final".
+///
+/// RFC 6585: responses with 428, 429, 431 and 511 "MUST NOT be stored by a cache". 407, 412,
+/// 416, 417, 421 and 426 answer something in the request that no key covers: the connection,
+/// a precondition, a range or an expectation.
+fn check_status(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), Refusal> {
+    match exchange.status.as_u16() {
+        // A `Content-Range` in any other response "has no meaning" (RFC 9110, section 14.4).
+        206 => check_partial(exchange, rules),
+        ..=199 | 304 | 407 | 412 | 416 | 417 | 421 | 426 | 428 | 429 | 431 | 511 => {
+            Err(Refusal::Status)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// RFC 9111, section 3: a cache must not store a 206 unless "the cache understands" it. A part
+/// is understood as the answer to its very `Range`, and never as more: parts are not combined
+/// (section 3.4), nor is another range cut from one.
+fn check_partial(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), Refusal> {
+    let kept = rules.partial == PartialRule::ReplaySameRange
+        && exchange.facts.range
+        && wants_one_part(exchange.request_headers)
+        && is_one_part(exchange.headers);
+    if kept { Ok(()) } else { Err(Refusal::Partial) }
+}
+
+fn check_prohibitions(
+    exchange: &Exchange<'_>,
+    directives: &ResponseDirectives,
+) -> Result<(), Refusal> {
+    if directives.malformed {
+        return Err(Refusal::MalformedCacheControl);
+    }
+    // RFC 9111, section 5.2.2.3: must-understand "limits caching of the response to a cache
+    // that understands and conforms to the requirements for that response's status code";
+    // such a cache "SHOULD ignore the no-store directive".
+    if directives.must_understand && !understood(exchange.status) {
+        return Err(Refusal::MustUnderstand);
+    }
+    let no_store = directives.no_store && !directives.must_understand;
+    if no_store || exchange.options.is_some_and(|options| options.no_store) {
+        return Err(Refusal::NoStore);
+    }
+    let private = directives.private == Qualified::Whole;
+    if private || exchange.options.is_some_and(|options| options.private) {
+        return Err(Refusal::Private);
+    }
+    Ok(())
+}
+
+/// The statuses of RFC 9110, section 15, that [`check_status`] lets pass.
+fn understood(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200..=205 | 300..=303 | 305 | 307 | 308 | 400..=406 | 408..=411 | 413..=415 | 422
+            | 500..=505
+    )
+}
+
+/// A directive for the fields that tell how to read the content is one for all of it: it
+/// cannot be stored without them.
+fn widen(directive: &mut Qualified) {
+    if matches!(directive, Qualified::Fields(names) if names.iter().any(is_coding)) {
+        *directive = Qualified::Whole;
+    }
+}
+
+/// RFC 9111, section 3.5: "A shared cache MUST NOT use a cached response to a request with
+/// an Authorization header field … to satisfy any subsequent request unless the response
+/// contains a Cache-Control field with a response directive … that allows it to be stored by
+/// a shared cache, and the cache conforms to the requirements of that directive".
+///
+/// Cookies are treated alike, though the RFC does not ask for it: to most applications they
+/// are credentials. `must-revalidate` does not speak for them, as it says nothing of sharing.
+fn check_credentials(
+    exchange: &Exchange<'_>,
+    directives: &ResponseDirectives,
+    targeted: bool,
+    rules: &Rules,
+) -> Result<(), Refusal> {
+    let shared = permits_sharing(exchange, directives, targeted);
+    if exchange.facts.authorization && !shared && !directives.must_revalidate {
+        return Err(Refusal::Authorization);
+    }
+    if exchange.facts.cookie && !shared && rules.cookies == CookieRule::AsCredentials {
+        return Err(Refusal::Cookie);
+    }
+    Ok(())
+}
+
+fn vary(exchange: &Exchange<'_>) -> Result<Arc<[HeaderName]>, Refusal> {
+    let said = match parse_vary(exchange.headers) {
+        Vary::None => Arc::default(),
+        Vary::Fields(names) => names,
+        Vary::Any => return Err(Refusal::VaryAny),
+        Vary::Invalid => return Err(Refusal::VaryInvalid),
+    };
+    let is_part = exchange.status == StatusCode::PARTIAL_CONTENT;
+    let options = exchange.options.map_or(&[][..], |options| &options.vary);
+    if !is_part && options.is_empty() {
+        return Ok(said);
+    }
+    let mut names = said.to_vec();
+    if is_part {
+        insert(&mut names, header::RANGE);
+        insert(&mut names, header::IF_RANGE);
+    }
+    for name in options {
+        if names.len() > MAX_NAMES {
+            break;
+        }
+        insert(&mut names, name.clone());
+    }
+    if names.len() > MAX_NAMES {
+        return Err(Refusal::VaryInvalid);
+    }
+    Ok(names.into())
+}
+
+/// The lines to store, in the order they came in.
+///
+/// RFC 9111, section 5.2.2.7: with `private="…"`, "a shared cache MUST NOT store the listed
+/// header fields". Section 5.2.2.4: fields listed by `no-cache="…"` must not be reused
+/// without validation; not storing them is the simplest way to obey.
+fn stored_lines(
+    exchange: &Exchange<'_>,
+    directives: &ResponseDirectives,
+    rules: &Rules,
+) -> Result<Lines, Refusal> {
+    // A `Date` may be added.
+    if exchange.headers.keys_len() >= MAX_FIELDS {
+        return Err(Refusal::TooManyFields);
+    }
+    let listed = [&directives.private, &directives.no_cache]
+        .into_iter()
+        .flat_map(|qualified| match qualified {
+            Qualified::Fields(names) => names.as_slice(),
+            _ => &[],
+        });
+    let excluded = Exclusions::of(exchange.headers, listed.cloned());
+    let dated = sent_date(exchange.headers, exchange.response_time).is_some();
+    let mut lines = Writer::default();
+    let mut has_date = false;
+    for (name, value) in exchange.headers {
+        let left_out = excluded.contains(name)
+            || is_hop_by_hop(name)
+            || *name == header::AGE
+            || (*name == header::DATE && !dated)
+            || (rules.strip_tags && is_tag_field(name));
+        if left_out {
+            continue;
+        }
+        if is_set_cookie(name) {
+            match rules.set_cookie {
+                SetCookieRule::Refuse => return Err(Refusal::SetCookie),
+                SetCookieRule::StoreAndStrip => continue,
+                SetCookieRule::StoreForEveryone => {}
+            }
+        }
+        has_date |= *name == header::DATE;
+        lines.push(name, value);
+    }
+    // RFC 9110, section 6.6.1: "A recipient with a clock that receives a response message
+    // without a Date header field MUST record the time it was received and append a
+    // corresponding Date header field to the message's header section if it is cached or
+    // forwarded downstream."
+    if !has_date && let Some(now) = date_value(exchange.response_time) {
+        lines.push(&header::DATE, &now);
+    }
+    Ok(lines.finish())
+}

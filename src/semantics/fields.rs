@@ -1,0 +1,136 @@
+//! Which header fields are stored, forwarded, and left alone.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::syntax::tokens::trim_ows;
+
+/// The one line of a field. `None` if there is no line, or if lines differ.
+pub(crate) fn single(headers: &HeaderMap, name: HeaderName) -> Option<&HeaderValue> {
+    let mut lines = headers.get_all(name).iter();
+    let first = lines.next()?;
+    lines.all(|line| line == first).then_some(first)
+}
+
+/// Field names to leave out, for look-ups among many fields.
+#[derive(Debug, Default)]
+pub(crate) struct Exclusions(Vec<HeaderName>);
+
+impl Exclusions {
+    /// The fields that `Connection` nominates, and `listed`, those that qualified
+    /// directives forbid to store.
+    ///
+    /// RFC 9111, section 3.1: "The Connection header field and fields whose names are listed
+    /// in it are required … to be removed before forwarding the message. This MAY be
+    /// implemented by doing so before storage."
+    pub(crate) fn of(headers: &HeaderMap, listed: impl IntoIterator<Item = HeaderName>) -> Self {
+        let mut names: Vec<HeaderName> = listed.into_iter().collect();
+        for line in headers.get_all(header::CONNECTION) {
+            names.extend(
+                line.as_bytes()
+                    .split(|&byte| byte == b',')
+                    .filter_map(|name| HeaderName::from_bytes(trim_ows(name)).ok())
+                    .filter(|name| !is_critical(name)),
+            );
+        }
+        // Sorted, so that many nominated names times many fields stay cheap.
+        names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        Self(names)
+    }
+
+    pub(crate) fn contains(&self, name: &HeaderName) -> bool {
+        !self.0.is_empty()
+            && self
+                .0
+                .binary_search_by(|excluded| excluded.as_str().cmp(name.as_str()))
+                .is_ok()
+    }
+}
+
+/// Fields of one connection, never stored nor updated.
+///
+/// RFC 9110, section 7.6.1, and RFC 9111, section 3.1: "Header fields that are specific to
+/// the proxy that a cache uses when forwarding a request MUST NOT be stored", which are
+/// `Proxy-Authenticate`, `Proxy-Authentication-Info` and `Proxy-Authorization`.
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    match *name {
+        header::CONNECTION
+        | header::PROXY_AUTHENTICATE
+        | header::PROXY_AUTHORIZATION
+        | header::TE
+        | header::TRAILER
+        | header::TRANSFER_ENCODING
+        | header::UPGRADE => true,
+        ref other => matches!(
+            other.as_str(),
+            "keep-alive" | "proxy-connection" | "proxy-authentication-info"
+        ),
+    }
+}
+
+/// Fields that set a cookie.
+pub(crate) fn is_set_cookie(name: &HeaderName) -> bool {
+    *name == header::SET_COOKIE || name.as_str() == "set-cookie2"
+}
+
+/// Fields that say how the content is to be read: without them it is something else.
+pub(crate) fn is_coding(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::CONTENT_ENCODING
+            | header::CONTENT_TYPE
+            | header::CONTENT_LENGTH
+            | header::CONTENT_RANGE
+    )
+}
+
+/// Fields that a sender cannot mean to nominate in `Connection`.
+///
+/// Removing one would change what the response means, or lift a restriction: a known way
+/// to attack caches. RFC 9110, section 7.6.1: "A sender MUST NOT send a connection option
+/// corresponding to a field that is intended for all recipients of the content. For
+/// example, Cache-Control is never appropriate as a connection option".
+fn is_critical(name: &HeaderName) -> bool {
+    match *name {
+        header::CACHE_CONTROL
+        | header::PRAGMA
+        | header::VARY
+        | header::EXPIRES
+        | header::DATE
+        | header::AGE
+        | header::ETAG
+        | header::LAST_MODIFIED
+        | header::LOCATION
+        | header::CONTENT_LOCATION
+        | header::CONTENT_TYPE
+        | header::CONTENT_ENCODING
+        | header::CONTENT_LENGTH
+        | header::CONTENT_RANGE
+        | header::CONTENT_LANGUAGE
+        | header::CONTENT_DISPOSITION
+        | header::CONTENT_SECURITY_POLICY
+        | header::CONTENT_SECURITY_POLICY_REPORT_ONLY
+        | header::STRICT_TRANSPORT_SECURITY
+        | header::X_CONTENT_TYPE_OPTIONS
+        | header::X_FRAME_OPTIONS
+        | header::REFERRER_POLICY
+        | header::SET_COOKIE
+        | header::WWW_AUTHENTICATE => true,
+        ref other => {
+            let name = other.as_str();
+            name.ends_with("cache-control")
+                || name.starts_with("access-control-")
+                || name.starts_with("cross-origin-")
+                || matches!(
+                    name,
+                    "set-cookie2"
+                        | "surrogate-control"
+                        | "surrogate-key"
+                        | "cache-tag"
+                        | "cache-groups"
+                        | "cache-status"
+                        | "permissions-policy"
+                        | "authentication-info"
+                )
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What a response can be purged by: tags of the handler, of the policy and of fields, and
+//! the groups of RFC 9875.
+
+use http::{HeaderMap, HeaderName};
+
+use super::admit::Exchange;
+use super::refusal::Refusal;
+use super::rules::Rules;
+use super::syntax::tokens::trim_ows;
+use crate::base::tags::Tags;
+
+/// What a response belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Membership {
+    /// Sorted, without duplicates.
+    pub(crate) tags: Tags,
+    /// RFC 9875 2.1: names within the response's own origin.
+    pub(crate) groups: Vec<String>,
+}
+
+/// All that a response belongs to, or a refusal if it is more than is kept: a response that
+/// could not be purged by one of its tags must not be stored.
+pub(crate) fn membership(exchange: &Exchange<'_>, rules: &Rules) -> Result<Membership, Refusal> {
+    let groups = groups(exchange.headers, &CACHE_GROUPS).ok_or(Refusal::Tags)?;
+    let options = exchange.options.iter().flat_map(|options| &options.tags);
+    let mut tags: Vec<&str> = rules
+        .tags
+        .iter()
+        .chain(options)
+        .map(String::as_str)
+        .collect();
+    for (name, separator) in &TAG_FIELDS {
+        for line in exchange.headers.get_all(name) {
+            for tag in line.as_bytes().split(|byte| separator.contains(byte)) {
+                let tag = trim_ows(tag);
+                if !tag.is_empty() {
+                    tags.push(std::str::from_utf8(tag).map_err(|_not_text| Refusal::Tags)?);
+                }
+            }
+        }
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    if tags.len() + groups.len() > MAX_TAGS || !tags.iter().all(|tag| is_tag(tag)) {
+        return Err(Refusal::Tags);
+    }
+    let tags = tags.into_iter().collect();
+    Ok(Membership { tags, groups })
+}
+
+/// The groups that a response to an unsafe request invalidates (RFC 9875 3). A field that cannot
+/// be parsed invalidates nothing, as it names nothing.
+pub(crate) fn invalidated_groups(headers: &HeaderMap) -> Vec<String> {
+    groups(headers, &CACHE_GROUP_INVALIDATION).unwrap_or_default()
+}
+
+/// A tag under which a group is stored: no tag of an application looks like it.
+pub(crate) fn group_tag(scheme: &[u8], authority: &[u8], group: &str) -> String {
+    let scheme = String::from_utf8_lossy(scheme);
+    let authority = String::from_utf8_lossy(authority);
+    format!("\0{scheme}://{authority}\0{group}")
+}
+
+/// Whether this is one that can be stored: 1 to 256 bytes, no control characters.
+pub(crate) fn is_tag(tag: &str) -> bool {
+    (1..=MAX_TAG_LENGTH).contains(&tag.len()) && !tag.contains(char::is_control)
+}
+
+/// Whether a field names tags, so that it may be for this cache's eyes only.
+pub(crate) fn is_tag_field(name: &HeaderName) -> bool {
+    TAG_FIELDS.iter().any(|(field, _)| field == name)
+}
+
+/// Takes the fields that carry tags from a response.
+pub(crate) fn strip_tags(headers: &mut HeaderMap) {
+    for (name, _) in &TAG_FIELDS {
+        headers.remove(name);
+    }
+}
+
+/// RFC 9875 2: "a List of Strings"; `None` if it is not one. Parameters are passed over.
+fn groups(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<String>> {
+    let mut found = Vec::new();
+    for line in headers.get_all(name) {
+        let mut rest = trim_ows(line.as_bytes());
+        while !rest.is_empty() {
+            let (group, after) = string(rest)?;
+            found.push(group);
+            rest = trim_ows(parameters(after));
+            rest = match rest {
+                [] => rest,
+                [b',', after @ ..] => match trim_ows(after) {
+                    // RFC 9651 4.2.1: a trailing comma fails the field.
+                    [] => return None,
+                    after => after,
+                },
+                _ => return None,
+            };
+        }
+    }
+    Some(found)
+}
+
+/// A structured-field String (RFC 9651 4.2.5), and what comes after it.
+fn string(input: &[u8]) -> Option<(String, &[u8])> {
+    let mut rest = input.strip_prefix(b"\"")?;
+    let mut text = String::new();
+    loop {
+        match rest {
+            [b'"', after @ ..] => return Some((text, after)),
+            [b'\\', escaped @ (b'"' | b'\\'), after @ ..] => {
+                text.push(char::from(*escaped));
+                rest = after;
+            }
+            [byte @ (0x20..=0x5b | 0x5d..=0x7e), after @ ..] => {
+                text.push(char::from(*byte));
+                rest = after;
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// Past the parameters of a member: nothing in them is defined.
+fn parameters(mut rest: &[u8]) -> &[u8] {
+    if rest.first() == Some(&b';') {
+        let mut quoted = false;
+        let end = rest.iter().position(|byte| {
+            quoted ^= *byte == b'"';
+            *byte == b',' && !quoted
+        });
+        rest = end.and_then(|end| rest.get(end..)).unwrap_or_default();
+    }
+    rest
+}
+
+/// Fields that carry tags, and what separates them.
+static TAG_FIELDS: [(HeaderName, &[u8]); 2] = [
+    (HeaderName::from_static("surrogate-key"), b" \t"),
+    (HeaderName::from_static("cache-tag"), b","),
+];
+
+static CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
+pub(super) static CACHE_GROUP_INVALIDATION: HeaderName =
+    HeaderName::from_static("cache-group-invalidation");
+
+/// Enough for a page that lists things; each is looked up when the purge log has moved.
+const MAX_TAGS: usize = 128;
+const MAX_TAG_LENGTH: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_list_of_strings_is_read_and_anything_else_names_nothing() {
+        let table: [(&str, Option<&[&str]>); 12] = [
+            (r#""a""#, Some(&["a"])),
+            (r#""a", "b""#, Some(&["a", "b"])),
+            ("\"a\"\t,\t\"b c\"", Some(&["a", "b c"])),
+            (r#""a\"b\\c""#, Some(&[r#"a"b\c"#])),
+            (r#""a";x=1;y=",", "b""#, Some(&["a", "b"])),
+            ("", Some(&[])),
+            ("a", None),
+            (r#""a" "b""#, None),
+            (r#""a","#, None),
+            (r#""a"#, None),
+            (r#""\a""#, None),
+            (r#"("a")"#, None),
+        ];
+        for (line, expected) in table {
+            let mut headers = HeaderMap::new();
+            headers.insert(CACHE_GROUPS.clone(), HeaderValue::from_static(line));
+            let expected = expected.map(|names| {
+                names
+                    .iter()
+                    .map(|name| (*name).to_owned())
+                    .collect::<Vec<_>>()
+            });
+            assert_eq!(groups(&headers, &CACHE_GROUPS), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn tags_have_bounds() {
+        assert!(is_tag("product:7"));
+        assert!(is_tag("mit Umlaut ä"));
+        for bad in [
+            String::new(),
+            "x".repeat(257),
+            "a\nb".to_owned(),
+            "\0".to_owned(),
+        ] {
+            assert!(!is_tag(&bad), "{bad:?}");
+        }
+    }
+}

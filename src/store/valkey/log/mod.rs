@@ -17,7 +17,7 @@ use crate::base::task;
 use crate::error::StoreError;
 use crate::store::valkey::client::{Lane, Manner, Node};
 use crate::store::valkey::{Topology, ValkeyStore, command};
-use crate::store::{Appended, LogBounds, LogPosition};
+use crate::store::{AppendOptions, Appended, LogBounds, LogPosition};
 
 /// The log, and what is known of it.
 pub(crate) struct Log {
@@ -96,7 +96,46 @@ impl ValkeyStore {
         read
     }
 
-    pub(crate) async fn append_replicated(
+    pub(crate) async fn append(
+        &self,
+        record: &[u8],
+        options: AppendOptions,
+        deadline: Instant,
+    ) -> Result<Appended, StoreError> {
+        let AppendOptions { after, replicas } = options;
+        let max = self.settings.log_max_records;
+        if let Some(after) = after {
+            let command = command::log_append_at(&self.log.name, max, after.next(), record);
+            match self.append_by(command, replicas, deadline).await {
+                // The plain code of a position that the log has passed: the next is later too.
+                Err(StoreError::Server(code)) if code.as_str() == "ERR" => {}
+                appended => return appended,
+            }
+        }
+        let command = command::log_append(&self.log.name, max, record);
+        self.append_by(command, replicas, deadline)
+            .await
+            .inspect(|appended| self.trim(appended.position))
+    }
+
+    async fn append_by(
+        &self,
+        command: Cmd,
+        replicas: u32,
+        deadline: Instant,
+    ) -> Result<Appended, StoreError> {
+        let appended = if replicas > 0 {
+            self.append_replicated(&command, replicas, deadline).await
+        } else {
+            let position = |reply| command::position(&reply);
+            self.run(Lane::Free, &self.log.name, command, deadline, position)
+                .await
+                .map(Appended::unreplicated)
+        };
+        appended.inspect(|_appended| self.note_writable())
+    }
+
+    async fn append_replicated(
         &self,
         command: &Cmd,
         replicas: u32,

@@ -15,25 +15,25 @@ use crate::flight::{
 };
 use crate::key::{Draft, Key};
 use crate::recording::Recording;
-use crate::request::decision::Verdict;
-use crate::request::{Flow, Stale};
+use crate::request::decision::Decision;
+use crate::request::{Fallback, Miss};
 use crate::response::body::{Followed, ResponseBody};
 use crate::semantics::MethodClass;
 use crate::status::Outcome;
 use crate::store::Lookup;
 
 /// What a request has come to.
-pub(crate) enum Turn<R> {
+pub(crate) enum Coordination<R> {
     Answered(Response<ResponseBody<R>>),
     /// It calls the handler, with others waiting or without.
     Fetch(Option<Leader>),
 }
 
-impl Flow {
+impl Miss {
     /// Finds out whether to fetch, and for whom; or gets the response from one who does.
-    pub(crate) async fn coordinate<R>(&mut self, stale: &Stale) -> Turn<R> {
+    pub(crate) async fn coordinate<R>(&mut self, stale: &Fallback) -> Coordination<R> {
         let Some(role) = self.role(stale) else {
-            return Turn::Fetch(None);
+            return Coordination::Fetch(None);
         };
         let cache = self.cache().clone();
         let mut give_up = None;
@@ -48,24 +48,24 @@ impl Flow {
             let waited = self.follow(&mut follower, stale, give_up).await;
             self.now = cache.now();
             match waited {
-                Wait::Answered(response) => return Turn::Answered(response),
+                Wait::Answered(response) => return Coordination::Answered(response),
                 Wait::OnOwn => break,
                 Wait::TooLong => return self.waited_too_long(stale),
                 Wait::Again => {}
                 Wait::AgainAs(variant) => self.lookup.variant = Some(variant),
             }
         }
-        Turn::Fetch(None)
+        Coordination::Fetch(None)
     }
 
-    /// As [`Flow::coordinate`], if nobody is to be waited for.
-    pub(crate) fn take_turn<R>(&mut self, stale: &Stale) -> Option<Turn<R>> {
+    /// As [`Miss::coordinate`], if nobody is to be waited for.
+    pub(crate) fn take_turn<R>(&mut self, stale: &Fallback) -> Option<Coordination<R>> {
         let Some(role) = self.role(stale) else {
-            return Some(Turn::Fetch(None));
+            return Some(Coordination::Fetch(None));
         };
         let arrival = self.arrival(role);
         match self.cache().flights().board(self.lookup.key(), &arrival) {
-            Boarding::Alone => Some(Turn::Fetch(None)),
+            Boarding::Alone => Some(Coordination::Fetch(None)),
             Boarding::Lead(leader) => {
                 let found = self.look_back();
                 Some(self.led(leader, found))
@@ -76,7 +76,7 @@ impl Flow {
 
     /// Whether the response to this request may be anybody else's too. A part, or a 304 to the
     /// client's own validator, is not; with a stored response those are asked for by the cache.
-    fn role(&self, stale: &Stale) -> Option<Role> {
+    fn role(&self, stale: &Fallback) -> Option<Role> {
         if self.facts.method != MethodClass::Get || self.facts.directives.no_store {
             return None;
         }
@@ -108,7 +108,7 @@ impl Flow {
 
     /// Fetches, unless another flight has landed between this request's look-up and its turn, or
     /// another instance is fetching and stores the response in time.
-    async fn lead<R>(&mut self, mut leader: Leader, give_up: Option<Instant>) -> Turn<R> {
+    async fn lead<R>(&mut self, mut leader: Leader, give_up: Option<Instant>) -> Coordination<R> {
         self.awaited.set();
         let mut found = self.look_back();
         if found.is_none() && self.cache().config().lease {
@@ -120,12 +120,12 @@ impl Flow {
     }
 
     /// The leader's turn: it fetches, unless what is wanted has been found.
-    fn led<R>(&self, leader: Leader, found: Option<(Arc<Entry>, Outcome)>) -> Turn<R> {
+    fn led<R>(&self, leader: Leader, found: Option<(Arc<Entry>, Outcome)>) -> Coordination<R> {
         let Some((entry, outcome)) = found else {
-            return Turn::Fetch(Some(leader));
+            return Coordination::Fetch(Some(leader));
         };
         leader.land_stored(&entry, self.lookup.fields());
-        Turn::Answered(self.answer(&entry, outcome))
+        Coordination::Answered(self.answer(&entry, outcome))
     }
 
     /// What memory has by now.
@@ -137,7 +137,7 @@ impl Flow {
         let mut draft = Draft::of_key(&self.lookup.base);
         let found = tiers.look_in_memory(&mut draft, &self.parts.headers, self.now);
         let entry = found.entry.clone()?;
-        let Verdict::Serve(outcome) = self.judge(&entry.head) else {
+        let Decision::Serve(outcome) = self.judge(&entry.head) else {
             return None;
         };
         self.lookup = Lookup {
@@ -161,7 +161,7 @@ impl Flow {
             .await;
         let entry = self.lookup.entry.clone()?;
         match self.judge(&entry.head) {
-            Verdict::Serve(outcome) if wanted(&entry) => Some((entry, outcome)),
+            Decision::Serve(outcome) if wanted(&entry) => Some((entry, outcome)),
             _ => None,
         }
     }
@@ -199,7 +199,12 @@ impl Flow {
         }
     }
 
-    async fn follow<R>(&self, follower: &mut Follower, stale: &Stale, give_up: Instant) -> Wait<R> {
+    async fn follow<R>(
+        &self,
+        follower: &mut Follower,
+        stale: &Fallback,
+        give_up: Instant,
+    ) -> Wait<R> {
         let Ok(stage) = timeout_at(give_up, follower.wait()).await else {
             return Wait::TooLong;
         };
@@ -236,19 +241,19 @@ impl Flow {
     }
 
     /// The answer from another's complete response, if it is this request's to have.
-    fn answer_landed<R>(&self, entry: &Entry, fields: &[HeaderName], stale: &Stale) -> Wait<R> {
+    fn answer_landed<R>(&self, entry: &Entry, fields: &[HeaderName], stale: &Fallback) -> Wait<R> {
         match self.collapsed(&entry.head, fields, stale) {
             Ok(outcome) => Wait::Answered(self.answer(entry, outcome)),
             Err(not) => not.into_wait(),
         }
     }
 
-    /// As [`Flow::answer_landed`], of a response whose body is still coming. `None` if it fails.
+    /// As [`Miss::answer_landed`], of a response whose body is still coming. `None` if it fails.
     async fn answer_fill<R>(
         &self,
         offer: &Offer,
         recording: Arc<Recording>,
-        stale: &Stale,
+        stale: &Fallback,
     ) -> Option<Wait<R>> {
         let outcome = match self.collapsed(&offer.head, &offer.fields, stale) {
             Ok(outcome) => outcome,
@@ -274,7 +279,7 @@ impl Flow {
         &self,
         head: &Head,
         fields: &[HeaderName],
-        stale: &Stale,
+        stale: &Fallback,
     ) -> Result<Outcome, NotMine> {
         let mine = if fields.is_empty() {
             self.lookup.base.clone()
@@ -286,9 +291,9 @@ impl Flow {
         }
         let now = self.cache().now();
         match self.settings.judge(head, &self.facts, now) {
-            Verdict::Serve(_) => Ok(stale.outcome().collapsed()),
-            Verdict::Useless(_) => Err(NotMine::Outdated),
-            Verdict::ServeAndRefresh(_) | Verdict::Revalidate(..) => {
+            Decision::Serve(_) => Ok(stale.outcome().collapsed()),
+            Decision::Useless(_) => Err(NotMine::Outdated),
+            Decision::ServeAndRefresh(_) | Decision::Revalidate(..) => {
                 if self.may_stand_in(head, now) {
                     let ttl = head.lifetimes.remaining(now);
                     Ok(Outcome::stale(ttl, "stale-if-error"))
@@ -304,15 +309,15 @@ impl Flow {
     }
 
     /// RFC 5861 4 counts a handler that does not answer as one that fails.
-    fn waited_too_long<R>(&self, stale: &Stale) -> Turn<R> {
+    fn waited_too_long<R>(&self, stale: &Fallback) -> Coordination<R> {
         let now = self.cache().now();
         match stale.entry() {
             Some(entry) if self.may_stand_in(&entry.head, now) => {
                 let ttl = entry.head.lifetimes.remaining(now);
                 let outcome = Outcome::stale(ttl, "stale-if-error");
-                Turn::Answered(self.answer(entry, outcome))
+                Coordination::Answered(self.answer(entry, outcome))
             }
-            _ => Turn::Fetch(None),
+            _ => Coordination::Fetch(None),
         }
     }
 }

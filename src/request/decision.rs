@@ -11,7 +11,7 @@ use crate::status::{Forwarded, Outcome};
 
 /// What is to be done about a stored response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Decision {
     /// Serve it.
     Serve(Outcome),
     /// Serve it stale, and fetch it anew in the background (RFC 5861 3).
@@ -24,30 +24,30 @@ pub(crate) enum Verdict {
 
 impl Settings {
     /// Judges a stored response by the purges, its lifetimes and the request.
-    pub(crate) fn judge(&self, head: &Head, facts: &RequestFacts, now: Timestamp) -> Verdict {
+    pub(crate) fn judge(&self, head: &Head, facts: &RequestFacts, now: Timestamp) -> Decision {
         // A stored part answers its range only, and HEAD has none.
         if head.status == StatusCode::PARTIAL_CONTENT && !facts.range {
-            return Verdict::Useless("partial");
+            return Decision::Useless("partial");
         }
         let soft = match self.cache.validity(head, now) {
             Validity::Valid => false,
             Validity::Soft => true,
-            Validity::Purged => return Verdict::Useless("purged"),
-            Validity::Unknown => return Verdict::Useless("purges-unknown"),
+            Validity::Purged => return Decision::Useless("purged"),
+            Validity::Unknown => return Decision::Useless("purges-unknown"),
         };
         let ttl = head.lifetimes.remaining(now);
         match semantics::reuse(facts, &head.lifetimes, &self.policy.rules, now) {
             Reuse::Fresh if soft => soft_purged(head),
-            Reuse::Fresh => Verdict::Serve(Outcome::hit(ttl)),
-            Reuse::StaleAllowed => Verdict::Serve(Outcome::stale(ttl, "max-stale")),
+            Reuse::Fresh => Decision::Serve(Outcome::hit(ttl)),
+            Reuse::StaleAllowed => Decision::Serve(Outcome::stale(ttl, "max-stale")),
             Reuse::StaleWhileRevalidate => {
-                Verdict::ServeAndRefresh(Outcome::stale(ttl, "stale-while-revalidate"))
+                Decision::ServeAndRefresh(Outcome::stale(ttl, "stale-while-revalidate"))
             }
             Reuse::Revalidate(why) if why.is_of_request() => {
-                Verdict::Revalidate(Forwarded::Request, why.as_str())
+                Decision::Revalidate(Forwarded::Request, why.as_str())
             }
-            Reuse::Revalidate(why) => Verdict::Revalidate(Forwarded::Stale, why.as_str()),
-            Reuse::Dead => Verdict::Useless("expired"),
+            Reuse::Revalidate(why) => Decision::Revalidate(Forwarded::Stale, why.as_str()),
+            Reuse::Dead => Decision::Useless("expired"),
         }
     }
 
@@ -82,11 +82,11 @@ impl Settings {
 }
 
 /// A soft purge makes stale: what may be served stale is, and what may not is validated.
-fn soft_purged(head: &Head) -> Verdict {
+fn soft_purged(head: &Head) -> Decision {
     if head.lifetimes.flags.contains(Flags::MUST_REVALIDATE) {
-        Verdict::Revalidate(Forwarded::Stale, "soft-purged")
+        Decision::Revalidate(Forwarded::Stale, "soft-purged")
     } else {
-        Verdict::ServeAndRefresh(Outcome::stale(0, "soft-purged"))
+        Decision::ServeAndRefresh(Outcome::stale(0, "soft-purged"))
     }
 }
 

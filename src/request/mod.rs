@@ -29,8 +29,8 @@ use crate::base::task;
 use crate::cache::Cache;
 use crate::entry::{Entry, Head};
 use crate::flight::{Leader, Role};
-use crate::request::coalesce::Turn;
-use crate::request::decision::{Freshness, Verdict};
+use crate::request::coalesce::Coordination;
+use crate::request::decision::{Decision, Freshness};
 use crate::request::fetch::Fetch;
 use crate::request::handler::{Content, Handler};
 use crate::response::body::ResponseBody;
@@ -41,16 +41,16 @@ use crate::service::layer::Settings;
 use crate::status::{Forwarded, Outcome};
 use crate::store::Lookup;
 
-const NOT_FOUND: Verdict = Verdict::Useless("not-found");
+const NOT_FOUND: Decision = Decision::Useless("not-found");
 
 /// How to ask the handler. Kept apart, since neither part need be `Sync`.
-pub(crate) struct Call<S, B> {
+pub(crate) struct Inner<S, B> {
     pub(crate) inner: S,
     pub(crate) body: B,
 }
 
 /// A GET or HEAD request that memory could not answer.
-pub(crate) struct Flow {
+pub(crate) struct Miss {
     pub(crate) settings: Arc<Settings>,
     pub(crate) parts: Parts,
     pub(crate) facts: RequestFacts,
@@ -62,10 +62,10 @@ pub(crate) struct Flow {
     pub(crate) awaited: Awaited,
 }
 
-impl Flow {
+impl Miss {
     /// Sets out. Most often, without a shared store in reach, there is nothing to wait for but the
     /// handler.
-    pub(crate) fn begin<S, B, R>(mut self, call: Call<S, B>) -> ResponseFuture<S, B, R>
+    pub(crate) fn begin<S, B, R>(mut self, call: Inner<S, B>) -> ResponseFuture<S, B, R>
     where
         S: Handler<B, R>,
         B: Body + Send + 'static,
@@ -74,10 +74,10 @@ impl Flow {
         let deadline = self.cache().config().fill_deadline;
         if self.knows_all_there_is() {
             self.cache().follow_log();
-            let stale = Stale::of(None, NOT_FOUND, &self.lookup);
+            let stale = Fallback::of(None, NOT_FOUND, &self.lookup);
             match self.take_turn(&stale) {
-                Some(Turn::Answered(response)) => return ResponseFuture::ready(response),
-                Some(Turn::Fetch(leader)) => {
+                Some(Coordination::Answered(response)) => return ResponseFuture::ready(response),
+                Some(Coordination::Fetch(leader)) => {
                     let awaited = Awaited::known(leader.is_some());
                     let fetch = Box::pin(Fetch::new(self, stale, leader, call));
                     return ResponseFuture::flowing(Running::new(fetch, awaited, deadline));
@@ -100,7 +100,7 @@ impl Flow {
 
     async fn run<S, B, R>(
         mut self: Box<Self>,
-        call: Call<S, B>,
+        call: Inner<S, B>,
     ) -> Result<Response<ResponseBody<R>>, S::Error>
     where
         S: Handler<B, R>,
@@ -109,16 +109,16 @@ impl Flow {
     {
         self.cache().follow_log();
         let stale = match self.find().await {
-            (Some(entry), Verdict::Serve(outcome)) => {
+            (Some(entry), Decision::Serve(outcome)) => {
                 self.lookup.entry = None;
                 return Ok(self.asked().answer_once(entry, outcome));
             }
-            (Some(entry), Verdict::ServeAndRefresh(outcome)) => {
+            (Some(entry), Decision::ServeAndRefresh(outcome)) => {
                 let response = self.answer(&entry, outcome);
                 self.refresh(call, entry);
                 return Ok(response);
             }
-            (entry, verdict) => Stale::of(entry, verdict, &self.lookup),
+            (entry, verdict) => Fallback::of(entry, verdict, &self.lookup),
         };
         self.miss(call, stale).await
     }
@@ -126,8 +126,8 @@ impl Flow {
     /// There is nothing that can be served as it is.
     async fn miss<S, B, R>(
         mut self: Box<Self>,
-        call: Call<S, B>,
-        stale: Stale,
+        call: Inner<S, B>,
+        stale: Fallback,
     ) -> Result<Response<ResponseBody<R>>, S::Error>
     where
         S: Handler<B, R>,
@@ -144,23 +144,23 @@ impl Flow {
             ));
         }
         let leader = match self.coordinate(&stale).await {
-            Turn::Answered(response) => return Ok(response),
-            Turn::Fetch(leader) => leader,
+            Coordination::Answered(response) => return Ok(response),
+            Coordination::Fetch(leader) => leader,
         };
         self.now = self.cache().now();
         Box::pin(Fetch::new(*self, stale, leader, call)).await
     }
 
     /// Looks further, in the shared store, unless what memory has may be served.
-    async fn find(&mut self) -> (Option<Arc<Entry>>, Verdict) {
+    async fn find(&mut self) -> (Option<Arc<Entry>>, Decision) {
         if let Some(entry) = self.lookup.entry.clone() {
             let verdict = self.judge(&entry.head);
             match verdict {
-                Verdict::Serve(outcome) if self.freshness == Freshness::RunningOut => {
-                    return (Some(entry), Verdict::ServeAndRefresh(outcome));
+                Decision::Serve(outcome) if self.freshness == Freshness::RunningOut => {
+                    return (Some(entry), Decision::ServeAndRefresh(outcome));
                 }
-                Verdict::Serve(_) | Verdict::ServeAndRefresh(_) => return (Some(entry), verdict),
-                Verdict::Revalidate(..) | Verdict::Useless(_) => {}
+                Decision::Serve(_) | Decision::ServeAndRefresh(_) => return (Some(entry), verdict),
+                Decision::Revalidate(..) | Decision::Useless(_) => {}
             }
         }
         let cache = self.settings.cache.clone();
@@ -182,14 +182,14 @@ impl Flow {
     }
 
     /// The stale entry to serve while its handler, which failed a moment ago, is let rest.
-    fn resting<'a>(&self, stale: &'a Stale) -> Option<&'a Arc<Entry>> {
+    fn resting<'a>(&self, stale: &'a Fallback) -> Option<&'a Arc<Entry>> {
         let entry = stale.entry()?;
         let rests = self.cache().flights().rests(self.lookup.key(), self.now);
         (rests && self.may_stand_in(&entry.head, self.now)).then_some(entry)
     }
 
     /// Fetches anew in the background, unless someone does or it failed a moment ago.
-    fn refresh<S, B, R>(mut self: Box<Self>, call: Call<S, B>, entry: Arc<Entry>)
+    fn refresh<S, B, R>(mut self: Box<Self>, call: Inner<S, B>, entry: Arc<Entry>)
     where
         S: Handler<B, R>,
         B: Body + Send + 'static,
@@ -208,7 +208,7 @@ impl Flow {
             if self.is_refreshed(&entry, &mut leader).await {
                 return;
             }
-            let stale = Stale::Refreshing(entry);
+            let stale = Fallback::Refreshing(entry);
             self.now = self.cache().now();
             if let Ok(response) = Fetch::new(*self, stale, Some(leader), call).await {
                 // The response is for the cache alone: its body goes on being recorded.
@@ -254,7 +254,7 @@ impl Flow {
         &self.settings.cache
     }
 
-    pub(crate) fn judge(&self, head: &Head) -> Verdict {
+    pub(crate) fn judge(&self, head: &Head) -> Decision {
         self.settings.judge(head, &self.facts, self.now)
     }
 
@@ -273,7 +273,7 @@ impl Flow {
 }
 
 /// What there is that cannot be served as it is.
-pub(crate) enum Stale {
+pub(crate) enum Fallback {
     /// Nothing.
     Nothing(Forwarded, &'static str),
     /// A response that may be validated, or stand in for a failure.
@@ -282,14 +282,14 @@ pub(crate) enum Stale {
     Refreshing(Arc<Entry>),
 }
 
-impl Stale {
-    fn of(entry: Option<Arc<Entry>>, verdict: Verdict, lookup: &Lookup) -> Self {
+impl Fallback {
+    fn of(entry: Option<Arc<Entry>>, verdict: Decision, lookup: &Lookup) -> Self {
         match (entry, verdict) {
-            (Some(entry), Verdict::Revalidate(why, detail)) => Self::Entry(entry, why, detail),
-            (None, Verdict::Useless(detail)) if lookup.marker.is_some() => {
+            (Some(entry), Decision::Revalidate(why, detail)) => Self::Entry(entry, why, detail),
+            (None, Decision::Useless(detail)) if lookup.marker.is_some() => {
                 Self::Nothing(Forwarded::VaryMiss, detail)
             }
-            (_, Verdict::Useless(detail)) => Self::Nothing(Forwarded::UriMiss, detail),
+            (_, Decision::Useless(detail)) => Self::Nothing(Forwarded::UriMiss, detail),
             (_, _) => Self::Nothing(Forwarded::UriMiss, "not-found"),
         }
     }

@@ -14,10 +14,10 @@ use tower::util::Oneshot;
 use tower_service::Service;
 
 use crate::key::{Draft, Unkeyable};
-use crate::request::decision::{Freshness, Verdict};
+use crate::request::decision::{Decision, Freshness};
 use crate::request::handler::{BoxError, Content, Handler};
 use crate::request::unsafe_method::Change;
-use crate::request::{Call, Flow};
+use crate::request::{Inner, Miss};
 use crate::response::body::ResponseBody;
 use crate::response::from_entry::{self, Asked};
 use crate::semantics::{MethodClass, RequestFacts};
@@ -132,7 +132,7 @@ impl<S> CacheService<S> {
             .look_in_memory(&mut draft, &parts.headers, now);
         let mut freshness = Freshness::Enough;
         if let Some(entry) = &found.entry
-            && let Verdict::Serve(outcome) = self.settings.judge(&entry.head, &facts, now)
+            && let Decision::Serve(outcome) = self.settings.judge(&entry.head, &facts, now)
             && {
                 freshness = self.settings.freshness(&entry.head, now);
                 freshness == Freshness::Enough
@@ -146,7 +146,7 @@ impl<S> CacheService<S> {
             };
             return ResponseFuture::ready(asked.answer(&entry.head, &entry.body, outcome));
         }
-        let flow = Flow {
+        let flow = Miss {
             settings: Arc::clone(&self.settings),
             parts,
             facts,
@@ -156,7 +156,7 @@ impl<S> CacheService<S> {
             budget: None,
             awaited: Awaited::known(false),
         };
-        flow.begin(Call {
+        flow.begin(Inner {
             inner: self.inner(),
             body,
         })

@@ -25,7 +25,7 @@ use crate::cache::Cache;
 use crate::entry::Head;
 use crate::flight::{Leader, Uncacheable};
 use crate::request::handler::Content;
-use crate::request::{Call, Flow, Stale};
+use crate::request::{Fallback, Inner, Miss};
 use crate::response::body::ResponseBody;
 use crate::response::from_entry::Asked;
 use crate::semantics::{
@@ -47,18 +47,18 @@ pin_project! {
         call: Oneshot<S, Request<B>>,
         // How long the handler may take where something stale may be served in its stead.
         patience: Option<Pin<Box<Sleep>>>,
-        visit: Visit,
+        fetched: FetchContext,
     }
 }
 
 /// What of the request is still needed when the handler has answered.
-struct Visit {
+struct FetchContext {
     settings: Arc<Settings>,
     facts: RequestFacts,
     /// The client's own, before the cache made the request conditional.
     headers: HeaderMap,
     lookup: Lookup,
-    stale: Stale,
+    stale: Fallback,
     leader: Option<Leader>,
     /// How far the purge log had been read before the handler was called: a purge that comes
     /// while it works is later, and wins.
@@ -71,8 +71,13 @@ impl<S, B> Fetch<S, B>
 where
     S: Service<Request<B>>,
 {
-    pub(crate) fn new(flow: Flow, stale: Stale, leader: Option<Leader>, call: Call<S, B>) -> Self {
-        let Flow {
+    pub(crate) fn new(
+        flow: Miss,
+        stale: Fallback,
+        leader: Option<Leader>,
+        call: Inner<S, B>,
+    ) -> Self {
+        let Miss {
             settings,
             mut parts,
             facts,
@@ -82,7 +87,7 @@ where
         } = flow;
         let headers = parts.headers.clone();
         match &stale {
-            Stale::Refreshing(entry) => {
+            Fallback::Refreshing(entry) => {
                 semantics::make_conditional(&mut parts.headers, entry.head.headers.ready());
             }
             stale => {
@@ -97,8 +102,8 @@ where
             settings.cache.tiers().note_under_way(traces, until, now);
         }
         parts.extensions.insert(settings.cache.clone());
-        let Call { inner, body } = call;
-        let visit = Visit {
+        let Inner { inner, body } = call;
+        let fetched = FetchContext {
             position: settings.cache.log().view().tail(),
             settings,
             facts,
@@ -111,8 +116,8 @@ where
         };
         Self {
             call: Oneshot::new(inner, Request::from_parts(parts, body)),
-            patience: visit.patience().map(|patience| Box::pin(sleep(patience))),
-            visit,
+            patience: fetched.patience().map(|patience| Box::pin(sleep(patience))),
+            fetched,
         }
     }
 }
@@ -127,13 +132,13 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if let Poll::Ready(response) = this.call.poll(context) {
-            return Poll::Ready(this.visit.ended(response));
+            return Poll::Ready(this.fetched.ended(response));
         }
         if let Some(patience) = this.patience
             && patience.as_mut().poll(context).is_ready()
         {
             *this.patience = None;
-            if let Some(stale) = this.visit.timed_out() {
+            if let Some(stale) = this.fetched.timed_out() {
                 return Poll::Ready(Ok(stale));
             }
         }
@@ -141,7 +146,7 @@ where
     }
 }
 
-impl Visit {
+impl FetchContext {
     /// The call of the handler has come to its end.
     fn ended<R, E>(
         &mut self,

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Response, Uri};
 
-use super::Visit;
+use super::FetchContext;
 use crate::base::clock::Timestamp;
 use crate::base::position::LogPosition;
 use crate::flight::Leader;
 use crate::key::Key;
-use crate::request::Stale;
+use crate::request::Fallback;
 use crate::request::handler::Content;
 use crate::response::body::ResponseBody;
 use crate::semantics::{self, RequestFacts};
@@ -46,7 +46,7 @@ impl Posted {
             request_time,
         } = self;
         let response_time = settings.cache.now();
-        let mut visit = Visit {
+        let mut fetched = FetchContext {
             settings,
             facts,
             headers: HeaderMap::new(),
@@ -57,24 +57,24 @@ impl Posted {
                 traces: None,
                 entry: None,
             },
-            stale: Stale::Nothing(Forwarded::Method, "method"),
+            stale: Fallback::Nothing(Forwarded::Method, "method"),
             leader: Some(leader),
             position,
             request_time,
             response_time,
         };
         let (head, body) = response.into_parts();
-        let rules = &visit.settings.policy.rules;
-        match semantics::admit_posted(&visit.exchange(&head), uri, rules) {
+        let rules = &fetched.settings.policy.rules;
+        match semantics::admit_posted(&fetched.exchange(&head), uri, rules) {
             Ok(admitted)
-                if admitted.vary.is_empty() && visit.settings.policy.store_if.is_none() =>
+                if admitted.vary.is_empty() && fetched.settings.policy.store_if.is_none() =>
             {
-                visit.record(head, body, admitted)
+                fetched.record(head, body, admitted)
             }
             // The request's fields went to the handler: what depends on them is not stored.
             Ok(_) | Err(_) => {
                 let response = Response::from_parts(head, body);
-                passed(response, visit.stale.outcome(), visit.cache())
+                passed(response, fetched.stale.outcome(), fetched.cache())
             }
         }
     }

@@ -6,14 +6,14 @@ use bytes::Bytes;
 use http::header::SET_COOKIE;
 use http::{Response, StatusCode, response};
 
-use super::Visit;
+use super::FetchContext;
 use crate::entry::Entry;
-use crate::request::Stale;
+use crate::request::Fallback;
 use crate::response::body::ResponseBody;
 use crate::semantics::{self, Freshened, HeadOutcome};
 use crate::status::Outcome;
 
-impl Visit {
+impl FetchContext {
     /// RFC 9111 4.3.3: a 304 to the cache's own validators "indicates that the stored response can
     /// be updated and reused".
     pub(super) fn validated<R>(
@@ -120,6 +120,6 @@ impl Visit {
     /// Whether the client asked something that the handler was not, since the cache asked for itself.
     pub(super) fn has_own_question(&self) -> bool {
         (self.facts.conditional || self.facts.range)
-            && (self.stale.validated().is_some() || matches!(self.stale, Stale::Refreshing(_)))
+            && (self.stale.validated().is_some() || matches!(self.stale, Fallback::Refreshing(_)))
     }
 }

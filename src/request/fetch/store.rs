@@ -4,7 +4,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, response};
 use http_body::Body;
 
-use super::Visit;
+use super::FetchContext;
 use crate::base::tags::Tags;
 use crate::entry::{Head, StoredHeaders, Verified, told};
 use crate::flight::{Requester, Uncacheable};
@@ -17,7 +17,7 @@ use crate::service::future::passed;
 use crate::status::Outcome;
 use crate::store::Stored;
 
-impl Visit {
+impl FetchContext {
     /// The response may be stored: at once if its body is there, else while it streams.
     pub(super) fn record<R>(
         &mut self,

@@ -21,7 +21,7 @@ impl Cache {
     /// cache.record_metrics();
     /// ```
     pub fn record_metrics(&self) {
-        record(self.teller().as_str(), &self.statistics());
+        record(self.status_name().as_str(), &self.statistics());
     }
 }
 

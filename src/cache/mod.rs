@@ -25,7 +25,7 @@ use crate::entry::codec::Format;
 use crate::error::PurgeError;
 use crate::flight::{Flights, Limits};
 use crate::purge::{Claim, Forget, Log, Purge, Validity};
-use crate::status::Teller;
+use crate::status::StatusName;
 use crate::store::valkey::{ValkeySettings, ValkeyStore};
 use crate::store::{Flushed, Memory, Shared, SharedSettings, SharedStore, StoreError, Tiers};
 
@@ -59,7 +59,7 @@ struct Inner {
     valkey: Option<Arc<ValkeyStore>>,
     last_ping: LastPing,
     /// This cache's name in `Cache-Status`, and what was told under it.
-    teller: Teller,
+    status_name: StatusName,
 }
 
 impl Cache {
@@ -134,7 +134,7 @@ impl Cache {
             clock,
             valkey,
             last_ping: LastPing::default(),
-            teller: Teller::new(&config.status_name),
+            status_name: StatusName::new(&config.status_name),
             config,
         };
         Self {
@@ -203,8 +203,8 @@ impl Cache {
     }
 
     /// This cache's name in `Cache-Status`.
-    pub(crate) fn teller(&self) -> &Teller {
-        &self.inner.teller
+    pub(crate) fn status_name(&self) -> &StatusName {
+        &self.inner.status_name
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -78,7 +78,7 @@ impl Cache {
             failed_reads: counters.failed_reads.load(Ordering::Relaxed),
             store: tiers.store().map(|store| store.health()),
             #[cfg(feature = "metrics")]
-            responses: self.teller().responses(),
+            responses: self.status_name().responses(),
         }
     }
 }

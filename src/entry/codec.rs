@@ -22,7 +22,9 @@ use twox_hash::XxHash3_64;
 
 use input::Input;
 
-use super::{Entry, Head, Marker, Record, StoredHeaders, Value, Variants, Verified, told};
+use super::{
+    Entry, Head, Marker, Record, StoredHeaders, Value, Variants, Verified, sendable_length,
+};
 use crate::base::frames::{put_bytes, put_length};
 use crate::base::tags::Tags;
 use crate::key::Key;
@@ -232,7 +234,7 @@ fn decode_head(input: &mut Input<'_>, key: &Key) -> Option<impl FnOnce(u64) -> H
     Some(move |length| Head {
         key,
         status,
-        headers: StoredHeaders::read(lines, fields, told(status, Some(length))),
+        headers: StoredHeaders::read(lines, fields, sendable_length(status, Some(length))),
         lifetimes,
         position,
         tags,

@@ -111,7 +111,7 @@ pub(super) const PLACES: usize = 3;
 
 /// The length of a response's content, if it may be told. RFC 9110 8.6: "A server MUST NOT send a
 /// Content-Length header field in any response with a status code of 1xx … or 204".
-pub(crate) fn told(status: StatusCode, length: Option<u64>) -> Option<u64> {
+pub(crate) fn sendable_length(status: StatusCode, length: Option<u64>) -> Option<u64> {
     length.filter(|_| status != StatusCode::NO_CONTENT && !status.is_informational())
 }
 
@@ -138,9 +138,13 @@ mod tests {
             (own, StatusCode::OK, Some(7), Some("7"), 1),
         ];
         for (fields, status, length, expected, lines) in table {
-            let stored = StoredHeaders::new(fields.iter().collect(), told(status, length));
-            let told = stored.ready().get(CONTENT_LENGTH);
-            assert_eq!(told.map(HeaderValue::as_bytes), expected.map(str::as_bytes));
+            let stored =
+                StoredHeaders::new(fields.iter().collect(), sendable_length(status, length));
+            let sendable_length = stored.ready().get(CONTENT_LENGTH);
+            assert_eq!(
+                sendable_length.map(HeaderValue::as_bytes),
+                expected.map(str::as_bytes)
+            );
             assert_eq!(stored.lines().len(), lines);
         }
     }

@@ -19,7 +19,7 @@ use crate::key::Key;
 use crate::semantics::Lifetimes;
 
 use headers::PLACES;
-pub(crate) use headers::{StoredHeaders, told};
+pub(crate) use headers::{StoredHeaders, sendable_length};
 
 /// A complete stored response.
 pub(crate) struct Entry {
@@ -87,7 +87,7 @@ impl Head {
 
     /// This head with other fields.
     pub(crate) fn with_headers(&self, headers: &HeaderMap, length: usize) -> Self {
-        let length = told(self.status, Some(length as u64));
+        let length = sendable_length(self.status, Some(length as u64));
         Self {
             headers: StoredHeaders::new(headers.iter().collect(), length),
             ..self.again()

@@ -4,7 +4,7 @@
 //! move from one component to the next; the 128-bit hash of it names the key in maps and
 //! in the shared store, and the canonical form itself is compared on every read.
 
-mod draft;
+mod builder;
 mod query;
 mod rules;
 
@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderName, Uri};
 use sha2::{Digest, Sha256};
 use twox_hash::XxHash3_128;
 
-pub(crate) use draft::{Draft, Traces};
+pub(crate) use builder::{KeyBuilder, Traces};
 pub use query::QueryRule;
 pub(crate) use rules::KeyRules;
 pub use rules::Scheme;
@@ -48,7 +48,7 @@ impl Key {
     /// The key of a GET or HEAD request, or why it can have none.
     #[cfg(test)]
     pub(crate) fn of_request(parts: &Parts, rules: &KeyRules) -> Result<Self, Unkeyable> {
-        Draft::of_request(parts, rules).map(|draft| draft.base().to_key())
+        KeyBuilder::of_request(parts, rules).map(|builder| builder.base().to_key())
     }
 
     /// The key of one of the application's own values.

@@ -13,7 +13,7 @@ use crate::flight::lease::{Lease, LeaseAnswer};
 use crate::flight::{
     Arrival, Boarding, Follower, Leader, Offer, Requester, Role, Stage, Uncacheable,
 };
-use crate::key::{Draft, Key};
+use crate::key::{Key, KeyBuilder};
 use crate::recording::Recording;
 use crate::request::decision::Decision;
 use crate::request::{Fallback, Miss};
@@ -134,15 +134,15 @@ impl Miss {
         if !tiers.memory().contains(self.lookup.base.hash()) {
             return None;
         }
-        let mut draft = Draft::of_key(&self.lookup.base);
-        let found = tiers.look_in_memory(&mut draft, &self.parts.headers, self.now);
+        let mut builder = KeyBuilder::of_key(&self.lookup.base);
+        let found = tiers.look_in_memory(&mut builder, &self.parts.headers, self.now);
         let entry = found.entry.clone()?;
         let Decision::Serve(outcome) = self.judge(&entry.head) else {
             return None;
         };
         self.lookup = Lookup {
             traces: self.lookup.traces.take(),
-            ..Lookup::new(&draft, found)
+            ..Lookup::new(&builder, found)
         };
         Some((entry, outcome))
     }

@@ -34,7 +34,7 @@ use crate::request::decision::{Decision, Freshness};
 use crate::request::fetch::Fetch;
 use crate::request::handler::{Content, Handler};
 use crate::response::body::ResponseBody;
-use crate::response::from_entry::{self, Asked};
+use crate::response::from_entry::{self, ResponseBuilder};
 use crate::semantics::{Flags, MethodClass, RequestFacts};
 use crate::service::future::{Awaited, ResponseFuture, Running};
 use crate::service::layer::Settings;
@@ -135,7 +135,7 @@ impl Miss {
         R: Content,
     {
         if self.facts.directives.only_if_cached {
-            return Ok(from_entry::not_cached(self.cache().teller()));
+            return Ok(from_entry::not_cached(self.cache().status_name()));
         }
         if let Some(entry) = self.resting(&stale) {
             return Ok(self.answer(
@@ -258,12 +258,12 @@ impl Miss {
         self.settings.judge(head, &self.facts, self.now)
     }
 
-    pub(crate) fn asked(&self) -> Asked<'_> {
-        Asked {
+    pub(crate) fn asked(&self) -> ResponseBuilder<'_> {
+        ResponseBuilder {
             facts: &self.facts,
             headers: &self.parts.headers,
             now: self.cache().now(),
-            teller: self.cache().teller(),
+            status_name: self.cache().status_name(),
         }
     }
 

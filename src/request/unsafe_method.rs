@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::base::position::LogPosition;
 use crate::cache::Cache;
 use crate::flight::{Arrival, Leader, Requester, Role};
-use crate::key::{Draft, Key, KeyRef, Traces};
+use crate::key::{Key, KeyBuilder, KeyRef, Traces};
 use crate::purge::Purge;
 use crate::request::fetch::Posted;
 use crate::request::handler::Content;
@@ -28,7 +28,7 @@ pub(crate) struct Change {
     settings: Arc<Settings>,
     method: Method,
     /// The key under which a plain GET of the same target is stored.
-    target: Option<Draft>,
+    target: Option<KeyBuilder>,
     /// Of a `POST`, whose response may be stored for GET.
     posting: Option<Posting>,
 }
@@ -42,7 +42,7 @@ pub(crate) enum Settled<R: Send + 'static, E: Send + 'static> {
 
 impl Change {
     pub(crate) fn begin(settings: &Arc<Settings>, parts: &Parts, facts: RequestFacts) -> Self {
-        let target = Draft::of_target(parts, &settings.policy.key).ok();
+        let target = KeyBuilder::of_target(parts, &settings.policy.key).ok();
         // What depends on further fields is not what a bare GET would get.
         let bare = target.as_ref().filter(|target| !target.has_fields());
         let posting = bare
@@ -51,7 +51,7 @@ impl Change {
         Self {
             settings: Arc::clone(settings),
             method: parts.method.clone(),
-            target: target.map(Draft::into_bare),
+            target: target.map(KeyBuilder::into_bare),
             posting,
         }
     }
@@ -143,7 +143,7 @@ impl Change {
 }
 
 /// Whether this instance has, or is fetching, anything of the target.
-fn is_known_here(cache: &Cache, target: &mut Draft) -> bool {
+fn is_known_here(cache: &Cache, target: &mut KeyBuilder) -> bool {
     let (tiers, flights) = (cache.tiers(), cache.flights());
     let is_stored = |hash| tiers.memory().contains(hash);
     let is_under_way = |hash| flights.has(hash);
@@ -216,7 +216,7 @@ fn named<R>(target: Option<&Key>, response: &Response<R>) -> Option<Purge> {
 }
 
 /// A key that stands for a POST to `target` whose response is being stored.
-fn post_of(target: &mut Draft) -> KeyRef<'_> {
+fn post_of(target: &mut KeyBuilder) -> KeyRef<'_> {
     KeyRef::of(target.vary(&[CONTENT_LOCATION], &HeaderMap::new()))
 }
 
@@ -270,7 +270,7 @@ struct Gate {
 }
 
 impl Gate {
-    fn of(mut target: Draft) -> Self {
+    fn of(mut target: KeyBuilder) -> Self {
         Self {
             target: target.base().to_key(),
             traces: target.traces(),

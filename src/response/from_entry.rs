@@ -11,19 +11,19 @@ use crate::base::decimal::number_value;
 use crate::entry::{Entry, Head};
 use crate::response::body::{Followed, ResponseBody};
 use crate::semantics::{self, Lifetimes, MethodClass, Precondition, RangeAnswer, RequestFacts};
-use crate::status::{Outcome, Teller};
+use crate::status::{Outcome, StatusName};
 
 /// The request, as far as it shapes an answer from the store.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct ResponseBuilder<'a> {
     pub(crate) facts: &'a RequestFacts,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) now: Timestamp,
     /// This cache's name.
-    pub(crate) teller: &'a Teller,
+    pub(crate) status_name: &'a StatusName,
 }
 
-impl Asked<'_> {
+impl ResponseBuilder<'_> {
     /// The answer from a complete stored response: 200, 304, 206, 416, or a HEAD of it.
     pub(crate) fn answer<R>(
         &self,
@@ -45,7 +45,7 @@ impl Asked<'_> {
         self.finish(head.status, headers, body, &head.lifetimes, outcome)
     }
 
-    /// As [`Asked::answer`], from an entry that nobody else may have: then its header map need not
+    /// As [`ResponseBuilder::answer`], from an entry that nobody else may have: then its header map need not
     /// be cloned.
     pub(crate) fn answer_once<R>(
         &self,
@@ -174,7 +174,7 @@ impl Asked<'_> {
         // RFC 9111 4: "When a stored response is used to satisfy a request without validation,
         // a cache MUST generate an Age header field".
         headers.insert(AGE, number_value(lifetimes.age(self.now)));
-        outcome.set_in(&mut headers, self.teller);
+        outcome.set_in(&mut headers, self.status_name);
         let body = match has_content(status) {
             true => body,
             false => ResponseBody::none(),
@@ -188,13 +188,13 @@ impl Asked<'_> {
 
 /// RFC 9111 5.2.1.7: to only-if-cached, a cache that cannot answer "SHOULD … respond with a 504
 /// (Gateway Timeout) status code".
-pub(crate) fn not_cached<R>(teller: &Teller) -> Response<ResponseBody<R>> {
+pub(crate) fn not_cached<R>(status_name: &StatusName) -> Response<ResponseBody<R>> {
     let mut response = Response::new(ResponseBody::stored(Bytes::new()));
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
     let outcome = Outcome::Generated {
         detail: "only-if-cached",
     };
-    outcome.append_to(response.headers_mut(), teller);
+    outcome.append_to(response.headers_mut(), status_name);
     response
 }
 

@@ -161,7 +161,7 @@ pub(crate) fn passed<R>(
     let mut response = response.map(ResponseBody::passed);
     outcome
         .with_status(response.status())
-        .append_to(response.headers_mut(), cache.teller());
+        .append_to(response.headers_mut(), cache.status_name());
     response
 }
 

@@ -13,13 +13,13 @@ use http_body::Body;
 use tower::util::Oneshot;
 use tower_service::Service;
 
-use crate::key::{Draft, Unkeyable};
+use crate::key::{KeyBuilder, Unkeyable};
 use crate::request::decision::{Decision, Freshness};
 use crate::request::handler::{BoxError, Content, Handler};
 use crate::request::unsafe_method::Change;
 use crate::request::{Inner, Miss};
 use crate::response::body::ResponseBody;
-use crate::response::from_entry::{self, Asked};
+use crate::response::from_entry::{self, ResponseBuilder};
 use crate::semantics::{MethodClass, RequestFacts};
 use crate::service::future::{Awaited, ResponseFuture};
 use crate::service::layer::Settings;
@@ -97,13 +97,13 @@ where
             Course::Pass(outcome) => self.pass(parts, body, outcome),
             Course::Change => self.change(parts, body, facts),
             Course::Refuse => {
-                ResponseFuture::ready(from_entry::not_cached(self.settings.cache.teller()))
+                ResponseFuture::ready(from_entry::not_cached(self.settings.cache.status_name()))
             }
             Course::Lookup => {
                 let policy = &self.settings.policy;
                 policy.key.strip_request(&mut parts);
-                match Draft::of_request(&parts, &policy.key) {
-                    Ok(draft) => self.look_up(parts, body, facts, draft),
+                match KeyBuilder::of_request(&parts, &policy.key) {
+                    Ok(builder) => self.look_up(parts, body, facts, builder),
                     Err(why) => self.pass(parts, body, unkeyable(why)),
                 }
             }
@@ -118,7 +118,7 @@ impl<S> CacheService<S> {
         parts: Parts,
         body: B,
         facts: RequestFacts,
-        mut draft: Draft,
+        mut builder: KeyBuilder,
     ) -> ResponseFuture<S, B, R>
     where
         S: Handler<B, R>,
@@ -129,7 +129,7 @@ impl<S> CacheService<S> {
         let now = cache.now();
         let found = cache
             .tiers()
-            .look_in_memory(&mut draft, &parts.headers, now);
+            .look_in_memory(&mut builder, &parts.headers, now);
         let mut freshness = Freshness::Enough;
         if let Some(entry) = &found.entry
             && let Decision::Serve(outcome) = self.settings.judge(&entry.head, &facts, now)
@@ -138,11 +138,11 @@ impl<S> CacheService<S> {
                 freshness == Freshness::Enough
             }
         {
-            let asked = Asked {
+            let asked = ResponseBuilder {
                 facts: &facts,
                 headers: &parts.headers,
                 now,
-                teller: cache.teller(),
+                status_name: cache.status_name(),
             };
             return ResponseFuture::ready(asked.answer(&entry.head, &entry.body, outcome));
         }
@@ -151,7 +151,7 @@ impl<S> CacheService<S> {
             parts,
             facts,
             now,
-            lookup: Lookup::new(&draft, found),
+            lookup: Lookup::new(&builder, found),
             freshness,
             budget: None,
             awaited: Awaited::known(false),

@@ -52,13 +52,13 @@ impl Forwarded {
 
 /// A cache's name, and a count of what was told under it.
 #[derive(Debug)]
-pub(crate) struct Teller {
+pub(crate) struct StatusName {
     name: String,
     #[cfg(feature = "metrics")]
     counts: counts::Counts,
 }
 
-impl Teller {
+impl StatusName {
     pub(crate) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -163,17 +163,17 @@ impl Outcome {
     }
 
     /// Appends this cache's member to the list that caches nearer the origin have begun.
-    pub(crate) fn append_to(self, headers: &mut HeaderMap, teller: &Teller) {
-        teller.count(&self);
-        if let Some(value) = self.repeated(&teller.name) {
+    pub(crate) fn append_to(self, headers: &mut HeaderMap, status_name: &StatusName) {
+        status_name.count(&self);
+        if let Some(value) = self.repeated(&status_name.name) {
             headers.append(CACHE_STATUS, value);
         }
     }
 
     /// As [`Outcome::append_to`], in an answer from the store, which keeps a place for it.
-    pub(crate) fn set_in(self, headers: &mut HeaderMap, teller: &Teller) {
-        teller.count(&self);
-        let Some(value) = self.value(&teller.name) else {
+    pub(crate) fn set_in(self, headers: &mut HeaderMap, status_name: &StatusName) {
+        status_name.count(&self);
+        let Some(value) = self.value(&status_name.name) else {
             return;
         };
         match headers.get_mut(CACHE_STATUS) {

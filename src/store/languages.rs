@@ -4,7 +4,7 @@
 use http::header::{ACCEPT_LANGUAGE, CONTENT_LANGUAGE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::key::{Draft, Key};
+use crate::key::{Key, KeyBuilder};
 use crate::semantics;
 
 /// By the hash of [`in_language`], the key of a variant in that language.
@@ -39,7 +39,7 @@ impl Languages {
     /// The key of a variant in the language that the request prefers.
     pub(super) fn find(
         &self,
-        draft: &Draft,
+        builder: &KeyBuilder,
         fields: &[HeaderName],
         headers: &HeaderMap,
     ) -> Option<Key> {
@@ -47,7 +47,7 @@ impl Languages {
             return None;
         }
         let language = semantics::preferred_language(headers)?;
-        let key = in_language(&draft.base().to_key(), fields, headers, &language)?;
+        let key = in_language(&builder.base().to_key(), fields, headers, &language)?;
         self.0.get(&key.hash())
     }
 }

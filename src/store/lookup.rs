@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use crate::entry::{Entry, Marker};
-use crate::key::{Draft, Key, KeyRef, Traces};
+use crate::key::{Key, KeyBuilder, KeyRef, Traces};
 
 /// What is known of a request's resource so far.
 #[derive(Debug)]
@@ -29,13 +29,13 @@ pub(crate) struct Found {
 
 impl Lookup {
     /// What is known after a look into memory.
-    pub(crate) fn new(draft: &Draft, found: Found) -> Self {
+    pub(crate) fn new(builder: &KeyBuilder, found: Found) -> Self {
         let Found { marker, entry } = found;
         Self {
-            base: draft.base().to_key(),
+            base: builder.base().to_key(),
             marker,
-            variant: draft.variant().map(KeyRef::to_key),
-            traces: draft.traces_by_fields(),
+            variant: builder.variant().map(KeyRef::to_key),
+            traces: builder.traces_by_fields(),
             entry,
         }
     }

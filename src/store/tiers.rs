@@ -15,7 +15,7 @@ use super::{Flushed, Found, Languages, Lookup, Memory, Shared, SharedStore, Stor
 use crate::base::clock::Timestamp;
 use crate::entry::codec;
 use crate::entry::{Entry, Marker, Record, Value, Variants};
-use crate::key::{Draft, Key, Traces};
+use crate::key::{Key, KeyBuilder, Traces};
 
 /// Both tiers. Reads go down, writes go to memory at once and to the store behind the response.
 #[derive(Debug)]
@@ -67,18 +67,18 @@ impl Tiers {
     /// What memory has for a request. No waiting, no locks held.
     pub(crate) fn look_in_memory(
         &self,
-        draft: &mut Draft,
+        builder: &mut KeyBuilder,
         headers: &HeaderMap,
         now: Timestamp,
     ) -> Found {
         let mut found = Found::default();
-        match self.memory.get(draft.base(), now) {
+        match self.memory.get(builder.base(), now) {
             Some(Record::Response(entry)) => found.entry = Some(entry),
             Some(Record::Marker(marker)) => {
-                let variant = draft.vary(&marker.fields, headers);
+                let variant = builder.vary(&marker.fields, headers);
                 let entry = variants::find(&self.memory, &marker, variant, now);
                 found.entry = entry.or_else(|| {
-                    let key = self.languages.find(draft, &marker.fields, headers)?;
+                    let key = self.languages.find(builder, &marker.fields, headers)?;
                     variants::find(&self.memory, &marker, key.canonical(), now)
                 });
                 found.marker = Some(marker);

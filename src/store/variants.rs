@@ -168,7 +168,7 @@ mod tests {
     use crate::base::position::LogPosition;
     use crate::base::tags::Tags;
     use crate::entry::{Head, StoredHeaders, Verified};
-    use crate::key::Draft;
+    use crate::key::KeyBuilder;
     use crate::semantics::{Flags, Lifetimes};
     use crate::store::{Found, Stored, Tiers};
 
@@ -304,8 +304,8 @@ mod tests {
     }
 
     fn find(tiers: &Tiers, language: &str, second: u64) -> Found {
-        let mut draft = Draft::of_key(&base());
-        tiers.look_in_memory(&mut draft, &headers(language), at(second))
+        let mut builder = KeyBuilder::of_key(&base());
+        tiers.look_in_memory(&mut builder, &headers(language), at(second))
     }
 
     fn base() -> Key {

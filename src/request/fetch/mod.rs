@@ -27,7 +27,7 @@ use crate::flight::{Leader, Uncacheable};
 use crate::request::handler::Content;
 use crate::request::{Fallback, Inner, Miss};
 use crate::response::body::ResponseBody;
-use crate::response::from_entry::Asked;
+use crate::response::from_entry::ResponseBuilder;
 use crate::semantics::{
     self, Admitted, CacheOptions, Exchange, MethodClass, Refusal, RequestFacts,
 };
@@ -329,12 +329,12 @@ impl FetchContext {
         }
     }
 
-    fn asked(&self) -> Asked<'_> {
-        Asked {
+    fn asked(&self) -> ResponseBuilder<'_> {
+        ResponseBuilder {
             facts: &self.facts,
             headers: &self.headers,
             now: self.response_time,
-            teller: self.cache().teller(),
+            status_name: self.cache().status_name(),
         }
     }
 

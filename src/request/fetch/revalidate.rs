@@ -84,7 +84,7 @@ impl FetchContext {
         if !self.may_stand_in(&entry.head, self.response_time) {
             let mut response = Response::new(ResponseBody::stored(Bytes::new()));
             *response.status_mut() = StatusCode::BAD_GATEWAY;
-            outcome.append_to(response.headers_mut(), self.cache().teller());
+            outcome.append_to(response.headers_mut(), self.cache().status_name());
             return response;
         }
         self.asked().answer(&entry.head, &entry.body, outcome)

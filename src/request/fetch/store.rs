@@ -6,7 +6,7 @@ use http_body::Body;
 
 use super::FetchContext;
 use crate::base::tags::Tags;
-use crate::entry::{Head, StoredHeaders, Verified, told};
+use crate::entry::{Head, StoredHeaders, Verified, sendable_length};
 use crate::flight::{Requester, Uncacheable};
 use crate::recording::part;
 use crate::request::fill::{Gathered, Landing, Plan, Recorded, Storable, gather};
@@ -104,7 +104,7 @@ impl FetchContext {
         outcome: Outcome,
     ) -> Response<ResponseBody<R>> {
         let mut response = Response::from_parts(head, body);
-        outcome.append_to(response.headers_mut(), self.cache().teller());
+        outcome.append_to(response.headers_mut(), self.cache().status_name());
         response
     }
 
@@ -177,7 +177,7 @@ impl FetchContext {
         let head = Head {
             key,
             status,
-            headers: StoredHeaders::new(lines, told(status, length)),
+            headers: StoredHeaders::new(lines, sendable_length(status, length)),
             lifetimes,
             position: self.position,
             tags: together(own, tags, &base.group_tags(&groups)),

@@ -15,7 +15,7 @@ use crate::cache::Cache;
 use crate::config::CacheConfig;
 use crate::entry::{Entry, Head};
 use crate::flight::{Boarding, Leader, Requester, Stage};
-use crate::key::Draft;
+use crate::key::KeyBuilder;
 use crate::purge::{Purge, Validity};
 use crate::recording::{End, Incomplete, Reader, Recording};
 use crate::request::fill::{Landing, Plan, Room, Storable};
@@ -233,7 +233,7 @@ fn in_memory(cache: &Cache) -> Option<Arc<Entry>> {
     let headers = HeaderMap::new();
     let lookup = cache
         .tiers()
-        .look_in_memory(&mut Draft::of_key(&key()), &headers, NOW);
+        .look_in_memory(&mut KeyBuilder::of_key(&key()), &headers, NOW);
     lookup.entry.filter(|entry| valid(cache, &entry.head))
 }
 

@@ -12,7 +12,7 @@ use super::{
 ///
 /// Both are written once, the one as the continuation of the other, into one allocation; they
 /// get their own when it is known that memory cannot answer.
-pub(crate) struct Draft {
+pub(crate) struct KeyBuilder {
     bytes: Vec<u8>,
     /// Where the target ends and further fields of the request begin, if any are part of the key.
     bare_length: usize,
@@ -32,7 +32,7 @@ pub(crate) struct Traces {
     pub(crate) under_way: Key,
 }
 
-impl Draft {
+impl KeyBuilder {
     /// The base key of a GET or HEAD request, or why it can have none.
     pub(crate) fn of_request(parts: &Parts, rules: &KeyRules) -> Result<Self, Unkeyable> {
         Self::of(parts, rules, &[])
@@ -101,7 +101,7 @@ impl Draft {
         }
     }
 
-    /// The hashes of [`Draft::traces`], of a bare key, taking no memory.
+    /// The hashes of [`KeyBuilder::traces`], of a bare key, taking no memory.
     pub(crate) fn hashes_of_traces(&mut self) -> [u128; 2] {
         [STORED, UNDER_WAY].map(|name| {
             self.bytes.truncate(self.bare_length);
@@ -110,7 +110,7 @@ impl Draft {
         })
     }
 
-    /// [`Draft::traces`] where fields of the request are part of the key: a change of the
+    /// [`KeyBuilder::traces`] where fields of the request are part of the key: a change of the
     /// target need not have them.
     pub(crate) fn traces_by_fields(&self) -> Option<Traces> {
         self.has_fields().then(|| self.traces())

@@ -17,7 +17,7 @@ use crate::key::{Key, KeyBuilder};
 use crate::recording::Recording;
 use crate::request::decision::Decision;
 use crate::request::{Fallback, Miss};
-use crate::response::body::{Followed, ResponseBody};
+use crate::response::body::{FollowerBody, ResponseBody};
 use crate::semantics::MethodClass;
 use crate::status::Outcome;
 use crate::store::Lookup;
@@ -265,7 +265,7 @@ impl Miss {
         }
         let response = match recording.declared() {
             Some(length) if !self.facts.range => {
-                let body = Followed::new(recording, length);
+                let body = FollowerBody::new(recording, length);
                 asked.answer_growing(&offer.head, body, outcome)
             }
             _ => asked.answer(&offer.head, &recording.whole().await.ok()?, outcome),

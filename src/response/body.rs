@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::leader_body::Led;
+use super::leader_body::LeaderBody;
 use crate::recording::{Incomplete, Reader, Recording};
 use crate::request::handler::BoxError;
 
@@ -29,8 +29,8 @@ pin_project! {
         Stored { bytes: Option<Bytes> },
         None,
         Passed { #[pin] body: R },
-        Led { led: Box<Led<R>> },
-        Followed { followed: Box<Followed> },
+        LeaderBody { led: Box<LeaderBody<R>> },
+        FollowerBody { followed: Box<FollowerBody> },
     }
 }
 
@@ -55,15 +55,15 @@ impl<R> ResponseBody<R> {
         }
     }
 
-    pub(crate) fn led(led: Led<R>) -> Self {
+    pub(crate) fn led(led: LeaderBody<R>) -> Self {
         Self {
-            kind: Kind::Led { led: Box::new(led) },
+            kind: Kind::LeaderBody { led: Box::new(led) },
         }
     }
 
-    pub(crate) fn followed(followed: Followed) -> Self {
+    pub(crate) fn followed(followed: FollowerBody) -> Self {
         Self {
-            kind: Kind::Followed {
+            kind: Kind::FollowerBody {
                 followed: Box::new(followed),
             },
         }
@@ -73,7 +73,7 @@ impl<R> ResponseBody<R> {
 impl<R> ResponseBody<R> {
     /// Nobody reads it: if it is being recorded, that goes on until then.
     pub(crate) fn leave(self, until: tokio::time::Instant) {
-        if let Kind::Led { led } = self.kind {
+        if let Kind::LeaderBody { led } = self.kind {
             led.leave(until);
         }
     }
@@ -99,8 +99,8 @@ where
                 let frame = ready!(body.poll_frame(context));
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from_handler)))
             }
-            KindProjection::Led { led } => led.poll_frame(context),
-            KindProjection::Followed { followed } => followed.poll_frame(context),
+            KindProjection::LeaderBody { led } => led.poll_frame(context),
+            KindProjection::FollowerBody { followed } => followed.poll_frame(context),
         }
     }
 
@@ -109,8 +109,8 @@ where
             Kind::Stored { bytes } => bytes.is_none(),
             Kind::None => true,
             Kind::Passed { body } => body.is_end_stream(),
-            Kind::Led { led } => led.is_end_stream(),
-            Kind::Followed { followed } => followed.remaining == 0,
+            Kind::LeaderBody { led } => led.is_end_stream(),
+            Kind::FollowerBody { followed } => followed.remaining == 0,
         }
     }
 
@@ -121,8 +121,8 @@ where
             }
             Kind::None => SizeHint::default(),
             Kind::Passed { body } => body.size_hint(),
-            Kind::Led { led } => led.size_hint(),
-            Kind::Followed { followed } => SizeHint::with_exact(followed.remaining),
+            Kind::LeaderBody { led } => led.size_hint(),
+            Kind::FollowerBody { followed } => SizeHint::with_exact(followed.remaining),
         }
     }
 }
@@ -133,21 +133,21 @@ impl<R> fmt::Debug for ResponseBody<R> {
             Kind::Stored { .. } => "ResponseBody::Stored",
             Kind::None => "ResponseBody::None",
             Kind::Passed { .. } => "ResponseBody::Passed",
-            Kind::Led { .. } => "ResponseBody::Led",
-            Kind::Followed { .. } => "ResponseBody::Followed",
+            Kind::LeaderBody { .. } => "ResponseBody::LeaderBody",
+            Kind::FollowerBody { .. } => "ResponseBody::FollowerBody",
         })
     }
 }
 
 /// Another request's fill of known length, read while it grows.
 #[derive(Debug)]
-pub(crate) struct Followed {
+pub(crate) struct FollowerBody {
     recording: std::sync::Arc<Recording>,
     reader: Reader,
     remaining: u64,
 }
 
-impl Followed {
+impl FollowerBody {
     pub(crate) fn new(recording: std::sync::Arc<Recording>, length: u64) -> Self {
         Self {
             recording,
@@ -177,7 +177,7 @@ impl Followed {
     }
 }
 
-impl Drop for Followed {
+impl Drop for FollowerBody {
     fn drop(&mut self) {
         self.recording.leave(&mut self.reader);
     }

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use crate::base::clock::Timestamp;
 use crate::base::decimal::number_value;
 use crate::entry::{Entry, Head};
-use crate::response::body::{Followed, ResponseBody};
+use crate::response::body::{FollowerBody, ResponseBody};
 use crate::semantics::{self, Lifetimes, MethodClass, Precondition, RangeAnswer, RequestFacts};
 use crate::status::{Outcome, StatusName};
 
@@ -72,7 +72,7 @@ impl ResponseBuilder<'_> {
     pub(crate) fn answer_growing<R>(
         &self,
         head: &Head,
-        body: Followed,
+        body: FollowerBody,
         outcome: Outcome,
     ) -> Response<ResponseBody<R>> {
         let body = ResponseBody::followed(body);

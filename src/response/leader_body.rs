@@ -16,16 +16,16 @@ use crate::request::handler::BoxError;
 use crate::response::body::BodyError;
 
 /// What the client of the recorded response reads.
-pub(crate) struct Led<R> {
+pub(crate) struct LeaderBody<R> {
     recording: Arc<Recording>,
     reader: Reader,
-    left: Left,
-    state: LedState<R>,
+    left: Remaining,
+    state: LeaderBodyState<R>,
 }
 
-enum LedState<R> {
+enum LeaderBodyState<R> {
     Recording {
-        pump: JoinHandle<Ending<R>>,
+        pump: JoinHandle<PumpEnd<R>>,
         /// Dropped with this body: the pump then has a deadline. Or told which.
         here: Option<oneshot::Sender<Instant>>,
     },
@@ -36,7 +36,7 @@ enum LedState<R> {
 }
 
 /// How the recording of a body ended, for its own client to go on from.
-pub(crate) enum Ending<R> {
+pub(crate) enum PumpEnd<R> {
     /// Everything is in the recording.
     Recorded,
     /// The rest does not belong in it: this frame, those already taken from the body, then what
@@ -54,12 +54,12 @@ pub(crate) enum Ending<R> {
 
 /// How much is still to come, as far as the body itself can tell.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Left {
+pub(crate) struct Remaining {
     lower: u64,
     upper: Option<u64>,
 }
 
-impl Left {
+impl Remaining {
     /// What `body` says, and the frames that were taken from it already.
     pub(crate) fn of<R: Body<Data = Bytes>>(
         body: &Pin<Box<R>>,
@@ -89,10 +89,10 @@ impl Left {
     }
 }
 
-impl<R> Led<R> {
+impl<R> LeaderBody<R> {
     /// Its client is gone, and the fill has until then to finish.
     pub(crate) fn leave(mut self, until: Instant) {
-        if let LedState::Recording { here, .. } = &mut self.state
+        if let LeaderBodyState::Recording { here, .. } = &mut self.state
             && let Some(here) = here.take()
         {
             let _ended_already = here.send(until);
@@ -100,27 +100,27 @@ impl<R> Led<R> {
     }
 }
 
-impl<R> Drop for Led<R> {
+impl<R> Drop for LeaderBody<R> {
     fn drop(&mut self) {
         self.recording.leave_own(&mut self.reader);
     }
 }
 
-impl<R> Led<R>
+impl<R> LeaderBody<R>
 where
     R: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     pub(crate) fn recorded(
         recording: Arc<Recording>,
-        left: Left,
-        pump: JoinHandle<Ending<R>>,
+        left: Remaining,
+        pump: JoinHandle<PumpEnd<R>>,
         here: oneshot::Sender<Instant>,
     ) -> Self {
         Self {
             recording,
             reader: Reader::default(),
             left,
-            state: LedState::Recording {
+            state: LeaderBodyState::Recording {
                 pump,
                 here: Some(here),
             },
@@ -131,7 +131,7 @@ where
         body: Pin<Box<R>>,
         frames: VecDeque<Result<Frame<Bytes>, R::Error>>,
     ) -> Self {
-        let left = Left::of(&body, &frames);
+        let left = Remaining::of(&body, &frames);
         let frames = frames
             .into_iter()
             .map(|frame| frame.map_err(BodyError::from_handler));
@@ -139,7 +139,7 @@ where
             recording: Arc::default(),
             reader: Reader::default(),
             left,
-            state: LedState::Passing(frames.collect(), body),
+            state: LeaderBodyState::Passing(frames.collect(), body),
         }
     }
 
@@ -153,23 +153,23 @@ where
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 self.left.count(length);
             }
-            Some(Err(_)) | None => self.state = LedState::Ended,
+            Some(Err(_)) | None => self.state = LeaderBodyState::Ended,
         }
         Poll::Ready(frame)
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
         match &self.state {
-            LedState::Recording { .. } => self.recording.is_read(&self.reader),
-            LedState::Passing(frames, body) => frames.is_empty() && body.is_end_stream(),
-            LedState::Ended => true,
+            LeaderBodyState::Recording { .. } => self.recording.is_read(&self.reader),
+            LeaderBodyState::Passing(frames, body) => frames.is_empty() && body.is_end_stream(),
+            LeaderBodyState::Ended => true,
         }
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
         match &self.state {
-            LedState::Ended => SizeHint::with_exact(0),
-            LedState::Recording { .. } | LedState::Passing(..) => self.left.hint(),
+            LeaderBodyState::Ended => SizeHint::with_exact(0),
+            LeaderBodyState::Recording { .. } | LeaderBodyState::Passing(..) => self.left.hint(),
         }
     }
 
@@ -179,33 +179,33 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
             match &mut self.state {
-                LedState::Ended => return Poll::Ready(None),
-                LedState::Passing(frames, body) => {
+                LeaderBodyState::Ended => return Poll::Ready(None),
+                LeaderBodyState::Passing(frames, body) => {
                     if let Some(frame) = frames.pop_front() {
                         return Poll::Ready(Some(frame));
                     }
                     let frame = ready!(body.as_mut().poll_frame(context));
                     return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from_handler)));
                 }
-                LedState::Recording { pump, .. } => {
+                LeaderBodyState::Recording { pump, .. } => {
                     // Frames first: the pump's own end comes after the last of them.
                     if let Some(data) = ready!(self.recording.poll_own(&mut self.reader, context)) {
                         return Poll::Ready(Some(Ok(Frame::data(data))));
                     }
                     let ending = ready!(Pin::new(pump).poll(context));
-                    self.state = LedState::Ended;
+                    self.state = LeaderBodyState::Ended;
                     match ending {
-                        Ok(Ending::Recorded) => return Poll::Ready(None),
-                        Ok(Ending::Rest(frame, frames, body)) => {
+                        Ok(PumpEnd::Recorded) => return Poll::Ready(None),
+                        Ok(PumpEnd::Rest(frame, frames, body)) => {
                             self.state = rest(frame, frames, body);
                         }
-                        Ok(Ending::Failed(error)) => {
+                        Ok(PumpEnd::Failed(error)) => {
                             return Poll::Ready(Some(Err(BodyError::from_handler(error))));
                         }
                         Err(error) if error.is_panic() => {
                             std::panic::resume_unwind(error.into_panic())
                         }
-                        Ok(Ending::Abandoned) | Err(_) => {
+                        Ok(PumpEnd::Abandoned) | Err(_) => {
                             return Poll::Ready(Some(Err(BodyError::incomplete())));
                         }
                     }
@@ -220,9 +220,9 @@ fn rest<R>(
     frame: Frame<Bytes>,
     frames: VecDeque<Result<Frame<Bytes>, BoxError>>,
     body: Pin<Box<R>>,
-) -> LedState<R> {
+) -> LeaderBodyState<R> {
     let frames = frames
         .into_iter()
         .map(|frame| frame.map_err(BodyError::from_handler));
-    LedState::Passing(std::iter::once(Ok(frame)).chain(frames).collect(), body)
+    LeaderBodyState::Passing(std::iter::once(Ok(frame)).chain(frames).collect(), body)
 }

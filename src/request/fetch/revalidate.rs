@@ -33,10 +33,10 @@ impl FetchContext {
             rules,
         ) {
             Freshened::Updated(admitted) => {
-                let storable = self.storable(stored.status, *admitted, &stored.tags, length);
+                let new_entry = self.new_entry(stored.status, *admitted, &stored.tags, length);
                 let (updated, stored) =
                     self.landing()
-                        .commit(storable, entry.body.clone(), self.response_time);
+                        .commit(new_entry, entry.body.clone(), self.response_time);
                 let outcome = self.kept(outcome, stored);
                 self.revalidated(&updated, outcome, head)
             }
@@ -107,10 +107,11 @@ impl FetchContext {
             rules,
         ) {
             HeadOutcome::Freshened(admitted) => {
-                let storable = self.storable(stored.status, *admitted, &stored.tags, Some(length));
+                let new_entry =
+                    self.new_entry(stored.status, *admitted, &stored.tags, Some(length));
                 let _stored =
                     self.landing()
-                        .commit(storable, entry.body.clone(), self.response_time);
+                        .commit(new_entry, entry.body.clone(), self.response_time);
             }
             HeadOutcome::Invalidate => self.forget(),
             HeadOutcome::Nothing => {}

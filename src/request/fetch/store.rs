@@ -9,7 +9,7 @@ use crate::base::tags::Tags;
 use crate::entry::{Head, StoredHeaders, Verified, sendable_length};
 use crate::flight::{Requester, Uncacheable};
 use crate::recording::part;
-use crate::request::fill::{Gathered, Landing, Plan, Recorded, Storable, gather};
+use crate::request::fill::{Commit, Fill, NewEntry, Peeked, Recorded, peek};
 use crate::request::handler::Content;
 use crate::response::body::ResponseBody;
 use crate::semantics::{self, Admitted, LanguageRule, Lifetimes};
@@ -37,31 +37,31 @@ impl FetchContext {
                 return passed(response, outcome.because(reason), self.cache());
             }
         };
-        let gathered = gather(body);
-        let length = match &gathered {
-            Gathered::Whole(bytes) => Some(bytes.len() as u64),
-            Gathered::Begun(..) => declared,
+        let peeked = peek(body);
+        let length = match &peeked {
+            Peeked::Whole(bytes) => Some(bytes.len() as u64),
+            Peeked::Begun(..) => declared,
         };
-        let storable = self.storable(head.status, admitted, &Tags::default(), length);
+        let new_entry = self.new_entry(head.status, admitted, &Tags::default(), length);
         if self.settings.policy.rules.language == LanguageRule::PreferredLanguage {
             let languages = self.cache().tiers().languages();
             languages.note(
                 &self.lookup.base,
-                &storable.fields,
+                &new_entry.fields,
                 &self.headers,
                 &head.headers,
-                &storable.head.key,
+                &new_entry.head.key,
             );
         }
-        self.release_unless_reusable(&storable.head.lifetimes);
+        self.release_unless_reusable(&new_entry.head.lifetimes);
         let max_body = self.max_body();
-        match gathered {
-            Gathered::Whole(bytes)
+        match peeked {
+            Peeked::Whole(bytes)
                 if declared.is_none_or(|length| length == bytes.len() as u64)
                     && bytes.len() as u64 <= max_body =>
             {
                 let (sent, kept) = part(bytes);
-                let (entry, stored) = self.landing().commit(storable, kept, self.response_time);
+                let (entry, stored) = self.landing().commit(new_entry, kept, self.response_time);
                 let outcome = self.kept(outcome, stored);
                 if self.has_own_question() {
                     return self.revalidated(&entry, outcome, &head);
@@ -69,7 +69,7 @@ impl FetchContext {
                 self.first(head, ResponseBody::stored(sent), outcome)
             }
             // Whatever the client makes of it, it is not stored.
-            Gathered::Whole(bytes) => {
+            Peeked::Whole(bytes) => {
                 self.release_and_mark(Uncacheable::ForAll);
                 let reason = match declared {
                     Some(length) if length != bytes.len() as u64 => "length-mismatch",
@@ -78,10 +78,10 @@ impl FetchContext {
                 let outcome = outcome.because(reason);
                 self.first(head, ResponseBody::stored(bytes), outcome)
             }
-            Gathered::Begun(body, frames) => {
-                let plan = Plan {
+            Peeked::Begun(body, frames) => {
+                let plan = Fill {
                     landing: self.landing(),
-                    storable,
+                    new_entry,
                     declared,
                     max_body,
                     deadline: self.cache().config().fill_deadline,
@@ -147,13 +147,13 @@ impl FetchContext {
         }
     }
 
-    pub(super) fn storable(
+    pub(super) fn new_entry(
         &self,
         status: StatusCode,
         admitted: Admitted,
         tags: &Tags,
         length: Option<u64>,
-    ) -> Storable {
+    ) -> NewEntry {
         let Admitted {
             mut lifetimes,
             lines,
@@ -183,11 +183,11 @@ impl FetchContext {
             tags: together(own, tags, &base.group_tags(&groups)),
             verified: Verified::never(),
         };
-        Storable { head, fields: vary }
+        NewEntry { head, fields: vary }
     }
 
-    pub(super) fn landing(&mut self) -> Landing {
-        Landing {
+    pub(super) fn landing(&mut self) -> Commit {
+        Commit {
             cache: self.cache().clone(),
             base: self.lookup.base.clone(),
             traces: self.lookup.traces.clone(),

@@ -18,8 +18,8 @@ use http::HeaderName;
 use http_body::{Body, Frame};
 
 #[cfg(all(test, shuttle))]
-pub(crate) use recorder::Room;
-pub(crate) use recorder::{Plan, Recorded};
+pub(crate) use recorder::PushResult;
+pub(crate) use recorder::{Fill, Recorded};
 
 use crate::base::clock::Timestamp;
 use crate::cache::Cache;
@@ -32,7 +32,7 @@ use crate::store::Stored;
 
 /// The head of a response that is to be stored.
 #[derive(Debug)]
-pub(crate) struct Storable {
+pub(crate) struct NewEntry {
     pub(crate) head: Head,
     /// What the response varies on.
     pub(crate) fields: Arc<[HeaderName]>,
@@ -40,7 +40,7 @@ pub(crate) struct Storable {
 
 /// Where a complete response goes, and who is told. Dropped, the fill has failed.
 #[derive(Debug)]
-pub(crate) struct Landing {
+pub(crate) struct Commit {
     pub(crate) cache: Cache,
     pub(crate) base: Key,
     pub(crate) traces: Option<Traces>,
@@ -51,12 +51,12 @@ pub(crate) struct Landing {
     pub(crate) auto_etag: bool,
 }
 
-impl Landing {
+impl Commit {
     /// Stores the entry, then ends the flight: no request falls between the two. Without memory
     /// the flight stands for the entry until the shared store has it.
     pub(crate) fn commit(
         self,
-        storable: Storable,
+        new_entry: NewEntry,
         body: Bytes,
         now: Timestamp,
     ) -> (Arc<Entry>, Stored) {
@@ -68,7 +68,7 @@ impl Landing {
             mut leader,
             auto_etag,
         } = self;
-        let Storable { mut head, fields } = storable;
+        let NewEntry { mut head, fields } = new_entry;
         if auto_etag && let Some(tagged) = head.with_etag_of(&body) {
             head = tagged;
         }
@@ -119,7 +119,7 @@ impl Landing {
 }
 
 /// What the first look at a body found.
-pub(crate) enum Gathered<R: Body> {
+pub(crate) enum Peeked<R: Body> {
     /// All of it.
     Whole(Bytes),
     /// The beginning, or an error, or nothing yet.
@@ -129,9 +129,9 @@ pub(crate) enum Gathered<R: Body> {
 /// Looks at a body without waiting: most are complete, or nearly, once their head is there.
 ///
 /// Nobody is woken for what is not: whoever takes the body over polls it anew.
-pub(crate) fn gather<R: Body<Data = Bytes>>(body: R) -> Gathered<R> {
+pub(crate) fn peek<R: Body<Data = Bytes>>(body: R) -> Peeked<R> {
     if body.is_end_stream() {
-        return Gathered::Whole(Bytes::new());
+        return Peeked::Whole(Bytes::new());
     }
     let mut body = Box::pin(body);
     let mut data: Vec<Bytes> = Vec::new();
@@ -139,26 +139,26 @@ pub(crate) fn gather<R: Body<Data = Bytes>>(body: R) -> Gathered<R> {
     let rest = loop {
         let frame = match body.as_mut().poll_frame(&mut context) {
             Poll::Pending => break None,
-            Poll::Ready(None) => return Gathered::Whole(concatenate(data)),
+            Poll::Ready(None) => return Peeked::Whole(concatenate(data)),
             Poll::Ready(Some(frame)) => frame,
         };
         match frame.map(Frame::into_data) {
             Ok(Ok(bytes)) if body.is_end_stream() && data.is_empty() => {
-                return Gathered::Whole(bytes);
+                return Peeked::Whole(bytes);
             }
             Ok(Ok(bytes)) => data.push(bytes),
             Ok(Err(other)) => break Some(Ok(other)),
             Err(error) => break Some(Err(error)),
         }
         if body.is_end_stream() {
-            return Gathered::Whole(concatenate(data));
+            return Peeked::Whole(concatenate(data));
         }
         if data.len() == FRAMES_GATHERED {
             break None;
         }
     };
     let data = data.into_iter().map(|bytes| Ok(Frame::data(bytes)));
-    Gathered::Begun(body, data.chain(rest).collect())
+    Peeked::Begun(body, data.chain(rest).collect())
 }
 
 /// How many frames are looked at before a body is recorded by a task of its own.

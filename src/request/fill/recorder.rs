@@ -11,12 +11,12 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{Landing, Storable};
+use super::{Commit, NewEntry};
 use crate::base::task;
 use crate::flight::Offer;
 use crate::recording::{End, Recording};
 use crate::request::handler::{BoxError, Content};
-use crate::response::leader_body::{Ending, Led, Left};
+use crate::response::leader_body::{LeaderBody, PumpEnd, Remaining};
 
 /// Whether a body is being recorded, or why not.
 pub(crate) enum Recorded {
@@ -25,9 +25,9 @@ pub(crate) enum Recorded {
 }
 
 /// A fill that is about to begin.
-pub(crate) struct Plan {
-    pub(crate) landing: Landing,
-    pub(crate) storable: Storable,
+pub(crate) struct Fill {
+    pub(crate) landing: Commit,
+    pub(crate) new_entry: NewEntry,
     /// `Content-Length`, or the exact size hint.
     pub(crate) declared: Option<u64>,
     pub(crate) max_body: u64,
@@ -35,19 +35,22 @@ pub(crate) struct Plan {
     pub(crate) deadline: Duration,
 }
 
-impl Plan {
+impl Fill {
     /// Starts to record `body`, if there is a runtime to record in, and the memory; what its own
     /// client is to read either way.
     pub(crate) fn start<R>(
         self,
         body: Pin<Box<R>>,
         frames: VecDeque<Result<Frame<Bytes>, R::Error>>,
-    ) -> (Led<R>, Recorded)
+    ) -> (LeaderBody<R>, Recorded)
     where
         R: Content,
     {
         if !task::is_possible() {
-            return (Led::unrecorded(body, frames), Recorded::No("no-runtime"));
+            return (
+                LeaderBody::unrecorded(body, frames),
+                Recorded::No("no-runtime"),
+            );
         }
         // Followers of a declared length may read at once, so there must be room for all of it.
         let reserved = self.declared.unwrap_or(0);
@@ -57,28 +60,28 @@ impl Plan {
                 Some(memory) => Some(memory),
                 None => {
                     self.landing.give_way();
-                    let led = Led::unrecorded(body, frames);
+                    let led = LeaderBody::unrecorded(body, frames);
                     return (led, Recorded::No("fill-budget"));
                 }
             },
         };
         let recording = Arc::new(Recording::new(self.declared, memory));
         let (here, gone) = oneshot::channel();
-        let left = Left::of(&body, &frames);
+        let left = Remaining::of(&body, &frames);
         let deadline = self.deadline;
         let recorder = self.recorder(&recording, reserved);
         let frames = frames.into_iter().map(|frame| frame.map_err(Into::into));
         let pump = pump(body, frames.collect(), recorder, gone, deadline);
         let pump = task::spawn_joinable(pump.in_current_span());
-        let led = Led::recorded(recording, left, pump, here);
+        let led = LeaderBody::recorded(recording, left, pump, here);
         (led, Recorded::Yes)
     }
 }
 
-impl Plan {
+impl Fill {
     /// The followers may have the recording from here on.
     pub(crate) fn recorder(self, recording: &Arc<Recording>, reserved: u64) -> Recorder {
-        let Storable { head, fields } = self.storable;
+        let NewEntry { head, fields } = self.new_entry;
         let offer = Offer {
             head: Arc::new(head),
             fields,
@@ -104,23 +107,23 @@ pub(crate) struct Recorder {
     max_body: u64,
     /// Bytes for which there is memory.
     reserved: u64,
-    landing: Option<Landing>,
+    landing: Option<Commit>,
     offer: Offer,
 }
 
 impl Recorder {
     /// Records a frame, unless that makes too much of it: the cap, more than was declared, or than
     /// there is memory for.
-    pub(crate) fn push(&mut self, data: &Bytes) -> Room {
+    pub(crate) fn push(&mut self, data: &Bytes) -> PushResult {
         let length = self.recording.length().saturating_add(data.len() as u64);
         if length > self.max_body || self.declared.is_some_and(|declared| length > declared) {
-            return Room::TooLong;
+            return PushResult::TooLong;
         }
         let Ok(memory) = self.reserve(length) else {
-            return Room::NoMemory;
+            return PushResult::NoMemory;
         };
         self.recording.push(data.clone(), memory);
-        Room::Left
+        PushResult::Recorded
     }
 
     /// Memory for the body up to `length`, in steps, so that a short one does not take the cap's.
@@ -144,23 +147,23 @@ impl Recorder {
             && whole
         {
             let now = landing.cache.now();
-            let storable = Storable {
+            let new_entry = NewEntry {
                 head: self.offer.head.again(),
                 fields: Arc::clone(&self.offer.fields),
             };
-            landing.commit(storable, self.recording.join(), now);
+            landing.commit(new_entry, self.recording.join(), now);
             self.recording.finish(End::Complete);
         }
     }
 
     /// Followers that read already must see a broken transfer; the others go on their own.
-    pub(crate) fn give_up(mut self, room: &Room) {
+    pub(crate) fn give_up(mut self, room: &PushResult) {
         let Some(landing) = self.landing.take() else {
             return;
         };
         match room {
-            Room::NoMemory => landing.give_way(),
-            Room::Left | Room::TooLong => landing.give_up(),
+            PushResult::NoMemory => landing.give_way(),
+            PushResult::Recorded | PushResult::TooLong => landing.give_up(),
         }
     }
 
@@ -186,8 +189,8 @@ impl Drop for Recorder {
 }
 
 /// Whether a frame could be recorded.
-pub(crate) enum Room {
-    Left,
+pub(crate) enum PushResult {
+    Recorded,
     TooLong,
     NoMemory,
 }
@@ -201,7 +204,7 @@ async fn pump<R>(
     mut recorder: Recorder,
     gone: oneshot::Receiver<Instant>,
     deadline: Duration,
-) -> Ending<R>
+) -> PumpEnd<R>
 where
     R: Content,
 {
@@ -224,27 +227,27 @@ where
         };
         let frame = tokio::select! {
             biased;
-            () = &mut abandoned => return Ending::Abandoned,
+            () = &mut abandoned => return PumpEnd::Abandoned,
             frame = next => frame,
         };
         let frame = match frame {
             None => {
                 recorder.end();
-                return Ending::Recorded;
+                return PumpEnd::Recorded;
             }
-            Some(Err(error)) => return Ending::Failed(error),
+            Some(Err(error)) => return PumpEnd::Failed(error),
             Some(Ok(frame)) => frame,
         };
         let Some(data) = frame.data_ref() else {
             recorder.stop_at_trailers();
-            return Ending::Rest(frame, frames, body);
+            return PumpEnd::Rest(frame, frames, body);
         };
         match recorder.push(data) {
-            Room::Left => {}
+            PushResult::Recorded => {}
             // The client gets it all the same.
             room => {
                 recorder.give_up(&room);
-                return Ending::Rest(frame, frames, body);
+                return PumpEnd::Rest(frame, frames, body);
             }
         }
     }

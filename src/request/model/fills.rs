@@ -18,7 +18,7 @@ use crate::flight::{Boarding, Leader, Requester, Stage};
 use crate::key::KeyBuilder;
 use crate::purge::{Purge, Validity};
 use crate::recording::{End, Incomplete, Reader, Recording};
-use crate::request::fill::{Landing, Plan, Room, Storable};
+use crate::request::fill::{Commit, Fill, NewEntry, PushResult};
 
 #[test]
 fn readers_get_the_whole_or_an_error_and_never_a_short_body_that_looks_whole() {
@@ -168,7 +168,7 @@ fn memory_for_fills_is_never_exceeded_and_always_comes_back() {
                     let mut recorder = plan(&cache, leader).recorder(&recording, 0);
                     let mut reader = Reader::default();
                     match recorder.push(&Bytes::from_static(b"0")) {
-                        Room::Left => recorder.end(),
+                        PushResult::Recorded => recorder.end(),
                         room => recorder.give_up(&room),
                     }
                     recording.leave_own(&mut reader);
@@ -202,11 +202,14 @@ fn request(cache: &Cache, content: &AtomicUsize, attempt: usize) -> String {
                 return text(&entry.body);
             }
             let mut plan = plan(cache, leader);
-            plan.storable.head.position = cache.log().view().tail();
+            plan.new_entry.head.position = cache.log().view().tail();
             let body = content.fetch_add(1, Ordering::SeqCst).to_string();
             let recording = Arc::new(Recording::new(None, None));
             let mut recorder = plan.recorder(&recording, 0);
-            assert!(matches!(recorder.push(&body.clone().into()), Room::Left));
+            assert!(matches!(
+                recorder.push(&body.clone().into()),
+                PushResult::Recorded
+            ));
             recorder.end();
             recording.leave_own(&mut Reader::default());
             body
@@ -259,9 +262,9 @@ fn cache_with_room_for(fills: u64) -> Cache {
     Cache::new(config.build().unwrap())
 }
 
-fn plan(cache: &Cache, leader: Leader) -> Plan {
-    Plan {
-        landing: Landing {
+fn plan(cache: &Cache, leader: Leader) -> Fill {
+    Fill {
+        landing: Commit {
             cache: cache.clone(),
             base: key(),
             traces: None,
@@ -269,7 +272,7 @@ fn plan(cache: &Cache, leader: Leader) -> Plan {
             leader: Some(leader),
             auto_etag: false,
         },
-        storable: Storable {
+        new_entry: NewEntry {
             head: head(),
             fields: Arc::default(),
         },

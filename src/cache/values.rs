@@ -10,7 +10,7 @@ use crate::base::position::LogPosition;
 use crate::cache::Cache;
 use crate::entry::{Value, Verified};
 use crate::error::PurgeError;
-use crate::flight::{Arrival, Boarding, Leader, Requester, Role};
+use crate::flight::{Credentials, JoinRequest, Joined, Leader, Role};
 use crate::key::Key;
 use crate::purge::{Claim, Purge, Selector, Validity};
 
@@ -246,16 +246,16 @@ impl Cache {
                 Found::Stale(bytes) => stale = Some(bytes),
                 Found::Nothing => {}
             }
-            let arrival = Arrival {
-                requester: Requester::Anonymous,
+            let join_request = JoinRequest {
+                credentials: Credentials::Anonymous,
                 role: Role::Any,
                 version: self.log().view().version(),
                 now: self.now(),
             };
-            match self.flights().board(key, &arrival) {
-                Boarding::Lead(leader) => return Turn::Make(stale, Some(leader)),
-                Boarding::Alone => break,
-                Boarding::Follow(mut follower) => {
+            match self.flights().join_or_lead(key, &join_request) {
+                Joined::Lead(leader) => return Turn::Make(stale, Some(leader)),
+                Joined::Alone => break,
+                Joined::Follow(mut follower) => {
                     if let Some(stale) = stale {
                         return Turn::Found(stale);
                     }

@@ -57,7 +57,7 @@ impl StoredHeaders {
     /// or to clone.
     pub(crate) fn ready(&self) -> &HeaderMap {
         // A clone has no room to spare.
-        let make = || Box::new(with_places(self.lines.to_map(PLACES), self.length).clone());
+        let make = || Box::new(with_places(self.lines.to_map(RESERVED), self.length).clone());
         self.ready.get_or_init(make)
     }
 
@@ -70,7 +70,7 @@ impl StoredHeaders {
         } = self;
         match ready.into_inner() {
             Some(fields) => *fields,
-            None => with_places(lines.to_map(PLACES), length),
+            None => with_places(lines.to_map(RESERVED), length),
         }
     }
 
@@ -107,7 +107,7 @@ fn with_places(mut fields: HeaderMap, length: Option<u64>) -> HeaderMap {
 }
 
 /// `Age`, `Cache-Status` and `Content-Length`.
-pub(super) const PLACES: usize = 3;
+pub(super) const RESERVED: usize = 3;
 
 /// The length of a response's content, if it may be told. RFC 9110 8.6: "A server MUST NOT send a
 /// Content-Length header field in any response with a status code of 1xx … or 204".

@@ -18,7 +18,7 @@ use crate::base::tags::Tags;
 use crate::key::Key;
 use crate::semantics::Lifetimes;
 
-use headers::PLACES;
+use headers::RESERVED;
 pub(crate) use headers::{StoredHeaders, sendable_length};
 
 /// A complete stored response.
@@ -325,7 +325,7 @@ impl Record {
                     + value.tags.bytes().len()
             }
         };
-        PLACE_IN_MAP + own
+        MAP_OVERHEAD + own
     }
 }
 
@@ -335,4 +335,4 @@ const fn counted<T>() -> usize {
 }
 
 /// Of the tier's map, which grows by doubling.
-const PLACE_IN_MAP: usize = 96;
+const MAP_OVERHEAD: usize = 96;

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::{Flight, Stage};
-use crate::recording::wakers::Place;
+use crate::recording::wakers::WakerKey;
 
 /// One who waits for the leader's response. Dropping it leaves no trace.
 #[derive(Debug)]
 pub(crate) struct Follower {
     flight: Arc<Flight>,
-    place: Place,
+    place: WakerKey,
 }
 
 impl Follower {
     pub(super) fn of(flight: Arc<Flight>) -> Self {
         Self {
             flight,
-            place: Place::default(),
+            place: WakerKey::default(),
         }
     }
 

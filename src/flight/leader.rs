@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use super::{Flight, Flights, Offer, Stage, Uncacheable};
+use super::{Flight, Flights, SharedHead, Stage, Uncacheable};
 use crate::base::clock::Timestamp;
 use crate::entry::Entry;
 use crate::flight::lease::Lease;
@@ -49,8 +49,8 @@ impl Leader {
     }
 
     /// Lets the followers have the recording while it grows. Later requests join still.
-    pub(crate) fn share(&self, offer: Offer, recording: Arc<Recording>) {
-        self.flight.set(Stage::Shared(offer, recording));
+    pub(crate) fn share(&self, shared: SharedHead, recording: Arc<Recording>) {
+        self.flight.set(Stage::Shared(shared, recording));
     }
 
     /// Lets the followers have a complete entry. Unless it is stored already, the leader is to be

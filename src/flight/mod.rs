@@ -48,8 +48,8 @@ pub(crate) struct Limits {
 
 /// One who asks for a place on a flight.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Arrival {
-    pub(crate) requester: Requester,
+pub(crate) struct JoinRequest {
+    pub(crate) credentials: Credentials,
     pub(crate) role: Role,
     /// The purge log's version.
     pub(crate) version: u64,
@@ -67,7 +67,7 @@ pub(crate) enum Role {
 
 /// What a request is to do.
 #[derive(Debug)]
-pub(crate) enum Boarding {
+pub(crate) enum Joined {
     Lead(Leader),
     Follow(Follower),
     /// Call the handler without anyone waiting for it.
@@ -80,7 +80,7 @@ pub(crate) enum Stage {
     /// The handler has not answered yet.
     Waiting,
     /// The head is there, and the body is being recorded.
-    Shared(Offer, Arc<Recording>),
+    Shared(SharedHead, Arc<Recording>),
     /// Complete, or updated by a 304, or the stale one that stands in for a failure; and what it
     /// varies on.
     Landed(Arc<Entry>, Arc<[HeaderName]>),
@@ -93,7 +93,7 @@ pub(crate) enum Stage {
 /// The head of what is still coming. Followers may be served with it, each if it is of their own
 /// variant.
 #[derive(Clone, Debug)]
-pub(crate) struct Offer {
+pub(crate) struct SharedHead {
     pub(crate) head: Arc<Head>,
     /// What the response varies on.
     pub(crate) fields: Arc<[HeaderName]>,
@@ -101,13 +101,13 @@ pub(crate) struct Offer {
 
 /// On whose behalf a request is made, as far as sharing is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Requester {
+pub(crate) enum Credentials {
     Anonymous,
     /// With `Authorization` or `Cookie`.
     Credentialed,
 }
 
-impl Requester {
+impl Credentials {
     pub(crate) const fn of(facts: &RequestFacts) -> Self {
         if facts.authorization || facts.cookie {
             Self::Credentialed
@@ -156,13 +156,13 @@ impl Flight {
         }
     }
 
-    fn join(self: &Arc<Self>, key: &Key, most: usize) -> Boarding {
+    fn join(self: &Arc<Self>, key: &Key, most: usize) -> Joined {
         let mut state = self.lock();
         if self.key != *key || state.followers >= most {
-            return Boarding::Alone;
+            return Joined::Alone;
         }
         state.followers += 1;
-        Boarding::Follow(Follower::of(Arc::clone(self)))
+        Joined::Follow(Follower::of(Arc::clone(self)))
     }
 
     /// Followers are woken once they can see what they are woken for.

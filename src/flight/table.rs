@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::leader::Errand;
-use super::{Arrival, Boarding, Flight, Leader, Limits, Requester, Role, Uncacheable};
+use super::{Credentials, Flight, JoinRequest, Joined, Leader, Limits, Role, Uncacheable};
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::sync::Striped;
 use crate::key::Key;
@@ -20,7 +20,7 @@ pub(crate) struct Flights {
     /// How many flights there are in all tables.
     under_way: AtomicUsize,
     /// Hit-for-miss: until when each key is known to be uncacheable, and for whom.
-    marks: quick_cache::sync::Cache<(u128, Requester), Timestamp>,
+    marks: quick_cache::sync::Cache<(u128, Credentials), Timestamp>,
     /// Until when a failed fetch of a key that can be served stale is not tried again.
     rests: quick_cache::sync::Cache<u128, Timestamp>,
     /// How long the handler took for a key, where entries are refreshed early.
@@ -51,27 +51,31 @@ impl Flights {
     }
 
     /// Joins the flight for `key`, or begins one.
-    pub(crate) fn board(self: &Arc<Self>, key: &Key, arrival: &Arrival) -> Boarding {
-        if self.is_marked(key, arrival.requester, arrival.now) {
-            return Boarding::Alone;
+    pub(crate) fn join_or_lead(self: &Arc<Self>, key: &Key, join_request: &JoinRequest) -> Joined {
+        if self.is_marked(key, join_request.credentials, join_request.now) {
+            return Joined::Alone;
         }
         let mut table = self.tables.lock(key.hash());
-        if let Some(flight) = self.joinable(&table, key, arrival.version, arrival.now) {
+        if let Some(flight) = self.joinable(&table, key, join_request.version, join_request.now) {
             return flight.join(key, self.limits.followers);
         }
-        if arrival.role == Role::FollowerOnly {
-            return Boarding::Alone;
+        if join_request.role == Role::FollowerOnly {
+            return Joined::Alone;
         }
-        let (version, now) = (arrival.version, arrival.now);
+        let (version, now) = (join_request.version, join_request.now);
         self.begin(&mut table, key, version, now, Errand::Request)
-            .map_or(Boarding::Alone, Boarding::Lead)
+            .map_or(Joined::Alone, Joined::Lead)
     }
 
     /// Leads a flight for `key` unless there is one, or the key rests or is marked: for
     /// background refreshes.
-    pub(crate) fn lead_if_idle(self: &Arc<Self>, key: &Key, arrival: &Arrival) -> Option<Leader> {
-        let (version, now) = (arrival.version, arrival.now);
-        if self.rests(key, now) || self.is_marked(key, arrival.requester, now) {
+    pub(crate) fn lead_if_idle(
+        self: &Arc<Self>,
+        key: &Key,
+        join_request: &JoinRequest,
+    ) -> Option<Leader> {
+        let (version, now) = (join_request.version, join_request.now);
+        if self.rests(key, now) || self.is_marked(key, join_request.credentials, now) {
             return None;
         }
         let mut table = self.tables.lock(key.hash());
@@ -107,16 +111,17 @@ impl Flights {
         self.unmarked.store(false, Ordering::Release);
         let until = now.saturating_add(self.limits.mark_ttl);
         if whom == Uncacheable::ForAll {
-            self.marks.insert((key.hash(), Requester::Anonymous), until);
+            self.marks
+                .insert((key.hash(), Credentials::Anonymous), until);
         }
         self.marks
-            .insert((key.hash(), Requester::Credentialed), until);
+            .insert((key.hash(), Credentials::Credentialed), until);
     }
 
     /// Takes the mark away that a response which could be shared has proved wrong.
-    pub(crate) fn unmark(&self, key: &Key, requester: Requester) {
+    pub(crate) fn unmark(&self, key: &Key, credentials: Credentials) {
         if !self.unmarked.load(Ordering::Acquire) {
-            self.marks.remove(&(key.hash(), requester));
+            self.marks.remove(&(key.hash(), credentials));
         }
     }
 
@@ -145,11 +150,11 @@ impl Flights {
         self.under_way.load(Ordering::Relaxed)
     }
 
-    fn is_marked(&self, key: &Key, requester: Requester, now: Timestamp) -> bool {
+    fn is_marked(&self, key: &Key, credentials: Credentials, now: Timestamp) -> bool {
         if self.unmarked.load(Ordering::Acquire) {
             return false;
         }
-        let until = self.marks.get(&(key.hash(), requester));
+        let until = self.marks.get(&(key.hash(), credentials));
         until.is_some_and(|until| now < until)
     }
 

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::base::sync::{Mutex, MutexGuard};
-use crate::recording::wakers::{Place, Waiters};
+use crate::recording::wakers::{Waiters, WakerKey};
 
 /// The frames of a body so far, and how it ended. Readers never hold the writer up.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ pub(crate) struct Reader {
     /// The next frame, and the bytes before it: frames may be joined at any time.
     next: usize,
     read: usize,
-    place: Place,
+    place: WakerKey,
 }
 
 /// The recording ended before the body did.
@@ -184,7 +184,7 @@ impl Recording {
     pub(crate) async fn whole(&self) -> Result<Bytes, Incomplete> {
         let mut waiting = WaitingForTheEnd {
             recording: self,
-            place: Place::default(),
+            place: WakerKey::default(),
         };
         match std::future::poll_fn(|context| waiting.poll(context)).await {
             End::Complete | End::BeforeTrailers => Ok(self.join()),
@@ -261,7 +261,7 @@ impl State {
 /// One who waits for the end, and leaves no trace when it stops.
 struct WaitingForTheEnd<'a> {
     recording: &'a Recording,
-    place: Place,
+    place: WakerKey,
 }
 
 impl WaitingForTheEnd<'_> {

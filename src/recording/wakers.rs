@@ -14,16 +14,16 @@ pub(crate) struct Waiters {
 
 /// One waiter's place, so that it is not entered twice and can be left.
 #[derive(Debug, Default)]
-pub(crate) struct Place(Option<(u64, usize)>);
+pub(crate) struct WakerKey(Option<(u64, usize)>);
 
 impl Waiters {
     /// Enters, or renews, a waiter.
-    pub(crate) fn enter(&mut self, place: &mut Place, context: &Context<'_>) {
-        let index = match place.0 {
+    pub(crate) fn enter(&mut self, key: &mut WakerKey, context: &Context<'_>) {
+        let index = match key.0 {
             Some((round, index)) if round == self.round => index,
             _ => self.free.pop().unwrap_or(self.wakers.len()),
         };
-        place.0 = Some((self.round, index));
+        key.0 = Some((self.round, index));
         if index == self.wakers.len() {
             self.wakers.push(None);
         }
@@ -38,8 +38,8 @@ impl Waiters {
     /// Gives a place back, so that those who come and go do not pile up. The waker is to be
     /// dropped once the lock is released: it may be all that is left of its task.
     #[must_use]
-    pub(crate) fn leave(&mut self, place: &mut Place) -> Option<Waker> {
-        let (round, index) = place.0.take()?;
+    pub(crate) fn leave(&mut self, key: &mut WakerKey) -> Option<Waker> {
+        let (round, index) = key.0.take()?;
         if round != self.round {
             return None;
         }
@@ -96,7 +96,7 @@ mod tests {
         let waker = Waker::from(Arc::clone(&count));
         let context = Context::from_waker(&waker);
         let mut waiters = Waiters::default();
-        let (mut stays, mut leaves) = (Place::default(), Place::default());
+        let (mut stays, mut leaves) = (WakerKey::default(), WakerKey::default());
         waiters.enter(&mut stays, &context);
         waiters.enter(&mut stays, &context);
         waiters.enter(&mut leaves, &context);
@@ -111,9 +111,9 @@ mod tests {
         let context = Context::from_waker(Waker::noop());
         let mut waiters = Waiters::default();
         for _ in 0..1000 {
-            let mut place = Place::default();
-            waiters.enter(&mut place, &context);
-            let _waker = waiters.leave(&mut place);
+            let mut key = WakerKey::default();
+            waiters.enter(&mut key, &context);
+            let _waker = waiters.leave(&mut key);
         }
         assert_eq!((waiters.len(), waiters.wakers.len()), (0, 1));
     }
@@ -122,7 +122,7 @@ mod tests {
     fn a_place_of_an_earlier_round_is_void() {
         let context = Context::from_waker(Waker::noop());
         let mut waiters = Waiters::default();
-        let (mut old, mut new) = (Place::default(), Place::default());
+        let (mut old, mut new) = (WakerKey::default(), WakerKey::default());
         waiters.enter(&mut old, &context);
         waiters.take().wake();
         waiters.enter(&mut new, &context);

@@ -11,7 +11,7 @@ use crate::base::clock::Timestamp;
 use crate::entry::{Entry, Head};
 use crate::flight::lease::{Lease, LeaseAnswer};
 use crate::flight::{
-    Arrival, Boarding, Follower, Leader, Offer, Requester, Role, Stage, Uncacheable,
+    Credentials, Follower, JoinRequest, Joined, Leader, Role, SharedHead, Stage, Uncacheable,
 };
 use crate::key::{Key, KeyBuilder};
 use crate::recording::Recording;
@@ -38,11 +38,14 @@ impl Miss {
         let cache = self.cache().clone();
         let mut give_up = None;
         for _ in 0..MAX_FLIGHTS_JOINED {
-            let arrival = self.arrival(role);
-            let mut follower = match cache.flights().board(self.lookup.key(), &arrival) {
-                Boarding::Alone => break,
-                Boarding::Lead(leader) => return self.lead(leader, give_up).await,
-                Boarding::Follow(follower) => follower,
+            let join_request = self.join_request(role);
+            let mut follower = match cache
+                .flights()
+                .join_or_lead(self.lookup.key(), &join_request)
+            {
+                Joined::Alone => break,
+                Joined::Lead(leader) => return self.lead(leader, give_up).await,
+                Joined::Follow(follower) => follower,
             };
             let give_up = *give_up.get_or_insert_with(|| self.patience());
             let waited = self.follow(&mut follower, stale, give_up).await;
@@ -63,14 +66,18 @@ impl Miss {
         let Some(role) = self.role(stale) else {
             return Some(Coordination::Fetch(None));
         };
-        let arrival = self.arrival(role);
-        match self.cache().flights().board(self.lookup.key(), &arrival) {
-            Boarding::Alone => Some(Coordination::Fetch(None)),
-            Boarding::Lead(leader) => {
+        let join_request = self.join_request(role);
+        match self
+            .cache()
+            .flights()
+            .join_or_lead(self.lookup.key(), &join_request)
+        {
+            Joined::Alone => Some(Coordination::Fetch(None)),
+            Joined::Lead(leader) => {
                 let found = self.look_back();
                 Some(self.led(leader, found))
             }
-            Boarding::Follow(_) => None,
+            Joined::Follow(_) => None,
         }
     }
 
@@ -87,10 +94,10 @@ impl Miss {
         }
     }
 
-    pub(crate) fn arrival(&self, role: Role) -> Arrival {
+    pub(crate) fn join_request(&self, role: Role) -> JoinRequest {
         let cache = self.cache();
-        Arrival {
-            requester: self.requester(),
+        JoinRequest {
+            credentials: self.credentials(),
             role,
             version: cache.log().view().version(),
             now: self.now,
@@ -102,8 +109,8 @@ impl Miss {
         Instant::now() + self.cache().config().follower_wait
     }
 
-    fn requester(&self) -> Requester {
-        Requester::of(&self.facts)
+    fn credentials(&self) -> Credentials {
+        Credentials::of(&self.facts)
     }
 
     /// Fetches, unless another flight has landed between this request's look-up and its turn, or
@@ -212,8 +219,8 @@ impl Miss {
             Stage::Waiting | Stage::Failed => Wait::Again,
             Stage::Released(whom) => self.released(whom),
             Stage::Landed(entry, fields) => self.answer_landed(&entry, &fields, stale),
-            Stage::Shared(offer, recording) => {
-                let answer = self.answer_fill(&offer, recording, stale);
+            Stage::Shared(shared, recording) => {
+                let answer = self.answer_fill(&shared, recording, stale);
                 match timeout_at(give_up, answer).await {
                     Ok(Some(answered)) => answered,
                     Ok(None) => self.fill_failed(&follower.stage()),
@@ -226,8 +233,8 @@ impl Miss {
     /// The leader's response was not to be shared. Where that was for its credentials, others'
     /// responses may be.
     fn released<R>(&self, whom: Option<Uncacheable>) -> Wait<R> {
-        match (whom, self.requester()) {
-            (Some(Uncacheable::ForCredentialed), Requester::Anonymous) => Wait::Again,
+        match (whom, self.credentials()) {
+            (Some(Uncacheable::ForCredentialed), Credentials::Anonymous) => Wait::Again,
             _ => Wait::OnOwn,
         }
     }
@@ -251,24 +258,24 @@ impl Miss {
     /// As [`Miss::answer_landed`], of a response whose body is still coming. `None` if it fails.
     async fn answer_fill<R>(
         &self,
-        offer: &Offer,
+        shared: &SharedHead,
         recording: Arc<Recording>,
         stale: &Fallback,
     ) -> Option<Wait<R>> {
-        let outcome = match self.collapsed(&offer.head, &offer.fields, stale) {
+        let outcome = match self.collapsed(&shared.head, &shared.fields, stale) {
             Ok(outcome) => outcome,
             Err(not) => return Some(not.into_wait()),
         };
         let asked = self.asked();
-        if asked.is_not_modified(&offer.head) {
-            return Some(Wait::Answered(asked.not_modified(&offer.head, outcome)));
+        if asked.is_not_modified(&shared.head) {
+            return Some(Wait::Answered(asked.not_modified(&shared.head, outcome)));
         }
         let response = match recording.declared() {
             Some(length) if !self.facts.range => {
                 let body = FollowerBody::new(recording, length);
-                asked.answer_growing(&offer.head, body, outcome)
+                asked.answer_growing(&shared.head, body, outcome)
             }
-            _ => asked.answer(&offer.head, &recording.whole().await.ok()?, outcome),
+            _ => asked.answer(&shared.head, &recording.whole().await.ok()?, outcome),
         };
         Some(Wait::Answered(response))
     }

@@ -199,8 +199,11 @@ impl Miss {
             return;
         }
         let cache = self.cache().clone();
-        let arrival = self.arrival(Role::Any);
-        let Some(mut leader) = cache.flights().lead_if_idle(self.lookup.key(), &arrival) else {
+        let join_request = self.join_request(Role::Any);
+        let Some(mut leader) = cache
+            .flights()
+            .lead_if_idle(self.lookup.key(), &join_request)
+        else {
             return;
         };
         let until = Instant::now() + cache.config().fill_deadline;

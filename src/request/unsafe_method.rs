@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::base::position::LogPosition;
 use crate::cache::Cache;
-use crate::flight::{Arrival, Leader, Requester, Role};
+use crate::flight::{Credentials, JoinRequest, Leader, Role};
 use crate::key::{Key, KeyBuilder, KeyRef, Traces};
 use crate::purge::Purge;
 use crate::request::fetch::Posted;
@@ -131,7 +131,7 @@ impl Change {
             return None;
         }
         let flights = self.settings.cache.flights();
-        let leader = flights.lead_if_idle(post, &posting.arrival)?;
+        let leader = flights.lead_if_idle(post, &posting.join_request)?;
         // This very change has been counted.
         (flights.changes(posting.target) == posting.changes + 1).then_some(leader)
     }
@@ -156,7 +156,7 @@ fn is_known_here(cache: &Cache, target: &mut KeyBuilder) -> bool {
 /// What is to be known of a `POST` when its response is stored.
 struct Posting {
     facts: RequestFacts,
-    arrival: Arrival,
+    join_request: JoinRequest,
     /// How far the purge log had been read before the handler was called.
     position: LogPosition,
     /// The hash of its target's key, and how many changes of that there had been.
@@ -168,8 +168,8 @@ impl Posting {
     fn begin(cache: &Cache, facts: RequestFacts, target: u128) -> Self {
         cache.follow_log();
         let view = cache.log().view();
-        let arrival = Arrival {
-            requester: Requester::Anonymous,
+        let join_request = JoinRequest {
+            credentials: Credentials::Anonymous,
             role: Role::Any,
             version: view.version(),
             now: cache.now(),
@@ -181,7 +181,7 @@ impl Posting {
                 body: false,
                 ..facts
             },
-            arrival,
+            join_request,
             position: view.tail(),
             target,
             changes: cache.flights().changes(target),
@@ -195,7 +195,7 @@ impl Posting {
             target,
             leader,
             position: self.position,
-            request_time: self.arrival.now,
+            request_time: self.join_request.now,
         }
     }
 }

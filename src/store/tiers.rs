@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::rejected::{Counters, Treatment};
 use super::shared::Proof;
-use super::variants::{self, Lead, Placed, Places};
+use super::variants::{self, Inserted, NewMarker, VariantIndex};
 use super::{Flushed, Found, Languages, Lookup, Memory, Shared, SharedStore, StoreError};
 use crate::base::clock::Timestamp;
 use crate::entry::codec;
@@ -22,7 +22,7 @@ use crate::key::{Key, KeyBuilder, Traces};
 pub(crate) struct Tiers {
     memory: Memory,
     shared: Option<Shared>,
-    places: Places,
+    variants: VariantIndex,
     languages: Languages,
     /// Something was noted under a key that not every request for its target has.
     traced: AtomicBool,
@@ -44,7 +44,7 @@ impl Tiers {
         Self {
             memory: Memory::new(memory_bytes),
             shared,
-            places: Places::new(max_variants),
+            variants: VariantIndex::new(max_variants),
             languages: Languages::default(),
             traced: AtomicBool::new(false),
             counters: Arc::default(),
@@ -144,13 +144,13 @@ impl Tiers {
 
     /// Keeps a variant of the shared store in memory, however many there are there already.
     fn promote(&self, base: &Key, marker: &Marker, entry: &Arc<Entry>, now: Timestamp) {
-        let lead = Lead {
+        let lead = NewMarker {
             base,
             fields: &marker.fields,
             since: marker.since,
             kept_until: marker.kept_until,
         };
-        if let Placed::TooMany = self.places.place(&self.memory, lead, entry, now) {
+        if let Inserted::TooMany = self.variants.place(&self.memory, lead, entry, now) {
             self.memory.insert(Record::Response(Arc::clone(entry)));
         }
     }
@@ -194,15 +194,15 @@ impl Tiers {
             self.write_both(Record::Response(entry), now, until_written);
             return Stored::Yes;
         }
-        let lead = Lead {
+        let lead = NewMarker {
             base,
             fields,
             since: entry.head.lifetimes.stored,
             kept_until: kept_until.saturating_add(MARKER_SLACK),
         };
-        match self.places.place(&self.memory, lead, &entry, now) {
-            Placed::TooMany => return Stored::TooManyVariants,
-            Placed::Here(marker) => {
+        match self.variants.place(&self.memory, lead, &entry, now) {
+            Inserted::TooMany => return Stored::TooManyVariants,
+            Inserted::Here(marker) => {
                 if let Some(marker) = marker {
                     self.write_behind(Record::Marker(marker), now, ());
                 }

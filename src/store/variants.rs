@@ -15,13 +15,13 @@ use crate::key::{Key, KeyRef};
 
 /// The markers in memory, changed by one at a time for each resource.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct VariantIndex {
     most: usize,
     changing: Striped<()>,
 }
 
 /// What leads to a variant, unless a marker stands already.
-pub(super) struct Lead<'a> {
+pub(super) struct NewMarker<'a> {
     pub(super) base: &'a Key,
     /// What the resource's responses vary on.
     pub(super) fields: &'a Arc<[HeaderName]>,
@@ -30,14 +30,14 @@ pub(super) struct Lead<'a> {
 }
 
 /// What became of a variant.
-pub(super) enum Placed {
+pub(super) enum Inserted {
     /// It stands in memory; the marker, if there is a new one for others to know of.
     Here(Option<Arc<Marker>>),
     /// The resource has as many variants as it may.
     TooMany,
 }
 
-impl Places {
+impl VariantIndex {
     /// At `most` so many variants of a resource.
     pub(super) fn new(most: usize) -> Self {
         Self {
@@ -50,17 +50,17 @@ impl Places {
     pub(super) fn place(
         &self,
         memory: &Memory,
-        lead: Lead<'_>,
+        lead: NewMarker<'_>,
         entry: &Arc<Entry>,
         now: Timestamp,
-    ) -> Placed {
+    ) -> Inserted {
         let _one_at_a_time = self.changing.lock(lead.base.hash());
         let standing = match memory.peek(lead.base.borrow(), now) {
             Some(Record::Marker(marker)) if marker.fields == *lead.fields => Some(marker),
             _ => None,
         };
         let Some(variants) = self.joined(memory, standing.as_deref(), entry, now) else {
-            return Placed::TooMany;
+            return Inserted::TooMany;
         };
         let is_alone = matches!(variants, Variants::Only(_));
         let lasts = standing
@@ -74,7 +74,7 @@ impl Places {
         if !is_alone {
             memory.insert(Record::Response(Arc::clone(entry)));
         }
-        Placed::Here(marker.filter(|_| !lasts))
+        Inserted::Here(marker.filter(|_| !lasts))
     }
 
     /// The variants of which `entry` is one; `None` if there are too many without it.
@@ -108,7 +108,7 @@ impl Places {
     }
 }
 
-impl Lead<'_> {
+impl NewMarker<'_> {
     /// The marker that follows the one that stands, or the first.
     fn marker(self, standing: Option<&Marker>, variants: Variants) -> Marker {
         Marker {

@@ -8,7 +8,7 @@ use crate::base::frames::{take_bytes, take_length};
 use crate::base::lines::Lines;
 use crate::base::position::LogPosition;
 use crate::base::tags::Tags;
-use crate::entry::PLACES;
+use crate::entry::RESERVED;
 use crate::key::Key;
 use crate::semantics::{Flags, Lifetimes};
 
@@ -96,7 +96,7 @@ impl<'a> Input<'a> {
 
     pub(super) fn headers(&mut self) -> Option<(Lines, HeaderMap)> {
         let count = self.count()?;
-        Lines::take(self.whole, &mut self.left, count, PLACES)
+        Lines::take(self.whole, &mut self.left, count, RESERVED)
     }
 
     pub(super) fn lifetimes(&mut self) -> Option<(StatusCode, Lifetimes)> {

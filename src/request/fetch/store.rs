@@ -7,7 +7,7 @@ use http_body::Body;
 use super::FetchContext;
 use crate::base::tags::Tags;
 use crate::entry::{Head, StoredHeaders, Verified, sendable_length};
-use crate::flight::{Requester, Uncacheable};
+use crate::flight::{Credentials, Uncacheable};
 use crate::recording::part;
 use crate::request::fill::{Commit, Fill, NewEntry, Peeked, Recorded, peek};
 use crate::request::handler::Content;
@@ -191,7 +191,7 @@ impl FetchContext {
             cache: self.cache().clone(),
             base: self.lookup.base.clone(),
             traces: self.lookup.traces.clone(),
-            requester: Requester::of(&self.facts),
+            credentials: Credentials::of(&self.facts),
             leader: self.leader.take(),
             auto_etag: self.settings.policy.auto_etag,
         }

@@ -24,7 +24,7 @@ pub(crate) use recorder::{Fill, Recorded};
 use crate::base::clock::Timestamp;
 use crate::cache::Cache;
 use crate::entry::{Entry, Head};
-use crate::flight::{Leader, Requester, Uncacheable};
+use crate::flight::{Credentials, Leader, Uncacheable};
 use crate::key::{Key, Traces};
 use crate::purge::Validity;
 use crate::recording::concatenate;
@@ -44,7 +44,7 @@ pub(crate) struct Commit {
     pub(crate) cache: Cache,
     pub(crate) base: Key,
     pub(crate) traces: Option<Traces>,
-    pub(crate) requester: Requester,
+    pub(crate) credentials: Credentials,
     /// `None` when nobody could wait for this response.
     pub(crate) leader: Option<Leader>,
     /// Whether a 200 without an `ETag` gets one of its content's digest.
@@ -64,7 +64,7 @@ impl Commit {
             cache,
             base,
             traces,
-            requester,
+            credentials,
             mut leader,
             auto_etag,
         } = self;
@@ -77,8 +77,8 @@ impl Commit {
         if cache.validity(&entry.head, now) == Validity::Purged {
             return (entry, Stored::Purged);
         }
-        cache.flights().unmark(&base, requester);
-        cache.flights().unmark(&entry.head.key, requester);
+        cache.flights().unmark(&base, credentials);
+        cache.flights().unmark(&entry.head.key, credentials);
         let tiers = cache.tiers();
         let lease = leader.as_mut().and_then(Leader::take_lease);
         let mut until_written = (lease, None);

@@ -13,7 +13,7 @@ use tracing::Instrument;
 
 use super::{Commit, NewEntry};
 use crate::base::task;
-use crate::flight::Offer;
+use crate::flight::SharedHead;
 use crate::recording::{End, Recording};
 use crate::request::handler::{BoxError, Content};
 use crate::response::leader_body::{LeaderBody, PumpEnd, Remaining};
@@ -82,12 +82,12 @@ impl Fill {
     /// The followers may have the recording from here on.
     pub(crate) fn recorder(self, recording: &Arc<Recording>, reserved: u64) -> Recorder {
         let NewEntry { head, fields } = self.new_entry;
-        let offer = Offer {
+        let shared = SharedHead {
             head: Arc::new(head),
             fields,
         };
         if let Some(leader) = &self.landing.leader {
-            leader.share(offer.clone(), Arc::clone(recording));
+            leader.share(shared.clone(), Arc::clone(recording));
         }
         Recorder {
             recording: Arc::clone(recording),
@@ -95,7 +95,7 @@ impl Fill {
             max_body: self.max_body,
             reserved,
             landing: Some(self.landing),
-            offer,
+            shared,
         }
     }
 }
@@ -108,7 +108,7 @@ pub(crate) struct Recorder {
     /// Bytes for which there is memory.
     reserved: u64,
     landing: Option<Commit>,
-    offer: Offer,
+    shared: SharedHead,
 }
 
 impl Recorder {
@@ -148,8 +148,8 @@ impl Recorder {
         {
             let now = landing.cache.now();
             let new_entry = NewEntry {
-                head: self.offer.head.again(),
-                fields: Arc::clone(&self.offer.fields),
+                head: self.shared.head.again(),
+                fields: Arc::clone(&self.shared.fields),
             };
             landing.commit(new_entry, self.recording.join(), now);
             self.recording.finish(End::Complete);

@@ -10,11 +10,11 @@ use shuttle::future::block_on;
 use shuttle::thread;
 use tokio::sync::Semaphore;
 
-use super::{NOW, arrival, check, head, join, key};
+use super::{NOW, check, head, join, join_request, key};
 use crate::cache::Cache;
 use crate::config::CacheConfig;
 use crate::entry::{Entry, Head};
-use crate::flight::{Boarding, Leader, Requester, Stage};
+use crate::flight::{Credentials, Joined, Leader, Stage};
 use crate::key::KeyBuilder;
 use crate::purge::{Purge, Validity};
 use crate::recording::{End, Incomplete, Reader, Recording};
@@ -86,7 +86,7 @@ fn memory_comes_back_however_writer_and_client_part() {
 fn a_fill_that_fails_shows_its_followers_why_before_they_see_that_it_did() {
     check(|| {
         let cache = cache();
-        let Boarding::Lead(leader) = cache.flights().board(&key(), &arrival(0)) else {
+        let Joined::Lead(leader) = cache.flights().join_or_lead(&key(), &join_request(0)) else {
             panic!("no flight yet");
         };
         let recording = Arc::new(Recording::new(None, None));
@@ -94,8 +94,8 @@ fn a_fill_that_fails_shows_its_followers_why_before_they_see_that_it_did() {
         let follower = {
             let cache = cache.clone();
             thread::spawn(move || {
-                let boarding = cache.flights().board(&key(), &arrival(0));
-                let Boarding::Follow(mut follower) = boarding else {
+                let boarding = cache.flights().join_or_lead(&key(), &join_request(0));
+                let Joined::Follow(mut follower) = boarding else {
                     return;
                 };
                 if let Stage::Shared(_, recording) = block_on(follower.wait()) {
@@ -161,7 +161,9 @@ fn memory_for_fills_is_never_exceeded_and_always_comes_back() {
             .map(|_| {
                 let cache = cache.clone();
                 thread::spawn(move || {
-                    let Boarding::Lead(leader) = cache.flights().board(&key(), &arrival(0)) else {
+                    let Joined::Lead(leader) =
+                        cache.flights().join_or_lead(&key(), &join_request(0))
+                    else {
                         return;
                     };
                     let recording = Arc::new(Recording::new(None, None));
@@ -194,9 +196,9 @@ fn memory_for_fills_is_never_exceeded_and_always_comes_back() {
 /// number that `content` counts up.
 fn request(cache: &Cache, content: &AtomicUsize, attempt: usize) -> String {
     assert!(attempt < 5, "no end of it");
-    let arrival = arrival(cache.log().view().version());
-    match cache.flights().board(&key(), &arrival) {
-        Boarding::Lead(leader) => {
+    let join_request = join_request(cache.log().view().version());
+    match cache.flights().join_or_lead(&key(), &join_request) {
+        Joined::Lead(leader) => {
             if let Some(entry) = in_memory(cache) {
                 leader.land(Arc::clone(&entry), Arc::default());
                 return text(&entry.body);
@@ -214,7 +216,7 @@ fn request(cache: &Cache, content: &AtomicUsize, attempt: usize) -> String {
             recording.leave_own(&mut Reader::default());
             body
         }
-        Boarding::Follow(mut follower) => {
+        Joined::Follow(mut follower) => {
             let found = match block_on(follower.wait()) {
                 Stage::Landed(entry, _) => valid(cache, &entry.head).then(|| entry.body.clone()),
                 Stage::Shared(offer, recording) => block_on(recording.whole())
@@ -228,7 +230,7 @@ fn request(cache: &Cache, content: &AtomicUsize, attempt: usize) -> String {
                 None => request(cache, content, attempt + 1),
             }
         }
-        Boarding::Alone => panic!("alone"),
+        Joined::Alone => panic!("alone"),
     }
 }
 
@@ -268,7 +270,7 @@ fn plan(cache: &Cache, leader: Leader) -> Fill {
             cache: cache.clone(),
             base: key(),
             traces: None,
-            requester: Requester::Anonymous,
+            credentials: Credentials::Anonymous,
             leader: Some(leader),
             auto_etag: false,
         },

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use shuttle::future::block_on;
 use shuttle::thread;
 
-use super::{arrival, body, check, entry, flights, join, key};
+use super::{body, check, entry, flights, join, join_request, key};
 use crate::base::clock::Timestamp;
-use crate::flight::{Boarding, Flights, Follower, Stage, Uncacheable};
+use crate::flight::{Flights, Follower, Joined, Stage, Uncacheable};
 
 #[test]
 fn followers_see_what_the_leader_landed_and_the_table_is_left_empty() {
@@ -23,8 +23,8 @@ fn followers_see_what_the_leader_landed_and_the_table_is_left_empty() {
                 let (flights, landed, fetches) = (flights.clone(), landed.clone(), fetches.clone());
                 thread::spawn(move || {
                     loop {
-                        match flights.board(&key(), &arrival(0)) {
-                            Boarding::Lead(leader) => {
+                        match flights.join_or_lead(&key(), &join_request(0)) {
+                            Joined::Lead(leader) => {
                                 // What is stored already is not fetched again.
                                 if landed.load(Ordering::SeqCst) == 0 {
                                     fetches.fetch_add(1, Ordering::SeqCst);
@@ -34,14 +34,14 @@ fn followers_see_what_the_leader_landed_and_the_table_is_left_empty() {
                                 leader.land(entry(body()), Arc::default());
                                 return;
                             }
-                            Boarding::Follow(mut follower) => match block_on(follower.wait()) {
+                            Joined::Follow(mut follower) => match block_on(follower.wait()) {
                                 Stage::Landed(found, _) => {
                                     assert_eq!(found.body, body());
                                     return;
                                 }
                                 stage => panic!("{stage:?}"),
                             },
-                            Boarding::Alone => panic!("alone"),
+                            Joined::Alone => panic!("alone"),
                         }
                     }
                 })
@@ -63,20 +63,20 @@ fn a_lost_leader_is_replaced_and_nobody_waits_for_ever() {
                 let (flights, lost) = (flights.clone(), lost.clone());
                 thread::spawn(move || {
                     loop {
-                        match flights.board(&key(), &arrival(0)) {
-                            Boarding::Lead(leader) if lost.fetch_add(1, Ordering::SeqCst) == 0 => {
+                        match flights.join_or_lead(&key(), &join_request(0)) {
+                            Joined::Lead(leader) if lost.fetch_add(1, Ordering::SeqCst) == 0 => {
                                 drop(leader);
                             }
-                            Boarding::Lead(leader) => {
+                            Joined::Lead(leader) => {
                                 leader.land(entry(body()), Arc::default());
                                 return;
                             }
-                            Boarding::Follow(mut follower) => match block_on(follower.wait()) {
+                            Joined::Follow(mut follower) => match block_on(follower.wait()) {
                                 Stage::Failed => {}
                                 Stage::Landed(..) => return,
                                 stage => panic!("{stage:?}"),
                             },
-                            Boarding::Alone => panic!("alone"),
+                            Joined::Alone => panic!("alone"),
                         }
                     }
                 })
@@ -91,13 +91,14 @@ fn a_lost_leader_is_replaced_and_nobody_waits_for_ever() {
 fn a_follower_that_gives_up_leaves_no_trace() {
     check(|| {
         let flights = flights();
-        let Boarding::Lead(leader) = flights.board(&key(), &arrival(0)) else {
+        let Joined::Lead(leader) = flights.join_or_lead(&key(), &join_request(0)) else {
             panic!("no flight yet");
         };
         let quitter = {
             let flights = flights.clone();
             thread::spawn(move || {
-                if let Boarding::Follow(mut follower) = flights.board(&key(), &arrival(0)) {
+                if let Joined::Follow(mut follower) = flights.join_or_lead(&key(), &join_request(0))
+                {
                     block_on(poll_once(&mut follower));
                 }
             })
@@ -111,8 +112,8 @@ fn a_follower_that_gives_up_leaves_no_trace() {
         join([quitter, waiter]);
         assert_eq!(flights.len(), 0);
         assert!(matches!(
-            flights.board(&key(), &arrival(0)),
-            Boarding::Alone
+            flights.join_or_lead(&key(), &join_request(0)),
+            Joined::Alone
         ));
     });
 }
@@ -122,22 +123,22 @@ fn who_comes_after_a_purge_never_joins_a_flight_from_before() {
     check(|| {
         let flights = flights();
         let version = Arc::new(AtomicUsize::new(0));
-        let Boarding::Lead(old) = flights.board(&key(), &arrival(0)) else {
+        let Joined::Lead(old) = flights.join_or_lead(&key(), &join_request(0)) else {
             panic!("no flight yet");
         };
         let after = {
             let (flights, version) = (flights.clone(), version.clone());
             thread::spawn(move || {
                 let seen = version.load(Ordering::SeqCst) as u64;
-                match flights.board(&key(), &arrival(seen)) {
-                    Boarding::Lead(leader) => {
+                match flights.join_or_lead(&key(), &join_request(seen)) {
+                    Joined::Lead(leader) => {
                         leader.land(entry(Bytes::from_static(b"new")), Arc::default());
                     }
-                    Boarding::Follow(mut follower) => {
+                    Joined::Follow(mut follower) => {
                         assert_eq!(seen, 0, "it joined a flight from before the purge");
                         assert!(matches!(block_on(follower.wait()), Stage::Landed(..)));
                     }
-                    Boarding::Alone => {}
+                    Joined::Alone => {}
                 }
             })
         };
@@ -154,7 +155,7 @@ fn who_comes_after_a_purge_never_joins_a_flight_from_before() {
 }
 
 fn follow_or_lead(flights: &Arc<Flights>, version: u64) {
-    if let Boarding::Follow(mut follower) = flights.board(&key(), &arrival(version)) {
+    if let Joined::Follow(mut follower) = flights.join_or_lead(&key(), &join_request(version)) {
         assert!(!matches!(block_on(follower.wait()), Stage::Waiting));
     }
 }

@@ -17,7 +17,7 @@ use crate::base::lines::Lines;
 use crate::base::position::LogPosition;
 use crate::base::tags::Tags;
 use crate::entry::{Entry, Head, StoredHeaders, Verified};
-use crate::flight::{Arrival, Flights, Limits, Requester, Role};
+use crate::flight::{Credentials, Flights, JoinRequest, Limits, Role};
 use crate::key::{Key, KeyRules};
 use crate::semantics::{Flags, Lifetimes};
 
@@ -51,9 +51,9 @@ fn flights() -> Arc<Flights> {
     Arc::new(Flights::new(limits, Arc::new(SystemClock)))
 }
 
-fn arrival(version: u64) -> Arrival {
-    Arrival {
-        requester: Requester::Anonymous,
+fn join_request(version: u64) -> JoinRequest {
+    JoinRequest {
+        credentials: Credentials::Anonymous,
         role: Role::Any,
         version,
         now: Timestamp::from_millis(1),

@@ -23,7 +23,7 @@ use self::client::care::Care;
 use self::client::{Lane, Manner, Node};
 use self::cluster::Cluster;
 use self::log::Log;
-use self::url::Place;
+use self::url::Location;
 use super::{
     AppendOptions, Appended, BoxFuture, Health, Leased, LogBounds, LogPosition, Presence,
     SharedStore,
@@ -68,7 +68,7 @@ impl ValkeyStore {
     pub fn new(settings: ValkeySettings) -> Self {
         let care = Arc::new(Care::new());
         let topology = match &settings.url.place {
-            Place::Cluster(transport, seeds) => {
+            Location::Cluster(transport, seeds) => {
                 let cluster = Cluster::new(
                     settings.clone(),
                     *transport,
@@ -77,7 +77,7 @@ impl ValkeyStore {
                 );
                 Topology::Cluster(cluster)
             }
-            Place::Server(..) | Place::Unix { .. } | Place::Sentinel { .. } => {
+            Location::Server(..) | Location::Unix { .. } | Location::Sentinel { .. } => {
                 Topology::One(Arc::new(Node::new(settings.clone(), Arc::clone(&care))))
             }
         };

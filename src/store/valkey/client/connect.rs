@@ -15,7 +15,7 @@ use super::stream::{self, Endpoint};
 use crate::base::task::{self, Owned};
 use crate::store::valkey::ValkeySettings;
 use crate::store::valkey::command;
-use crate::store::valkey::url::{Address, Login, Place, Transport};
+use crate::store::valkey::url::{Address, Location, Login, Transport};
 
 /// What is dialled.
 pub(crate) struct Target {
@@ -72,11 +72,11 @@ pub(crate) async fn target(settings: &ValkeySettings, turn: u64) -> Result<Targe
     let login = login(settings);
     let db = settings.url.db;
     match &settings.url.place {
-        Place::Unix { path } => Ok(Target::new(Endpoint::Unix(path.clone()), &login, db)),
-        Place::Server(transport, address) => {
+        Location::Unix { path } => Ok(Target::new(Endpoint::Unix(path.clone()), &login, db)),
+        Location::Server(transport, address) => {
             Ok(Target::new(endpoint(*transport, address), &login, db))
         }
-        Place::Sentinel { transport, .. } => {
+        Location::Sentinel { transport, .. } => {
             let primary = primary(settings, turn).await?;
             Ok(Target {
                 found_at: Some(primary.clone()),
@@ -84,7 +84,7 @@ pub(crate) async fn target(settings: &ValkeySettings, turn: u64) -> Result<Targe
             })
         }
         // The nodes of a cluster are servers, each with settings of its own.
-        Place::Cluster(..) => Err(Fault::unreachable("a cluster is not one server")),
+        Location::Cluster(..) => Err(Fault::unreachable("a cluster is not one server")),
     }
 }
 
@@ -93,7 +93,7 @@ pub(crate) async fn target(settings: &ValkeySettings, turn: u64) -> Result<Targe
 /// The first that answers is believed: after a failover some may not know yet, and what they
 /// name is then no primary any more, which its role tells.
 pub(crate) async fn primary(settings: &ValkeySettings, turn: u64) -> Result<Address, Fault> {
-    let Place::Sentinel {
+    let Location::Sentinel {
         transport,
         sentinels,
         primary,

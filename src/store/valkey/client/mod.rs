@@ -25,7 +25,7 @@ use self::supervisor::Supervisor;
 use crate::error::StoreError;
 use crate::store::valkey::ValkeySettings;
 use crate::store::valkey::command::Redirect;
-use crate::store::valkey::url::Place;
+use crate::store::valkey::url::Location;
 
 /// A server, and leave to ask it something.
 pub(crate) struct Node {
@@ -78,7 +78,7 @@ impl Node {
     /// Its name or address, where it has one.
     pub(crate) fn host(&self) -> &str {
         match &self.supervisor.settings.url.place {
-            Place::Server(_, address) => &address.host,
+            Location::Server(_, address) => &address.host,
             _ => "",
         }
     }

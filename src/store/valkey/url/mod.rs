@@ -41,7 +41,7 @@ use self::text::{decode, split_login, split_parameters, split_port};
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl {
-    pub(crate) place: Place,
+    pub(crate) place: Location,
     pub(crate) login: Login,
     pub(crate) db: u32,
     pub(crate) files: TlsFiles,
@@ -49,7 +49,7 @@ pub struct StoreUrl {
 
 /// What a URL leads to.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     Server(Transport, Address),
     Unix {
         path: String,
@@ -131,7 +131,7 @@ impl StoreUrl {
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, host_and_port) = split_login(authority)?;
         let address = split_port(host_and_port, DEFAULT_PORT)?;
-        let mut url = Self::new(Place::Server(transport, address), login);
+        let mut url = Self::new(Location::Server(transport, address), login);
         url.db = database(path)?;
         url.apply(parameters)
     }
@@ -147,7 +147,7 @@ impl StoreUrl {
             return Err(UrlError::NoPath);
         }
         let path = decode(path)?;
-        Self::new(Place::Unix { path }, login).apply(parameters)
+        Self::new(Location::Unix { path }, login).apply(parameters)
     }
 
     fn parse_sentinel(rest: &str, transport: Transport) -> Result<Self, UrlError> {
@@ -158,7 +158,7 @@ impl StoreUrl {
         if primary.is_empty() {
             return Err(UrlError::NoPrimary);
         }
-        let place = Place::Sentinel {
+        let place = Location::Sentinel {
             transport,
             sentinels: addresses(hosts, SENTINEL_PORT)?,
             primary: decode(primary)?,
@@ -173,7 +173,7 @@ impl StoreUrl {
         let (rest, parameters) = split_parameters(rest)?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, hosts) = split_login(authority)?;
-        let place = Place::Cluster(transport, addresses(hosts, DEFAULT_PORT)?);
+        let place = Location::Cluster(transport, addresses(hosts, DEFAULT_PORT)?);
         let mut url = Self::new(place, login);
         url.db = database(path)?;
         let url = url.apply(parameters)?;
@@ -183,7 +183,7 @@ impl StoreUrl {
         }
     }
 
-    fn new(place: Place, login: Login) -> Self {
+    fn new(place: Location, login: Login) -> Self {
         Self {
             place,
             login,
@@ -195,7 +195,7 @@ impl StoreUrl {
     /// The same, but for the place: what leads to one node of a cluster.
     pub(crate) fn at(&self, transport: Transport, address: Address) -> Self {
         Self {
-            place: Place::Server(transport, address),
+            place: Location::Server(transport, address),
             ..self.clone()
         }
     }
@@ -226,8 +226,10 @@ impl StoreUrl {
 
     fn apply_to_sentinels(&mut self, name: &str, value: &str, all: &str) -> Result<(), UrlError> {
         match (&mut self.place, name) {
-            (Place::Sentinel { login, .. }, "sentinel_user") => login.user = Some(decode(value)?),
-            (Place::Sentinel { login, .. }, "sentinel_pass") => {
+            (Location::Sentinel { login, .. }, "sentinel_user") => {
+                login.user = Some(decode(value)?)
+            }
+            (Location::Sentinel { login, .. }, "sentinel_pass") => {
                 login.password = Some(decode(value)?);
             }
             _ => return Err(UrlError::unknown_parameter(name, all)),
@@ -237,10 +239,10 @@ impl StoreUrl {
 
     fn transport(&self) -> Transport {
         match &self.place {
-            Place::Server(transport, _)
-            | Place::Cluster(transport, _)
-            | Place::Sentinel { transport, .. } => *transport,
-            Place::Unix { .. } => Transport::Plain,
+            Location::Server(transport, _)
+            | Location::Cluster(transport, _)
+            | Location::Sentinel { transport, .. } => *transport,
+            Location::Unix { .. } => Transport::Plain,
         }
     }
 }
@@ -266,18 +268,18 @@ impl fmt::Display for StoreUrl {
             Transport::Tls => "s",
         };
         match place {
-            Place::Server(..) => write!(f, "valkey{secure}://{login}")?,
-            Place::Sentinel { .. } => write!(f, "valkey{secure}-sentinel://{login}")?,
-            Place::Cluster(..) => write!(f, "valkey{secure}-cluster://{login}")?,
-            Place::Unix { .. } => write!(f, "unix://{login}")?,
+            Location::Server(..) => write!(f, "valkey{secure}://{login}")?,
+            Location::Sentinel { .. } => write!(f, "valkey{secure}-sentinel://{login}")?,
+            Location::Cluster(..) => write!(f, "valkey{secure}-cluster://{login}")?,
+            Location::Unix { .. } => write!(f, "unix://{login}")?,
         }
         match place {
-            Place::Server(_, address) => write!(f, "{address}/{db}"),
-            Place::Unix { path } => write!(f, "{path}?db={db}"),
-            Place::Sentinel {
+            Location::Server(_, address) => write!(f, "{address}/{db}"),
+            Location::Unix { path } => write!(f, "{path}?db={db}"),
+            Location::Sentinel {
                 sentinels, primary, ..
             } => write!(f, "{}/{primary}/{db}", List(sentinels)),
-            Place::Cluster(_, seeds) => write!(f, "{}", List(seeds)),
+            Location::Cluster(_, seeds) => write!(f, "{}", List(seeds)),
         }
     }
 }

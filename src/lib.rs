@@ -109,7 +109,7 @@ pub use key::{QueryRule, Scheme};
 pub use purge::Purge;
 pub use response::body::{BodyError, ResponseBody};
 pub use semantics::{
-    CacheOptions, CookieRule, LanguageRule, PartialRule, Refusal, Rules, SetCookieRule,
+    CacheOptions, CookieRule, LanguageRule, PartialRule, Refusal, SetCookieRule, StorageRules,
 };
 pub use service::CacheService;
 pub use service::future::ResponseFuture;

@@ -24,7 +24,7 @@ use crate::entry::Head;
 use crate::entry::codec::Format;
 use crate::error::PurgeError;
 use crate::flight::{Flights, Limits};
-use crate::purge::{Claim, Forget, Log, Purge, Validity};
+use crate::purge::{Owner, Purge, PurgeCheck, PurgeLog, Validity};
 use crate::status::StatusName;
 use crate::store::valkey::{ValkeySettings, ValkeyStore};
 use crate::store::{Flushed, Memory, Shared, SharedSettings, SharedStore, StoreError, Tiers};
@@ -52,7 +52,7 @@ struct Inner {
     config: CacheConfig,
     clock: Arc<dyn Clock>,
     tiers: Tiers,
-    log: Log,
+    log: PurgeLog,
     flights: Arc<Flights>,
     /// Memory that bodies being recorded may take, in KiB.
     fills: Arc<Semaphore>,
@@ -123,7 +123,7 @@ impl Cache {
         };
         let inner = Inner {
             tiers: Tiers::new(config.memory_bytes, shared, config.max_variants),
-            log: Log::new(
+            log: PurgeLog::new(
                 store,
                 Arc::clone(&clock),
                 config.purge_bound,
@@ -215,7 +215,7 @@ impl Cache {
         &self.inner.tiers
     }
 
-    pub(crate) fn log(&self) -> &Log {
+    pub(crate) fn log(&self) -> &PurgeLog {
         &self.inner.log
     }
 
@@ -254,28 +254,28 @@ impl Cache {
 
     /// What the purges say of a stored response.
     pub(crate) fn validity(&self, head: &Head, now: Timestamp) -> Validity {
-        let claim = Claim {
+        let check = PurgeCheck {
             key: &head.key,
             tags: &head.tags,
             position: head.position,
             stored: head.lifetimes.stored,
             verified: &head.verified,
         };
-        self.judge(&claim, now)
+        self.judge(&check, now)
     }
 
-    pub(crate) fn judge(&self, claim: &Claim<'_>, now: Timestamp) -> Validity {
+    pub(crate) fn judge(&self, check: &PurgeCheck<'_>, now: Timestamp) -> Validity {
         let log = &self.inner.log;
-        log.view().judge(claim, now, log.bound())
+        log.index().judge(check, now, log.bound())
     }
 }
 
-impl Forget for Inner {
+impl Owner for Inner {
     fn memory(&self) -> &Memory {
         self.tiers.memory()
     }
 
-    fn log(&self) -> &Log {
+    fn log(&self) -> &PurgeLog {
         &self.log
     }
 }

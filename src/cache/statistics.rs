@@ -66,7 +66,7 @@ impl Cache {
             memory_bytes: tiers.memory().weight(),
             flights: self.flights().len() as u64,
             fill_bytes: self.fill_bytes_taken(),
-            purge_selectors: self.log().view().len() as u64,
+            purge_selectors: self.log().index().len() as u64,
             foreign_values: counters.foreign.load(Ordering::Relaxed),
             other_version_values: counters.other_version.load(Ordering::Relaxed),
             corrupt_values: counters.corrupt.load(Ordering::Relaxed),

@@ -12,7 +12,7 @@ use crate::entry::{Value, Verified};
 use crate::error::PurgeError;
 use crate::flight::{Credentials, JoinRequest, Joined, Leader, Role};
 use crate::key::Key;
-use crate::purge::{Claim, Purge, Selector, Validity};
+use crate::purge::{Purge, PurgeCheck, Selector, Validity};
 
 /// How long one of the application's own values lives, and what purges it.
 ///
@@ -114,8 +114,8 @@ impl Cache {
     pub(crate) async fn get_in(&self, namespace: &str, name: &str) -> Option<Bytes> {
         let key = Key::of_value(namespace, name);
         match self.find_value(&key).await {
-            Found::Fresh(bytes) => Some(bytes),
-            Found::Stale(_) | Found::Nothing => None,
+            FoundValue::Fresh(bytes) => Some(bytes),
+            FoundValue::Stale(_) | FoundValue::Nothing => None,
         }
     }
 
@@ -219,10 +219,10 @@ impl Cache {
         let key = Key::of_value(namespace, name);
         self.follow_log();
         let (stale, leader) = match self.wait_for_value(&key).await {
-            Turn::Found(bytes) => return Ok(bytes),
+            Turn::FoundValue(bytes) => return Ok(bytes),
             Turn::Make(stale, leader) => (stale, leader),
         };
-        let position = self.log().view().tail();
+        let position = self.log().index().tail();
         let bytes: Bytes = match (make().await, stale) {
             (Ok(made), _) => made.into(),
             (Err(_), Some(stale)) => return Ok(stale),
@@ -242,14 +242,14 @@ impl Cache {
         let mut stale = None;
         for _ in 0..ATTEMPTS {
             match self.find_value(key).await {
-                Found::Fresh(bytes) => return Turn::Found(bytes),
-                Found::Stale(bytes) => stale = Some(bytes),
-                Found::Nothing => {}
+                FoundValue::Fresh(bytes) => return Turn::FoundValue(bytes),
+                FoundValue::Stale(bytes) => stale = Some(bytes),
+                FoundValue::Nothing => {}
             }
             let join_request = JoinRequest {
                 credentials: Credentials::Anonymous,
                 role: Role::Any,
-                version: self.log().view().version(),
+                version: self.log().index().version(),
                 now: self.now(),
             };
             match self.flights().join_or_lead(key, &join_request) {
@@ -257,7 +257,7 @@ impl Cache {
                 Joined::Alone => break,
                 Joined::Follow(mut follower) => {
                     if let Some(stale) = stale {
-                        return Turn::Found(stale);
+                        return Turn::FoundValue(stale);
                     }
                     let wait = self.config().follower_wait;
                     if timeout(wait, follower.wait()).await.is_err() {
@@ -270,12 +270,12 @@ impl Cache {
     }
 
     /// What memory has, or else the shared store; stale only if neither has it fresh.
-    async fn find_value(&self, key: &Key) -> Found {
+    async fn find_value(&self, key: &Key) -> FoundValue {
         self.follow_log();
         let now = self.now();
         let in_memory = self.tiers().value_in_memory(key, now);
-        let found = in_memory.map_or(Found::Nothing, |value| self.judge_value(&value, now));
-        if matches!(found, Found::Fresh(_)) {
+        let found = in_memory.map_or(FoundValue::Nothing, |value| self.judge_value(&value, now));
+        if matches!(found, FoundValue::Fresh(_)) {
             return found;
         }
         let deadline = self.deadline();
@@ -286,29 +286,29 @@ impl Cache {
             self.log().first_read(deadline).await;
         }
         match self.judge_value(&value, now) {
-            Found::Nothing => found,
+            FoundValue::Nothing => found,
             better => better,
         }
     }
 
-    fn judge_value(&self, value: &Value, now: Timestamp) -> Found {
-        let claim = Claim {
+    fn judge_value(&self, value: &Value, now: Timestamp) -> FoundValue {
+        let check = PurgeCheck {
             key: &value.key,
             tags: &value.tags,
             position: value.position,
             stored: value.stored,
             verified: &value.verified,
         };
-        match self.judge(&claim, now) {
-            Validity::Valid if now < value.fresh_until => Found::Fresh(value.bytes.clone()),
-            Validity::Valid | Validity::Soft => Found::Stale(value.bytes.clone()),
-            Validity::Purged | Validity::Unknown => Found::Nothing,
+        match self.judge(&check, now) {
+            Validity::Valid if now < value.fresh_until => FoundValue::Fresh(value.bytes.clone()),
+            Validity::Valid | Validity::Soft => FoundValue::Stale(value.bytes.clone()),
+            Validity::Purged | Validity::Unknown => FoundValue::Nothing,
         }
     }
 }
 
 /// What is stored under a name.
-enum Found {
+enum FoundValue {
     Fresh(Bytes),
     /// Past its lifetime, or purged softly.
     Stale(Bytes),
@@ -316,7 +316,7 @@ enum Found {
 }
 
 enum Turn {
-    Found(Bytes),
+    FoundValue(Bytes),
     /// To be made; with what may stand in for it, and on behalf of those who wait.
     Make(Option<Bytes>, Option<Leader>),
 }

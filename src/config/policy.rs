@@ -9,7 +9,9 @@ use http::{HeaderMap, HeaderName, StatusCode, request, response};
 use super::bounds::check_duration;
 use crate::error::ConfigError;
 use crate::key::{KeyRules, QueryRule, Scheme};
-use crate::semantics::{CookieRule, LanguageRule, PartialRule, Rules, SetCookieRule, is_tag};
+use crate::semantics::{
+    CookieRule, LanguageRule, PartialRule, SetCookieRule, StorageRules, is_tag,
+};
 
 /// What holds for the routes of one [`CacheLayer`](crate::CacheLayer), beyond what responses say
 /// of themselves. The default is RFC 9111 for a shared cache, with explicit freshness only.
@@ -28,7 +30,7 @@ use crate::semantics::{CookieRule, LanguageRule, PartialRule, Rules, SetCookieRu
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    pub(crate) rules: Rules,
+    pub(crate) rules: StorageRules,
     pub(crate) key: KeyRules,
     pub(crate) early_refresh: Option<f32>,
     pub(crate) max_body: Option<u64>,
@@ -297,7 +299,7 @@ impl PolicyBuilder {
     /// [`ConfigError`] names the setting (or both), the value, and what is allowed.
     pub fn build(self) -> Result<Policy, ConfigError> {
         let Self { policy } = self;
-        let Rules {
+        let StorageRules {
             default_ttl,
             forced_ttl,
             heuristic_percent,

@@ -27,7 +27,7 @@ pub(crate) enum Validity {
 
 /// The last purge of every selector, and how far the log has been read.
 #[derive(Debug)]
-pub(crate) struct View {
+pub(crate) struct PurgeIndex {
     /// Moves whenever a purge is applied: an entry verified at this version need not be
     /// verified again.
     version: AtomicU64,
@@ -61,7 +61,7 @@ struct Marks {
 
 /// What an entry brings to be judged.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Claim<'a> {
+pub(crate) struct PurgeCheck<'a> {
     pub(crate) key: &'a Key,
     pub(crate) tags: &'a Tags,
     pub(crate) position: LogPosition,
@@ -69,7 +69,7 @@ pub(crate) struct Claim<'a> {
     pub(crate) verified: &'a Verified,
 }
 
-impl View {
+impl PurgeIndex {
     /// An empty view that remembers the last purge of at most `capacity` selectors.
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
@@ -120,7 +120,7 @@ impl View {
     }
 
     /// The log has been out of sight for as long as it may be. The wall clock, by which
-    /// [`View::seen_to_the_end`] was told, may have been set back meanwhile.
+    /// [`PurgeIndex::seen_to_the_end`] was told, may have been set back meanwhile.
     pub(crate) fn lost_sight(&self) {
         self.good_until.store(0, Ordering::Release);
     }
@@ -131,17 +131,22 @@ impl View {
     }
 
     /// What the purges say of an entry. Costs two comparisons while the log has not moved.
-    pub(crate) fn judge(&self, claim: &Claim<'_>, now: Timestamp, bound: Duration) -> Validity {
-        if !self.is_current(now) && !is_recent(claim.stored, now, bound) {
+    pub(crate) fn judge(
+        &self,
+        check: &PurgeCheck<'_>,
+        now: Timestamp,
+        bound: Duration,
+    ) -> Validity {
+        if !self.is_current(now) && !is_recent(check.stored, now, bound) {
             return Validity::Unknown;
         }
         let version = self.version();
-        if claim.verified.at(version) {
+        if check.verified.at(version) {
             return Validity::Valid;
         }
-        let validity = self.read(|state| state.judge(claim));
+        let validity = self.read(|state| state.judge(check));
         if validity == Validity::Valid {
-            claim.verified.note(version);
+            check.verified.note(version);
         }
         validity
     }
@@ -234,8 +239,8 @@ fn is_recent(stored: Timestamp, now: Timestamp, bound: Duration) -> bool {
 }
 
 impl State {
-    fn judge(&self, claim: &Claim<'_>) -> Validity {
-        let position = claim.position;
+    fn judge(&self, check: &PurgeCheck<'_>) -> Validity {
+        let position = check.position;
         // Beyond the tail: it knows of records that this instance has not read, or that were in
         // another log, which is lost.
         if position < self.horizon || position > self.tail {
@@ -247,8 +252,8 @@ impl State {
         }
         let mut last = self.everything;
         if !self.marks.is_empty() {
-            let tags = claim.tags.iter().map(Selector::tag);
-            for selector in Selector::matching(claim.key).into_iter().chain(tags) {
+            let tags = check.tags.iter().map(Selector::tag);
+            for selector in Selector::matching(check.key).into_iter().chain(tags) {
                 if let Some(marks) = self.marks.get(&selector) {
                     last.hard = last.hard.max(marks.hard);
                     last.soft = last.soft.max(marks.soft);
@@ -315,59 +320,59 @@ mod tests {
     const BOUND: Duration = Duration::from_secs(5);
     const NOW: Timestamp = Timestamp::from_secs(1_000_000);
 
-    fn judged(view: &View, position: LogPosition, stored: Timestamp) -> Validity {
+    fn judged(index: &PurgeIndex, position: LogPosition, stored: Timestamp) -> Validity {
         let key = Key::of_value("n", "k");
-        let claim = Claim {
+        let check = PurgeCheck {
             key: &key,
             tags: &["tag"].iter().collect(),
             position,
             stored,
             verified: &Verified::never(),
         };
-        view.judge(&claim, NOW, BOUND)
+        index.judge(&check, NOW, BOUND)
     }
 
-    fn in_sight() -> View {
-        let view = View::new(100);
-        view.advance(LogPosition::new(10, 0));
-        view.seen_to_the_end(NOW, BOUND);
-        view
+    fn in_sight() -> PurgeIndex {
+        let index = PurgeIndex::new(100);
+        index.advance(LogPosition::new(10, 0));
+        index.seen_to_the_end(NOW, BOUND);
+        index
     }
 
     #[test]
     fn an_entry_from_beyond_what_was_read_is_not_valid() {
-        let view = in_sight();
-        let at = |ms| judged(&view, LogPosition::new(ms, 0), NOW);
+        let index = in_sight();
+        let at = |ms| judged(&index, LogPosition::new(ms, 0), NOW);
         assert_eq!((at(10), at(11)), (Validity::Valid, Validity::Purged));
     }
 
     #[test]
     fn an_own_purge_at_a_position_that_was_there_before_counts_all_the_same() {
-        let view = in_sight();
+        let index = in_sight();
         let known = LogPosition::new(10, 0);
-        view.apply_own(LogPosition::new(3, 0), &Purge::tag("tag"), known);
-        assert_eq!(judged(&view, known, NOW), Validity::Purged);
+        index.apply_own(LogPosition::new(3, 0), &Purge::tag("tag"), known);
+        assert_eq!(judged(&index, known, NOW), Validity::Purged);
     }
 
     #[test]
     fn an_own_purge_counts_until_it_is_read_back_and_after() {
-        let view = in_sight();
+        let index = in_sight();
         let (known, own) = (LogPosition::new(10, 0), LogPosition::new(12, 0));
-        view.apply_own(own, &Purge::tag("tag"), known);
-        assert_eq!(view.appended(), own);
-        assert_eq!(judged(&view, known, NOW), Validity::Purged);
-        view.apply(own, &Purge::tag("tag"));
-        view.advance(own);
-        assert_eq!(judged(&view, known, NOW), Validity::Purged);
-        assert_eq!(judged(&view, own, NOW), Validity::Valid);
-        assert_eq!(view.read(|state| state.order.len()), 1, "noted once");
+        index.apply_own(own, &Purge::tag("tag"), known);
+        assert_eq!(index.appended(), own);
+        assert_eq!(judged(&index, known, NOW), Validity::Purged);
+        index.apply(own, &Purge::tag("tag"));
+        index.advance(own);
+        assert_eq!(judged(&index, known, NOW), Validity::Purged);
+        assert_eq!(judged(&index, own, NOW), Validity::Valid);
+        assert_eq!(index.read(|state| state.order.len()), 1, "noted once");
     }
 
     #[test]
     fn out_of_sight_only_what_is_recent_by_this_clock_is_valid() {
-        let view = in_sight();
-        view.lost_sight();
-        let stored = |stored| judged(&view, LogPosition::new(10, 0), stored);
+        let index = in_sight();
+        index.lost_sight();
+        let stored = |stored| judged(&index, LogPosition::new(10, 0), stored);
         assert_eq!(stored(NOW.saturating_sub(BOUND)), Validity::Valid);
         assert_eq!(stored(NOW.saturating_add(BOUND)), Validity::Valid);
         assert_eq!(stored(NOW.saturating_sub(BOUND * 2)), Validity::Unknown);
@@ -376,15 +381,15 @@ mod tests {
 
     #[test]
     fn an_own_purge_that_a_new_log_took_at_once_survives_the_restart() {
-        let view = in_sight();
+        let index = in_sight();
         let (restart, own) = (LogPosition::new(11, 0), LogPosition::new(12, 0));
-        view.apply_own(own, &Purge::tag("tag"), LogPosition::new(10, 0));
-        view.restart(restart);
-        assert_eq!(judged(&view, restart, NOW), Validity::Purged);
-        assert_eq!(view.appended(), own);
-        view.apply(own, &Purge::tag("tag"));
-        view.advance(own);
-        assert_eq!(judged(&view, own, NOW), Validity::Valid);
-        assert_eq!(view.read(|state| state.order.len()), 1, "noted once");
+        index.apply_own(own, &Purge::tag("tag"), LogPosition::new(10, 0));
+        index.restart(restart);
+        assert_eq!(judged(&index, restart, NOW), Validity::Purged);
+        assert_eq!(index.appended(), own);
+        index.apply(own, &Purge::tag("tag"));
+        index.advance(own);
+        assert_eq!(judged(&index, own, NOW), Validity::Valid);
+        assert_eq!(index.read(|state| state.order.len()), 1, "noted once");
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use reader::Following;
 
-use super::{Purge, View};
+use super::{Purge, PurgeIndex};
 use crate::base::clock::Clock;
 use crate::base::position::LogPosition;
 use crate::base::task;
@@ -20,8 +20,8 @@ use crate::store::{AppendOptions, Appended, Memory, SharedStore, StoreError};
 
 /// The purge log and this instance's view of it. Without a shared store the view is the log.
 #[derive(Debug)]
-pub(crate) struct Log {
-    view: View,
+pub(crate) struct PurgeLog {
+    index: PurgeIndex,
     store: Option<Arc<dyn SharedStore>>,
     clock: Arc<dyn Clock>,
     /// How long entries are trusted while the log is out of sight.
@@ -34,25 +34,25 @@ pub(crate) struct Log {
 }
 
 /// What emptying the log's knowledge empties as well.
-pub(crate) trait Forget: Send + Sync + 'static {
+pub(crate) trait Owner: Send + Sync + 'static {
     /// Tier 1.
     fn memory(&self) -> &Memory;
-    fn log(&self) -> &Log;
+    fn log(&self) -> &PurgeLog;
 }
 
-impl Log {
+impl PurgeLog {
     pub(crate) fn new(
         store: Option<Arc<dyn SharedStore>>,
         clock: Arc<dyn Clock>,
         bound: Duration,
         capacity: usize,
     ) -> Self {
-        let view = View::new(capacity);
+        let index = PurgeIndex::new(capacity);
         if store.is_none() {
-            view.always_current();
+            index.always_current();
         }
         Self {
-            view,
+            index,
             store,
             clock,
             bound,
@@ -62,8 +62,8 @@ impl Log {
         }
     }
 
-    pub(crate) fn view(&self) -> &View {
-        &self.view
+    pub(crate) fn index(&self) -> &PurgeIndex {
+        &self.index
     }
 
     pub(crate) fn bound(&self) -> Duration {
@@ -81,18 +81,18 @@ impl Log {
 
     async fn append_at(&self, purge: &Purge, deadline: Instant) -> Result<Appended, PurgeError> {
         let Some(store) = &self.store else {
-            return Ok(Appended::unreplicated(self.view.append(purge)));
+            return Ok(Appended::unreplicated(self.index.append(purge)));
         };
-        let known = self.view.tail().max(self.view.appended());
+        let known = self.index.tail().max(self.index.appended());
         let record = purge.to_record();
         let options = AppendOptions::new().replicas(purge.replicas);
         let appended = store.log_append(&record, options, deadline).await;
         let appended = appended.map_err(PurgeError::not_appended)?;
-        self.view.apply_own(appended.position, purge, known);
+        self.index.apply_own(appended.position, purge, known);
         Ok(appended)
     }
 
-    /// As [`Log::append`], and waits until the log has been read up to the purge, so that what is
+    /// As [`PurgeLog::append`], and waits until the log has been read up to the purge, so that what is
     /// stored next is known to be later than every purge before it. Returns that position.
     pub(crate) async fn append_and_read(
         &self,
@@ -128,7 +128,7 @@ impl Log {
     }
 
     /// Begins to follow the shared log, once, as soon as there is a runtime to do it in.
-    pub(crate) fn follow<F: Forget>(&self, owner: &Arc<F>) {
+    pub(crate) fn follow<F: Owner>(&self, owner: &Arc<F>) {
         if self.store.is_none() || self.tailing.load(Ordering::Relaxed) {
             return;
         }

@@ -13,8 +13,8 @@ use std::fmt;
 
 use http::Uri;
 
-pub(crate) use index::{Claim, Validity, View};
-pub(crate) use log::{Forget, Log};
+pub(crate) use index::{PurgeCheck, PurgeIndex, Validity};
+pub(crate) use log::{Owner, PurgeLog};
 pub(crate) use selector::Selector;
 
 use crate::error::PurgeError;

@@ -99,7 +99,7 @@ impl Miss {
         JoinRequest {
             credentials: self.credentials(),
             role,
-            version: cache.log().view().version(),
+            version: cache.log().index().version(),
             now: self.now,
         }
     }

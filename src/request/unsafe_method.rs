@@ -167,11 +167,11 @@ struct Posting {
 impl Posting {
     fn begin(cache: &Cache, facts: RequestFacts, target: u128) -> Self {
         cache.follow_log();
-        let view = cache.log().view();
+        let index = cache.log().index();
         let join_request = JoinRequest {
             credentials: Credentials::Anonymous,
             role: Role::Any,
-            version: view.version(),
+            version: index.version(),
             now: cache.now(),
         };
         Self {
@@ -182,7 +182,7 @@ impl Posting {
                 ..facts
             },
             join_request,
-            position: view.tail(),
+            position: index.tail(),
             target,
             changes: cache.flights().changes(target),
         }

@@ -11,7 +11,7 @@ use super::invalidation::describes_target;
 use super::options::CacheOptions;
 use super::range::{is_one_part, wants_one_part};
 use super::refusal::Refusal;
-use super::rules::{CookieRule, PartialRule, Rules, SetCookieRule};
+use super::rules::{CookieRule, PartialRule, SetCookieRule, StorageRules};
 use super::syntax::dates::date_value;
 use super::syntax::directives::{Delta, Qualified, ResponseDirectives};
 use super::syntax::targeted;
@@ -53,7 +53,7 @@ pub(crate) struct Admitted {
 }
 
 /// Judges a response to a request.
-pub(crate) fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<Admitted, Refusal> {
+pub(crate) fn admit(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<Admitted, Refusal> {
     if exchange.facts.method != MethodClass::Get {
         return Err(Refusal::Method);
     }
@@ -70,7 +70,7 @@ pub(crate) fn admit(exchange: &Exchange<'_>, rules: &Rules) -> Result<Admitted, 
 pub(crate) fn admit_posted(
     exchange: &Exchange<'_>,
     target: &Uri,
-    rules: &Rules,
+    rules: &StorageRules,
 ) -> Result<Admitted, Refusal> {
     if exchange.status != StatusCode::OK || !describes_target(exchange.headers, target) {
         return Err(Refusal::Method);
@@ -85,7 +85,7 @@ pub(crate) fn admit_posted(
 }
 
 /// As [`admit`], of a response that is the stored one with fields updated.
-pub(crate) fn assess(exchange: &Exchange<'_>, rules: &Rules) -> Result<Admitted, Refusal> {
+pub(crate) fn assess(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<Admitted, Refusal> {
     check_request(exchange.facts)?;
     let targeted = targeted::select(exchange.headers, &rules.targets);
     let is_targeted = targeted.is_some();
@@ -142,7 +142,7 @@ fn check_request(facts: &RequestFacts) -> Result<(), Refusal> {
 /// RFC 6585: responses with 428, 429, 431 and 511 "MUST NOT be stored by a cache". 407, 412,
 /// 416, 417, 421 and 426 answer something in the request that no key covers: the connection,
 /// a precondition, a range or an expectation.
-fn check_status(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), Refusal> {
+fn check_status(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<(), Refusal> {
     match exchange.status.as_u16() {
         // A `Content-Range` in any other response "has no meaning" (RFC 9110, section 14.4).
         206 => check_partial(exchange, rules),
@@ -156,7 +156,7 @@ fn check_status(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), Refusal> {
 /// RFC 9111, section 3: a cache must not store a 206 unless "the cache understands" it. A part
 /// is understood as the answer to its very `Range`, and never as more: parts are not combined
 /// (section 3.4), nor is another range cut from one.
-fn check_partial(exchange: &Exchange<'_>, rules: &Rules) -> Result<(), Refusal> {
+fn check_partial(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<(), Refusal> {
     let kept = rules.partial == PartialRule::ReplaySameRange
         && exchange.facts.range
         && wants_one_part(exchange.request_headers)
@@ -216,7 +216,7 @@ fn check_credentials(
     exchange: &Exchange<'_>,
     directives: &ResponseDirectives,
     targeted: bool,
-    rules: &Rules,
+    rules: &StorageRules,
 ) -> Result<(), Refusal> {
     let shared = permits_sharing(exchange, directives, targeted);
     if exchange.facts.authorization && !shared && !directives.must_revalidate {
@@ -265,7 +265,7 @@ fn vary(exchange: &Exchange<'_>) -> Result<Arc<[HeaderName]>, Refusal> {
 fn stored_lines(
     exchange: &Exchange<'_>,
     directives: &ResponseDirectives,
-    rules: &Rules,
+    rules: &StorageRules,
 ) -> Result<Lines, Refusal> {
     // A `Date` may be added.
     if exchange.headers.keys_len() >= MAX_FIELDS {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 
 use super::admit::Exchange;
-use super::rules::Rules;
+use super::rules::StorageRules;
 use super::syntax::dates::{date_field, parse_date};
 use super::syntax::directives::{Delta, Qualified, ResponseDirectives, parse_seconds};
 use super::syntax::tokens::trim_ows;
@@ -103,7 +103,7 @@ pub(crate) fn lifetimes(
     exchange: &Exchange<'_>,
     directives: &ResponseDirectives,
     targeted: bool,
-    rules: &Rules,
+    rules: &StorageRules,
 ) -> Option<Lifetimes> {
     let lifetime = Lifetime::of(exchange, directives, targeted, rules)?;
     let flags = flags(exchange, directives, targeted).with_if(lifetime.assigned, Flags::ASSIGNED);
@@ -136,7 +136,7 @@ pub(crate) fn lifetimes(
 
 /// Whether a response is of use once it cannot be served any more by its own rules: it can be
 /// validated, or a client may take it stale.
-fn worth_keeping(flags: Flags, rules: &Rules, servable: bool) -> bool {
+fn worth_keeping(flags: Flags, rules: &StorageRules, servable: bool) -> bool {
     let never_stale = Flags::NO_CACHE.with(Flags::MUST_REVALIDATE);
     flags.contains(Flags::VALIDATOR)
         || (rules.client_directives && servable && !flags.intersects(never_stale))
@@ -156,7 +156,7 @@ impl Lifetime {
         exchange: &Exchange<'_>,
         directives: &ResponseDirectives,
         targeted: bool,
-        rules: &Rules,
+        rules: &StorageRules,
     ) -> Option<Self> {
         if let Some(length) = exchange.options.and_then(|options| options.max_age) {
             return Some(Self {
@@ -232,7 +232,7 @@ fn may_assign(status: StatusCode, directives: &ResponseDirectives) -> bool {
 /// RFC 9111, section 4.2.2: "If the response has a Last-Modified header field …, caches are
 /// encouraged to use a heuristic expiration value that is no more than some fraction of the
 /// interval since that time."
-fn heuristic(exchange: &Exchange<'_>, rules: &Rules) -> Option<Duration> {
+fn heuristic(exchange: &Exchange<'_>, rules: &StorageRules) -> Option<Duration> {
     let percent = u32::from(rules.heuristic_percent?.min(100));
     let now = exchange.response_time;
     let modified = date_field(exchange.headers, header::LAST_MODIFIED, now)?;
@@ -280,7 +280,7 @@ impl StaleWindows {
     fn of(
         exchange: &Exchange<'_>,
         directives: &ResponseDirectives,
-        rules: &Rules,
+        rules: &StorageRules,
         flags: Flags,
     ) -> Self {
         if flags.intersects(Flags::NO_CACHE.with(Flags::MUST_REVALIDATE)) {

@@ -10,7 +10,7 @@ use http::StatusCode;
 
 use super::exchange::RequestFacts;
 use super::freshness::{Flags, Lifetimes};
-use super::rules::Rules;
+use super::rules::StorageRules;
 use super::syntax::directives::MaxStale;
 use crate::base::clock::Timestamp;
 
@@ -69,7 +69,7 @@ impl Staleness {
 pub(crate) fn reuse(
     facts: &RequestFacts,
     lifetimes: &Lifetimes,
-    rules: &Rules,
+    rules: &StorageRules,
     now: Timestamp,
 ) -> Reuse {
     if now >= lifetimes.kept_until {
@@ -112,7 +112,7 @@ pub(crate) fn is_failure(status: StatusCode) -> bool {
 pub(crate) fn may_serve_on_error(
     facts: &RequestFacts,
     lifetimes: &Lifetimes,
-    rules: &Rules,
+    rules: &StorageRules,
     now: Timestamp,
 ) -> bool {
     let client = rules.client_directives.then_some(&facts.directives);

@@ -65,7 +65,7 @@ pub enum LanguageRule {
 /// The part of a `Policy` that the pure functions consult. Plain data.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Rules {
+pub struct StorageRules {
     /// Lifetime of responses with a heuristically cacheable status and no explicit freshness.
     /// Default: none, they are not stored.
     pub default_ttl: Option<Duration>,
@@ -102,7 +102,7 @@ pub struct Rules {
     pub targets: Vec<HeaderName>,
 }
 
-impl Default for Rules {
+impl Default for StorageRules {
     fn default() -> Self {
         Self {
             default_ttl: None,

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::admit::Exchange;
 use super::refusal::Refusal;
-use super::rules::Rules;
+use super::rules::StorageRules;
 use super::syntax::tokens::trim_ows;
 use crate::base::tags::Tags;
 
@@ -20,7 +20,10 @@ pub(crate) struct Membership {
 
 /// All that a response belongs to, or a refusal if it is more than is kept: a response that
 /// could not be purged by one of its tags must not be stored.
-pub(crate) fn membership(exchange: &Exchange<'_>, rules: &Rules) -> Result<Membership, Refusal> {
+pub(crate) fn membership(
+    exchange: &Exchange<'_>,
+    rules: &StorageRules,
+) -> Result<Membership, Refusal> {
     let groups = groups(exchange.headers, &CACHE_GROUPS).ok_or(Refusal::Tags)?;
     let options = exchange.options.iter().flat_map(|options| &options.tags);
     let mut tags: Vec<&str> = rules

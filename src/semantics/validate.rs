@@ -7,7 +7,7 @@ use super::admit::{Admitted, Exchange, assess};
 use super::conditional::{EntityTag, stored_etag};
 use super::fields::{Exclusions, is_hop_by_hop, is_set_cookie, single};
 use super::refusal::Refusal;
-use super::rules::Rules;
+use super::rules::StorageRules;
 use super::syntax::dates::date_field;
 use super::syntax::tokens::trim_ows;
 
@@ -62,7 +62,7 @@ pub(crate) fn freshen(
     stored_status: StatusCode,
     stored: &HeaderMap,
     exchange: &Exchange<'_>,
-    rules: &Rules,
+    rules: &StorageRules,
 ) -> Freshened {
     if validators(stored, exchange) == Validators::Differ {
         return Freshened::Mismatch;
@@ -91,7 +91,7 @@ pub(crate) fn head_updates(
     stored: &HeaderMap,
     len: u64,
     exchange: &Exchange<'_>,
-    rules: &Rules,
+    rules: &StorageRules,
 ) -> HeadOutcome {
     if exchange.status != StatusCode::OK || stored_status != StatusCode::OK {
         return HeadOutcome::Nothing;

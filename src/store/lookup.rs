@@ -22,15 +22,15 @@ pub(crate) struct Lookup {
 
 /// What memory has for a request.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct MemoryLookup {
     pub(crate) marker: Option<Arc<Marker>>,
     pub(crate) entry: Option<Arc<Entry>>,
 }
 
 impl Lookup {
     /// What is known after a look into memory.
-    pub(crate) fn new(builder: &KeyBuilder, found: Found) -> Self {
-        let Found { marker, entry } = found;
+    pub(crate) fn new(builder: &KeyBuilder, found: MemoryLookup) -> Self {
+        let MemoryLookup { marker, entry } = found;
         Self {
             base: builder.base().to_key(),
             marker,

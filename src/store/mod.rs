@@ -29,7 +29,7 @@ mod variants;
 #[cfg(feature = "test-util")]
 pub use chaos::ChaosStore;
 pub(crate) use languages::Languages;
-pub(crate) use lookup::{Found, Lookup};
+pub(crate) use lookup::{Lookup, MemoryLookup};
 pub(crate) use memory::Memory;
 pub(crate) use shared::{Flushed, Shared, SharedSettings};
 pub(crate) use tiers::{Stored, Tiers};

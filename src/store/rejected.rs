@@ -11,7 +11,7 @@ use crate::entry::codec::Undecodable;
 /// Remembers for a while which keys had something wrong under them, so that nothing is done
 /// about the same key over and over.
 #[derive(Debug, Default)]
-pub(super) struct Refusals {
+pub(super) struct BadValues {
     state: Mutex<State>,
 }
 
@@ -25,7 +25,7 @@ struct State {
 
 /// What to do about refused bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Treatment {
+pub(super) enum BadValueAction {
     /// Leave them: they are another version's, or were dealt with a moment ago.
     Leave,
     /// Delete the key: what is under it serves nobody.
@@ -36,31 +36,33 @@ pub(super) enum Treatment {
     Verify,
 }
 
-impl Refusals {
+impl BadValues {
     /// Decides about bytes that were read under a key and refused.
     ///
     /// A value of another key means crossed replies, most likely, and then the value under this
     /// key may be fine. If there are more on a connection that is new since, then they are really
     /// there (copied, or restored under wrong names): replacing the connection for each would
     /// leave none to use, and so they are deleted, once the connection has proved to be in step.
-    pub(super) fn treat(&self, hash: u128, why: Undecodable, now: Timestamp) -> Treatment {
+    pub(super) fn treat(&self, hash: u128, why: Undecodable, now: Timestamp) -> BadValueAction {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match why {
             // Its own instances read it, and on this key's next write it is replaced.
-            Undecodable::Version | Undecodable::TooLong => Treatment::Leave,
+            Undecodable::Version | Undecodable::TooLong => BadValueAction::Leave,
             Undecodable::OtherKey if now >= state.calm_until => {
                 state.calm_until = now.saturating_add(CALM);
-                Treatment::Distrust
+                BadValueAction::Distrust
             }
-            Undecodable::OtherKey => state.once(hash, now, Treatment::Verify),
-            Undecodable::Foreign | Undecodable::Corrupt => state.once(hash, now, Treatment::Delete),
+            Undecodable::OtherKey => state.once(hash, now, BadValueAction::Verify),
+            Undecodable::Foreign | Undecodable::Corrupt => {
+                state.once(hash, now, BadValueAction::Delete)
+            }
         }
     }
 }
 
 impl State {
     /// The treatment, or none if the key had it a moment ago.
-    fn once(&mut self, hash: u128, now: Timestamp, treatment: Treatment) -> Treatment {
+    fn once(&mut self, hash: u128, now: Timestamp, treatment: BadValueAction) -> BadValueAction {
         if self.keys.len() >= MOST_KEYS {
             self.keys.retain(|_, until| now < *until);
         }
@@ -70,7 +72,7 @@ impl State {
         match self.keys.insert(hash, now.saturating_add(MEMORY)) {
             Some(until) if now < until => {
                 self.keys.insert(hash, until);
-                Treatment::Leave
+                BadValueAction::Leave
             }
             _ => treatment,
         }
@@ -126,53 +128,53 @@ mod tests {
 
     #[test]
     fn refused_bytes_are_deleted_once_a_minute() {
-        let refusals = Refusals::default();
+        let bad_values = BadValues::default();
         let now = Timestamp::from_secs(1000);
         for why in [Undecodable::Foreign, Undecodable::Corrupt] {
             let key = why as u128;
-            assert_eq!(refusals.treat(key, why, now), Treatment::Delete);
-            assert_eq!(refusals.treat(key, why, now), Treatment::Leave);
+            assert_eq!(bad_values.treat(key, why, now), BadValueAction::Delete);
+            assert_eq!(bad_values.treat(key, why, now), BadValueAction::Leave);
             let later = now.saturating_add(MEMORY);
-            assert_eq!(refusals.treat(key, why, later), Treatment::Delete);
+            assert_eq!(bad_values.treat(key, why, later), BadValueAction::Delete);
         }
     }
 
     #[test]
     fn the_first_mismatch_costs_the_connection_and_those_that_follow_the_values() {
-        let refusals = Refusals::default();
+        let bad_values = BadValues::default();
         let now = Timestamp::from_secs(1000);
-        let treated = [1, 1, 2, 2].map(|key| refusals.treat(key, Undecodable::OtherKey, now));
+        let treated = [1, 1, 2, 2].map(|key| bad_values.treat(key, Undecodable::OtherKey, now));
         let expected = [
-            Treatment::Distrust,
-            Treatment::Verify,
-            Treatment::Verify,
-            Treatment::Leave,
+            BadValueAction::Distrust,
+            BadValueAction::Verify,
+            BadValueAction::Verify,
+            BadValueAction::Leave,
         ];
         assert_eq!(treated, expected);
         let later = now.saturating_add(CALM);
-        let treated = refusals.treat(1, Undecodable::OtherKey, later);
-        assert_eq!(treated, Treatment::Distrust);
+        let treated = bad_values.treat(1, Undecodable::OtherKey, later);
+        assert_eq!(treated, BadValueAction::Distrust);
     }
 
     #[test]
     fn another_versions_value_is_left_alone() {
-        let refusals = Refusals::default();
+        let bad_values = BadValues::default();
         let now = Timestamp::from_secs(1000);
         for _ in 0..2 {
             assert_eq!(
-                refusals.treat(1, Undecodable::Version, now),
-                Treatment::Leave
+                bad_values.treat(1, Undecodable::Version, now),
+                BadValueAction::Leave
             );
         }
     }
 
     #[test]
     fn no_more_keys_are_remembered_than_fit() {
-        let refusals = Refusals::default();
+        let bad_values = BadValues::default();
         let now = Timestamp::from_secs(1000);
         for key in 0..3 * MOST_KEYS as u128 {
-            refusals.treat(key, Undecodable::Corrupt, now);
+            bad_values.treat(key, Undecodable::Corrupt, now);
         }
-        assert!(refusals.state.lock().unwrap().keys.len() <= MOST_KEYS);
+        assert!(bad_values.state.lock().unwrap().keys.len() <= MOST_KEYS);
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::SharedStore;
-use super::rejected::{Counters, Refusals};
+use super::rejected::{BadValues, Counters};
 use crate::base::clock::Timestamp;
 use crate::base::task;
 use crate::entry::Record;
@@ -23,7 +23,7 @@ pub(crate) struct Shared {
     names: String,
     write_timeout: Duration,
     pub(super) format: Format,
-    pub(super) refusals: Refusals,
+    pub(super) bad_values: BadValues,
     queue: Arc<Semaphore>,
     queue_kib: u32,
     /// What may be on its way at a time: on one connection a long write holds up the reads
@@ -71,7 +71,7 @@ impl Shared {
             names: format!("{prefix}:{}:", codec::VERSION),
             write_timeout,
             format,
-            refusals: Refusals::default(),
+            bad_values: BadValues::default(),
             queue: Arc::new(Semaphore::new(queue_kib as usize)),
             queue_kib,
             sending: Arc::new(Semaphore::new(SENDING_KIB as usize)),

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use tokio::time::Instant;
 
-use super::rejected::{Counters, Treatment};
+use super::rejected::{BadValueAction, Counters};
 use super::shared::Proof;
 use super::variants::{self, Inserted, NewMarker, VariantIndex};
-use super::{Flushed, Found, Languages, Lookup, Memory, Shared, SharedStore, StoreError};
+use super::{Flushed, Languages, Lookup, Memory, MemoryLookup, Shared, SharedStore, StoreError};
 use crate::base::clock::Timestamp;
 use crate::entry::codec;
 use crate::entry::{Entry, Marker, Record, Value, Variants};
@@ -70,8 +70,8 @@ impl Tiers {
         builder: &mut KeyBuilder,
         headers: &HeaderMap,
         now: Timestamp,
-    ) -> Found {
-        let mut found = Found::default();
+    ) -> MemoryLookup {
+        let mut found = MemoryLookup::default();
         match self.memory.get(builder.base(), now) {
             Some(Record::Response(entry)) => found.entry = Some(entry),
             Some(Record::Marker(marker)) => {
@@ -338,11 +338,11 @@ impl Tiers {
             Err(why) => why,
         };
         self.counters.refused(why);
-        match shared.refusals.treat(key.hash(), why, now) {
-            Treatment::Leave => {}
-            Treatment::Delete => shared.delete_behind(key, Proof::Given),
-            Treatment::Verify => shared.delete_behind(key, Proof::Needed),
-            Treatment::Distrust => shared.store.note_mismatch(&shared.name(key)),
+        match shared.bad_values.treat(key.hash(), why, now) {
+            BadValueAction::Leave => {}
+            BadValueAction::Delete => shared.delete_behind(key, Proof::Given),
+            BadValueAction::Verify => shared.delete_behind(key, Proof::Needed),
+            BadValueAction::Distrust => shared.store.note_mismatch(&shared.name(key)),
         }
         None
     }

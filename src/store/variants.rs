@@ -170,7 +170,7 @@ mod tests {
     use crate::entry::{Head, StoredHeaders, Verified};
     use crate::key::KeyBuilder;
     use crate::semantics::{Flags, Lifetimes};
-    use crate::store::{Found, Stored, Tiers};
+    use crate::store::{MemoryLookup, Stored, Tiers};
 
     /// While no marker led to it, a change of the resource did not know of it.
     #[test]
@@ -303,7 +303,7 @@ mod tests {
         find(tiers, language, second).entry
     }
 
-    fn find(tiers: &Tiers, language: &str, second: u64) -> Found {
+    fn find(tiers: &Tiers, language: &str, second: u64) -> MemoryLookup {
         let mut builder = KeyBuilder::of_key(&base());
         tiers.look_in_memory(&mut builder, &headers(language), at(second))
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Forget, Log};
+use super::{Owner, PurgeLog};
 use crate::base::clock::Timestamp;
 use crate::base::position::LogPosition;
 use crate::purge::Purge;
@@ -28,7 +28,7 @@ struct Reading {
 
 /// What the log turns out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
+enum Continuity {
     /// The one read so far.
     Same,
     /// It had records that were trimmed before they were read.
@@ -38,19 +38,19 @@ enum Found {
 }
 
 impl Reading {
-    fn compare(&mut self, bounds: &LogBounds, read: LogPosition) -> Found {
+    fn compare(&mut self, bounds: &LogBounds, read: LogPosition) -> Continuity {
         let last = bounds.last_generated();
         if last < read {
-            return Found::Lost;
+            return Continuity::Lost;
         }
         let found = match (self.count, bounds.added()) {
             (Some(count), Some(added)) if last == read => match added.cmp(&count) {
-                std::cmp::Ordering::Less => Found::Lost,
-                std::cmp::Ordering::Equal => Found::Same,
-                std::cmp::Ordering::Greater => Found::Missed,
+                std::cmp::Ordering::Less => Continuity::Lost,
+                std::cmp::Ordering::Equal => Continuity::Same,
+                std::cmp::Ordering::Greater => Continuity::Missed,
             },
-            (Some(count), Some(added)) if added <= count => Found::Lost,
-            _ => Found::Same,
+            (Some(count), Some(added)) if added <= count => Continuity::Lost,
+            _ => Continuity::Same,
         };
         if last == read {
             self.count = bounds.added();
@@ -66,11 +66,11 @@ impl Reading {
 
 /// The task that reads the log. It ends with its cache, and starts anew in another runtime
 /// if the one it ran in has gone.
-pub(super) struct Following<F: Forget> {
+pub(super) struct Following<F: Owner> {
     owner: Weak<F>,
 }
 
-impl<F: Forget> Following<F> {
+impl<F: Owner> Following<F> {
     pub(super) fn of(owner: &Arc<F>) -> Self {
         Self {
             owner: Arc::downgrade(owner),
@@ -89,7 +89,7 @@ impl<F: Forget> Following<F> {
             match step {
                 Ok(()) => last_good = Instant::now(),
                 Err(_) if last_good.elapsed() >= owner.log().bound => {
-                    owner.log().view.lost_sight();
+                    owner.log().index.lost_sight();
                 }
                 Err(_) => {}
             }
@@ -103,7 +103,7 @@ impl<F: Forget> Following<F> {
     }
 }
 
-impl<F: Forget> Drop for Following<F> {
+impl<F: Owner> Drop for Following<F> {
     fn drop(&mut self) {
         if let Some(owner) = self.owner.upgrade() {
             owner.log().tailing.store(false, Ordering::Release);
@@ -111,7 +111,7 @@ impl<F: Forget> Drop for Following<F> {
     }
 }
 
-impl Log {
+impl PurgeLog {
     /// Makes sure that the log is the one read so far, and reads what there is next, or waits a
     /// while for something. What is read is applied at once, and trusted in the next step.
     async fn step(&self, memory: &Memory, reading: &mut Reading) -> Result<(), StoreError> {
@@ -120,15 +120,15 @@ impl Log {
         };
         let asked = self.clock.now();
         let (bounds, is_complete) = self.measure(&**store).await?;
-        let read = reading.ahead.unwrap_or_else(|| self.view.tail());
+        let read = reading.ahead.unwrap_or_else(|| self.index.tail());
         let found = match is_complete {
             true => reading.compare(&bounds, read),
-            false => Found::Lost,
+            false => Continuity::Lost,
         };
         match found {
-            Found::Same => self.skip_trimmed(&bounds, memory),
-            Found::Missed => self.skip_to(bounds.last_generated(), memory),
-            Found::Lost => {
+            Continuity::Same => self.skip_trimmed(&bounds, memory),
+            Continuity::Missed => self.skip_to(bounds.last_generated(), memory),
+            Continuity::Lost => {
                 self.start_over(&**store, read, memory).await?;
                 // Not before: what gave the loss away has to do so again if that failed.
                 *reading = Reading::default();
@@ -139,8 +139,8 @@ impl Log {
             self.advance(position);
         }
         self.reached(&bounds, asked, &mut reading.end);
-        for (position, record) in store.log_read(self.view.tail(), BLOCK).await? {
-            self.view.apply(position, &Purge::from_record(&record));
+        for (position, record) in store.log_read(self.index.tail(), BLOCK).await? {
+            self.index.apply(position, &Purge::from_record(&record));
             reading.note(position);
         }
         Ok(())
@@ -148,7 +148,7 @@ impl Log {
 
     /// Everything up to `position` has been read.
     fn advance(&self, position: LogPosition) {
-        self.view.advance(position);
+        self.index.advance(position);
         let caught_up = |progress: &mut Option<LogPosition>| {
             let known = progress.is_some();
             *progress = progress.map(|_| position);
@@ -162,7 +162,7 @@ impl Log {
     /// may have been given others since.
     async fn measure(&self, store: &dyn SharedStore) -> Result<(LogBounds, bool), StoreError> {
         // First: what is appended later need not be there yet.
-        let (tail, appended) = (self.view.tail(), self.view.appended());
+        let (tail, appended) = (self.index.tail(), self.index.appended());
         let deadline = Instant::now() + BOUNDS_TIMEOUT;
         let (bounds, has_tail, has_appended) = tokio::join!(
             store.log_bounds(deadline),
@@ -192,7 +192,7 @@ impl Log {
         asked: Timestamp,
         end: &mut Option<(LogPosition, Timestamp)>,
     ) {
-        let tail = self.view.tail();
+        let tail = self.index.tail();
         let now = (bounds.last_generated(), asked);
         let is_read = |(last, _): &(LogPosition, Timestamp)| *last <= tail;
         let Some((_, seen)) = Some(now).filter(is_read).or(end.filter(is_read)) else {
@@ -200,7 +200,7 @@ impl Log {
             return;
         };
         *end = Some(now).filter(|now| !is_read(now));
-        self.view.seen_to_the_end(seen, self.bound);
+        self.index.seen_to_the_end(seen, self.bound);
         let first_time = |progress: &mut Option<LogPosition>| {
             let is_first = progress.is_none();
             *progress = Some(tail);
@@ -221,17 +221,17 @@ impl Log {
         let everything = Purge::everything().to_record();
         let deadline = Instant::now() + BOUNDS_TIMEOUT;
         // Later than every position of the old log: entries may still name them.
-        let known = self.view.tail().max(self.view.appended()).max(read);
+        let known = self.index.tail().max(self.index.appended()).max(read);
         let options = AppendOptions::new().after(known);
         let appended = store.log_append(&everything, options, deadline).await?;
-        self.view.restart(appended.position);
+        self.index.restart(appended.position);
         memory.clear();
         Ok(())
     }
 
     /// Forgets what the log has forgotten, read or not.
     fn skip_trimmed(&self, bounds: &LogBounds, memory: &Memory) {
-        let tail = self.view.tail();
+        let tail = self.index.tail();
         match *bounds {
             // Nobody knows what came before the first record: perhaps another log, now lost.
             LogBounds::Held { first, .. } if self.is_unread() => self.skip_to(first, memory),
@@ -243,11 +243,11 @@ impl Log {
                 if first > tail {
                     self.skip_to(first, memory);
                 }
-                self.view.forget_before(first);
+                self.index.forget_before(first);
             }
             LogBounds::Empty { last_generated, .. } if last_generated > tail => {
                 self.skip_to(last_generated, memory);
-                self.view.advance(last_generated);
+                self.index.advance(last_generated);
             }
             _ => {}
         }
@@ -255,12 +255,12 @@ impl Log {
 
     /// Whether nothing is known of the log yet, not even that it was empty.
     fn is_unread(&self) -> bool {
-        self.progress.borrow().is_none() && self.view.tail() == LogPosition::ZERO
+        self.progress.borrow().is_none() && self.index.tail() == LogPosition::ZERO
     }
 
     /// Records between the tail and `horizon` may be gone unread.
     fn skip_to(&self, horizon: LogPosition, memory: &Memory) {
-        if self.view.raise_horizon(horizon) && self.view.tail() > LogPosition::ZERO {
+        if self.index.raise_horizon(horizon) && self.index.tail() > LogPosition::ZERO {
             tracing::warn!("purges were trimmed from the log before they were read");
             memory.clear();
         }

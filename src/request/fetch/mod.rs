@@ -104,7 +104,7 @@ where
         parts.extensions.insert(settings.cache.clone());
         let Inner { inner, body } = call;
         let fetched = FetchContext {
-            position: settings.cache.log().view().tail(),
+            position: settings.cache.log().index().tail(),
             settings,
             facts,
             headers,

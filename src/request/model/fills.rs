@@ -196,7 +196,7 @@ fn memory_for_fills_is_never_exceeded_and_always_comes_back() {
 /// number that `content` counts up.
 fn request(cache: &Cache, content: &AtomicUsize, attempt: usize) -> String {
     assert!(attempt < 5, "no end of it");
-    let join_request = join_request(cache.log().view().version());
+    let join_request = join_request(cache.log().index().version());
     match cache.flights().join_or_lead(&key(), &join_request) {
         Joined::Lead(leader) => {
             if let Some(entry) = in_memory(cache) {
@@ -204,7 +204,7 @@ fn request(cache: &Cache, content: &AtomicUsize, attempt: usize) -> String {
                 return text(&entry.body);
             }
             let mut plan = plan(cache, leader);
-            plan.new_entry.head.position = cache.log().view().tail();
+            plan.new_entry.head.position = cache.log().index().tail();
             let body = content.fetch_add(1, Ordering::SeqCst).to_string();
             let recording = Arc::new(Recording::new(None, None));
             let mut recorder = plan.recorder(&recording, 0);

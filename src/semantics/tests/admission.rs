@@ -50,7 +50,7 @@ fn every_status() {
             "{status}"
         );
         for rules in [
-            (|rules| rules.default_ttl = Some(secs(5))) as fn(&mut Rules),
+            (|rules| rules.default_ttl = Some(secs(5))) as fn(&mut StorageRules),
             |rules| rules.forced_ttl = Some(secs(5)),
         ] {
             let silent = Case::new(&[]).status(status).rules(rules);
@@ -590,7 +590,7 @@ fn a_zero_lifetime_needs_a_validator() {
                 lifetimes.kept_until.since(NOW).as_secs() >= 600,
                 "{field:?}"
             );
-            let reuse = reuse(&facts(&[]), &lifetimes, &Rules::default(), NOW);
+            let reuse = reuse(&facts(&[]), &lifetimes, &StorageRules::default(), NOW);
             assert!(
                 matches!(reuse, Reuse::Revalidate(_)),
                 "{field:?}: {reuse:?}"
@@ -599,7 +599,7 @@ fn a_zero_lifetime_needs_a_validator() {
     }
     let window = Case::cache_control("max-age=0, stale-while-revalidate=60").lifetimes();
     assert_eq!(
-        reuse(&facts(&[]), &window, &Rules::default(), NOW),
+        reuse(&facts(&[]), &window, &StorageRules::default(), NOW),
         Reuse::StaleWhileRevalidate
     );
 }

@@ -309,7 +309,7 @@ fn age_is_corrected() {
             10000 - i64::try_from(*expected).unwrap()
         );
         let stale = *expected >= 10000;
-        let judged = reuse(&facts(&[]), &lifetimes, &Rules::default(), NOW);
+        let judged = reuse(&facts(&[]), &lifetimes, &StorageRules::default(), NOW);
         assert_eq!(judged != Reuse::Fresh, stale, "{lines:?}");
     }
 }
@@ -361,7 +361,7 @@ fn stale_windows_and_what_forbids_them() {
         )
     };
     let with = "stale-while-revalidate=30, stale-if-error=90";
-    let rules = |rules: &mut Rules| {
+    let rules = |rules: &mut StorageRules| {
         rules.stale_while_revalidate = Some(Duration::from_secs(5));
         rules.stale_if_error = Some(Duration::from_secs(6));
     };
@@ -411,9 +411,9 @@ fn stale_windows_and_what_forbids_them() {
 /// Every second of a life: what reuse says, with and without a client's wishes.
 #[test]
 fn a_life() {
-    let rules = Rules {
+    let rules = StorageRules {
         client_directives: true,
-        ..Rules::default()
+        ..StorageRules::default()
     };
     let plain =
         Case::cache_control("max-age=10, stale-while-revalidate=5, stale-if-error=20").lifetimes();
@@ -575,9 +575,9 @@ fn client_directives_count_only_if_the_policy_says_so() {
     ];
     for (request, lifetimes, second, obeyed, ignored) in table {
         let facts = facts(&[("cache-control", request)]);
-        let with = Rules {
+        let with = StorageRules {
             client_directives: true,
-            ..Rules::default()
+            ..StorageRules::default()
         };
         assert_eq!(
             reuse(&facts, &lifetimes, &with, after(second)),
@@ -585,7 +585,7 @@ fn client_directives_count_only_if_the_policy_says_so() {
             "{request} {second}"
         );
         assert_eq!(
-            reuse(&facts, &lifetimes, &Rules::default(), after(second)),
+            reuse(&facts, &lifetimes, &StorageRules::default(), after(second)),
             ignored,
             "{request} {second}"
         );
@@ -607,9 +607,9 @@ fn what_a_client_may_take_stale_is_kept_only_where_clients_have_a_say() {
 /// http-cache-semantics let a client's `max-stale` override `no-cache` and `s-maxage=0`.
 #[test]
 fn no_client_overrides_a_prohibition() {
-    let rules = Rules {
+    let rules = StorageRules {
         client_directives: true,
-        ..Rules::default()
+        ..StorageRules::default()
     };
     let eager = facts(&[("cache-control", "max-stale, stale-if-error=1000")]);
     for line in [
@@ -638,16 +638,16 @@ fn no_client_overrides_a_prohibition() {
 fn a_clients_stale_if_error_needs_the_policy() {
     let lifetimes = Case::new(&[("cache-control", "max-age=10"), ("etag", "\"a\"")]).lifetimes();
     let facts = facts(&[("cache-control", "stale-if-error=20")]);
-    let with = Rules {
+    let with = StorageRules {
         client_directives: true,
-        ..Rules::default()
+        ..StorageRules::default()
     };
     assert!(may_serve_on_error(&facts, &lifetimes, &with, after(29)));
     assert!(!may_serve_on_error(&facts, &lifetimes, &with, after(30)));
     assert!(!may_serve_on_error(
         &facts,
         &lifetimes,
-        &Rules::default(),
+        &StorageRules::default(),
         after(10)
     ));
     let no_cache = super::facts(&[("cache-control", "no-cache")]);
@@ -678,7 +678,12 @@ fn clocks_that_jump_back_do_no_harm() {
     assert_eq!(lifetimes.age(NOW), 0);
     assert_eq!(lifetimes.age(after(-1000)), 0);
     assert_eq!(
-        reuse(&facts(&[]), &lifetimes, &Rules::default(), after(-1000)),
+        reuse(
+            &facts(&[]),
+            &lifetimes,
+            &StorageRules::default(),
+            after(-1000)
+        ),
         Reuse::Fresh
     );
 }

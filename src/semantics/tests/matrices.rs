@@ -131,7 +131,7 @@ fn a_directive_is_found_in_any_spelling_place_and_line_and_no_other_is() {
 /// key without a value is true (RFC 9651, section 3.2).
 fn read_targeted(line: &str) -> ResponseDirectives {
     let fields = headers(&[("cdn-cache-control", line)]);
-    targeted::select(&fields, &Rules::default().targets).expect("a Dictionary")
+    targeted::select(&fields, &StorageRules::default().targets).expect("a Dictionary")
 }
 
 #[test]

@@ -50,7 +50,7 @@ struct Case {
     status: StatusCode,
     response: HeaderMap,
     options: Option<CacheOptions>,
-    rules: Rules,
+    rules: StorageRules,
     delay: i64,
 }
 
@@ -62,7 +62,7 @@ impl Case {
             status: StatusCode::OK,
             response: headers(response),
             options: None,
-            rules: Rules::default(),
+            rules: StorageRules::default(),
             delay: 0,
         }
     }
@@ -86,7 +86,7 @@ impl Case {
         self
     }
 
-    fn rules(mut self, change: impl FnOnce(&mut Rules)) -> Self {
+    fn rules(mut self, change: impl FnOnce(&mut StorageRules)) -> Self {
         change(&mut self.rules);
         self
     }

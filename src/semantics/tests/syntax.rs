@@ -322,7 +322,7 @@ fn targeted_fields() {
             .iter()
             .map(|line| ("cdn-cache-control", *line))
             .collect();
-        targeted::select(&headers(&lines), &Rules::default().targets)
+        targeted::select(&headers(&lines), &StorageRules::default().targets)
     };
     for (line, expected) in [
         ("max-age=3600", Delta::Seconds(3600)),

@@ -16,11 +16,11 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ValkeySettings;
-use super::client::care::Care;
+use super::client::care::BoundedReads;
 use super::client::connect;
 use super::client::link::Fault;
 use super::client::supervisor::dial_gap;
-use super::client::{Failed, Lane, Manner, Node};
+use super::client::{Failed, Guard, Manner, Node};
 use super::command::{self, Redirect, SlotRange};
 use super::slots::{owner, slot};
 use super::url::{Address, Transport};
@@ -38,7 +38,7 @@ struct Shared {
     transport: Transport,
     seeds: Vec<Address>,
     /// Of values on all nodes.
-    care: Arc<Care>,
+    care: Arc<BoundedReads>,
     map: Mutex<Map>,
     changed: Notify,
 }
@@ -70,7 +70,7 @@ impl Cluster {
         settings: ValkeySettings,
         transport: Transport,
         seeds: Vec<Address>,
-        care: Arc<Care>,
+        care: Arc<BoundedReads>,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -94,7 +94,7 @@ impl Cluster {
     /// Runs a command about one key on the node that has it, following redirections.
     pub(super) async fn run<T>(
         &self,
-        lane: Lane,
+        lane: Guard,
         key: &str,
         command: &Cmd,
         deadline: Instant,

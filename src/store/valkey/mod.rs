@@ -19,10 +19,10 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Value};
 use tokio::time::Instant;
 
-use self::client::care::Care;
-use self::client::{Lane, Manner, Node};
+use self::client::care::BoundedReads;
+use self::client::{Guard, Manner, Node};
 use self::cluster::Cluster;
-use self::log::Log;
+use self::log::PurgeStream;
 use self::url::Location;
 use super::{
     AppendOptions, Appended, BoxFuture, Health, Leased, LogBounds, LogPosition, Presence,
@@ -50,8 +50,8 @@ pub use self::url::{StoreUrl, UrlError};
 pub struct ValkeyStore {
     topology: Topology,
     settings: ValkeySettings,
-    care: Arc<Care>,
-    log: Log,
+    care: Arc<BoundedReads>,
+    log: PurgeStream,
     /// The server lacks a compare-and-delete: leases are left to expire.
     leases_expire: AtomicBool,
 }
@@ -66,7 +66,7 @@ impl ValkeyStore {
     /// A store that connects when it is first used. Does no I/O.
     #[must_use]
     pub fn new(settings: ValkeySettings) -> Self {
-        let care = Arc::new(Care::new());
+        let care = Arc::new(BoundedReads::new());
         let topology = match &settings.url.place {
             Location::Cluster(transport, seeds) => {
                 let cluster = Cluster::new(
@@ -83,7 +83,7 @@ impl ValkeyStore {
         };
         Self {
             topology,
-            log: Log::of(&settings.prefix),
+            log: PurgeStream::of(&settings.prefix),
             settings,
             care,
             leases_expire: AtomicBool::new(false),
@@ -107,7 +107,7 @@ impl ValkeyStore {
     /// Runs a command about one key, wherever that key is.
     async fn run<T>(
         &self,
-        lane: Lane,
+        lane: Guard,
         key: &str,
         command: Cmd,
         deadline: Instant,
@@ -154,7 +154,7 @@ impl SharedStore for ValkeyStore {
         };
         Box::pin(async move {
             let value = |reply| command::value(reply, longest);
-            let read = self.run(Lane::Read, key, command, deadline, value).await;
+            let read = self.run(Guard::Read, key, command, deadline, value).await;
             if let Err(StoreError::TimedOut | StoreError::TooLong) = &read {
                 self.care.take();
             }
@@ -172,7 +172,7 @@ impl SharedStore for ValkeyStore {
         let command = command::set(key, &value, ttl);
         Box::pin(async move {
             let okay = |reply| command::okay(&reply);
-            self.run(Lane::Write, key, command, deadline, okay)
+            self.run(Guard::Write, key, command, deadline, okay)
                 .await
                 .inspect(|()| self.note_writable())
         })
@@ -197,7 +197,7 @@ impl SharedStore for ValkeyStore {
                 let command = command::unlink(keys);
                 let count = |reply| command::count(&reply);
                 removed += self
-                    .run(Lane::Free, first, command, deadline, count)
+                    .run(Guard::Free, first, command, deadline, count)
                     .await
                     .inspect(|_removed| self.note_writable())?;
             }
@@ -215,7 +215,7 @@ impl SharedStore for ValkeyStore {
         let command = command::lease(key, token, ttl);
         Box::pin(async move {
             let leased = |reply| command::leased(&reply);
-            self.run(Lane::Write, key, command, deadline, leased).await
+            self.run(Guard::Write, key, command, deadline, leased).await
         })
     }
 
@@ -232,7 +232,7 @@ impl SharedStore for ValkeyStore {
             }
             let command = command::release(key, token);
             let count = |reply| command::count(&reply);
-            let released = self.run(Lane::Free, key, command, deadline, count);
+            let released = self.run(Guard::Free, key, command, deadline, count);
             match released.await {
                 Ok(_whether_it_was_there_still) => Ok(()),
                 // The plain code of an unknown command: the arguments cannot be wrong.
@@ -252,7 +252,7 @@ impl SharedStore for ValkeyStore {
             let nonce = fastrand::u64(..);
             let command = command::ping(nonce);
             let pong = |reply| command::pong(&reply, nonce);
-            self.run(Lane::Free, &self.log.name, command, deadline, pong)
+            self.run(Guard::Free, &self.log.name, command, deadline, pong)
                 .await?;
             Ok(started.elapsed())
         })
@@ -291,7 +291,7 @@ impl SharedStore for ValkeyStore {
         let command = command::log_look(&self.log.name, position);
         Box::pin(async move {
             let presence = |reply| command::presence(&reply);
-            let found = self.run(Lane::Free, &self.log.name, command, deadline, presence);
+            let found = self.run(Guard::Free, &self.log.name, command, deadline, presence);
             match found.await {
                 // Not permitted: positions and counts have to do.
                 Err(StoreError::Refused) => Ok(Presence::Unknown),

@@ -87,7 +87,7 @@ async fn a_log_that_keeps_growing_while_it_is_read_stays_in_sight() {
             between,
         };
         let clock: Arc<dyn Clock> = Arc::new(crate::base::clock::SystemClock);
-        let log = Log::new(
+        let log = PurgeLog::new(
             Some(Arc::new(store)),
             Arc::clone(&clock),
             Duration::from_secs(5),
@@ -99,9 +99,9 @@ async fn a_log_that_keeps_growing_while_it_is_read_stays_in_sight() {
             log.step(&memory, &mut reading).await.unwrap();
         }
         assert!(
-            log.view.is_current(clock.now()),
+            log.index.is_current(clock.now()),
             "{between}: read up to {}",
-            log.view.tail()
+            log.index.tail()
         );
     }
 }

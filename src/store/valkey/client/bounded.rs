@@ -14,21 +14,21 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::care::Care;
+use super::care::BoundedReads;
 
 /// A stream of replies.
 pub(crate) struct Bounded<S> {
     stream: S,
     replies: Replies,
-    care: Arc<Care>,
-    heard: Arc<Heard>,
+    care: Arc<BoundedReads>,
+    heard: Arc<ReadCounter>,
 }
 
 /// How often bytes have come, for those who wait for their own.
 #[derive(Debug, Default)]
-pub(crate) struct Heard(AtomicU64);
+pub(crate) struct ReadCounter(AtomicU64);
 
-impl Heard {
+impl ReadCounter {
     pub(crate) fn times(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -37,7 +37,7 @@ impl Heard {
 impl<S> Bounded<S> {
     /// Of strings of at most `longest` bytes, or [`LEAST`] if that is more. When one is longer,
     /// care is taken from then on.
-    pub(crate) fn new(stream: S, longest: u64, care: Arc<Care>) -> Self {
+    pub(crate) fn new(stream: S, longest: u64, care: Arc<BoundedReads>) -> Self {
         Self {
             stream,
             replies: Replies {
@@ -49,7 +49,7 @@ impl<S> Bounded<S> {
         }
     }
 
-    pub(crate) fn heard(&self) -> Arc<Heard> {
+    pub(crate) fn heard(&self) -> Arc<ReadCounter> {
         Arc::clone(&self.heard)
     }
 }
@@ -273,7 +273,7 @@ mod tests {
     async fn the_stream_fails_and_care_is_taken() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-        let care = Arc::new(Care::new());
+        let care = Arc::new(BoundedReads::new());
         let (ours, mut theirs) = tokio::io::duplex(1024);
         let mut bounded = Bounded::new(ours, 0, Arc::clone(&care));
         theirs.write_all(b"+OK\r\n").await.unwrap();

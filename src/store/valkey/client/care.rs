@@ -14,13 +14,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Until when reads are bounded.
-pub(crate) struct Care {
+pub(crate) struct BoundedReads {
     began: Instant,
     /// Milliseconds after that; 0 for never.
     until: AtomicU64,
 }
 
-impl Care {
+impl BoundedReads {
     pub(crate) fn new() -> Self {
         Self {
             began: Instant::now(),
@@ -53,7 +53,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_is_taken_for_a_minute() {
-        let care = Care::new();
+        let care = BoundedReads::new();
         assert!(!care.is_due());
         care.take();
         assert!(care.is_due());

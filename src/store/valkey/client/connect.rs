@@ -8,8 +8,8 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisError};
 use tokio::time::timeout;
 
-use super::bounded::{Bounded, Heard};
-use super::care::Care;
+use super::bounded::{Bounded, ReadCounter};
+use super::care::BoundedReads;
 use super::link::Fault;
 use super::stream::{self, Endpoint};
 use crate::base::task::{self, Owned};
@@ -28,7 +28,7 @@ pub(crate) struct Target {
 /// A connection, and the task that drives it: that ends with this.
 pub(crate) struct Wire {
     pub(crate) connection: MultiplexedConnection,
-    pub(crate) heard: Arc<Heard>,
+    pub(crate) heard: Arc<ReadCounter>,
     _driver: Owned,
 }
 
@@ -46,7 +46,7 @@ impl Target {
         &self,
         settings: &ValkeySettings,
         config: AsyncConnectionConfig,
-        care: Arc<Care>,
+        care: Arc<BoundedReads>,
     ) -> Result<Wire, Fault> {
         let failed = |error| Fault::from_redis(&error);
         let stream = stream::open(settings, &self.endpoint).await;
@@ -141,7 +141,7 @@ async fn ask(settings: &ValkeySettings, sentinel: &Target, name: &str) -> Result
 
 /// A connection for one question, of which no value is read.
 async fn once(settings: &ValkeySettings, target: &Target) -> Result<Wire, Fault> {
-    let unconcerned = Arc::new(Care::new());
+    let unconcerned = Arc::new(BoundedReads::new());
     target.connect(settings, patient(), unconcerned).await
 }
 

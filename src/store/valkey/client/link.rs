@@ -8,7 +8,7 @@ use redis::{Cmd, PushInfo, PushKind, RedisError, Value};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
-use super::care::Care;
+use super::care::BoundedReads;
 use super::connect::{Target, Wire, patient};
 use crate::error::StoreError;
 use crate::store::StoreState;
@@ -63,7 +63,7 @@ impl Link {
     pub(crate) async fn dial<W: Watcher>(
         target: Target,
         settings: &ValkeySettings,
-        care: Arc<Care>,
+        care: Arc<BoundedReads>,
         id: LinkId,
         watcher: W,
     ) -> Result<Self, Fault> {

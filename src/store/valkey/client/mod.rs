@@ -20,7 +20,7 @@ use redis::{Cmd, Value};
 use tokio::time::Instant;
 
 use self::breaker::{Breaker, Change};
-use self::care::Care;
+use self::care::BoundedReads;
 use self::supervisor::Supervisor;
 use crate::error::StoreError;
 use crate::store::valkey::ValkeySettings;
@@ -35,7 +35,7 @@ pub(crate) struct Node {
 
 /// Which breaker decides.
 #[derive(Clone, Copy)]
-pub(crate) enum Lane {
+pub(crate) enum Guard {
     Read,
     Write,
     /// None: tried whenever there is a connection.
@@ -68,7 +68,7 @@ impl From<StoreError> for Failed {
 
 impl Node {
     /// `care` is taken of values when one proves to be too long.
-    pub(crate) fn new(settings: ValkeySettings, care: Arc<Care>) -> Self {
+    pub(crate) fn new(settings: ValkeySettings, care: Arc<BoundedReads>) -> Self {
         Self {
             supervisor: Supervisor::new(settings, care),
             in_flight: AtomicUsize::new(0),
@@ -86,7 +86,7 @@ impl Node {
     /// Sends a command, with a breaker that decides whether to, and learns from how it went.
     pub(crate) async fn run<T>(
         &self,
-        lane: Lane,
+        lane: Guard,
         manner: Manner,
         command: &Cmd,
         deadline: Instant,
@@ -138,7 +138,7 @@ impl Node {
         }
     }
 
-    fn tell(&self, lane: Lane, change: Change, error: Option<&StoreError>) {
+    fn tell(&self, lane: Guard, change: Change, error: Option<&StoreError>) {
         let store = &self.supervisor.settings.url;
         let lane = lane.name();
         match (change, error) {
@@ -153,16 +153,16 @@ impl Node {
         }
     }
 
-    fn breaker(&self, lane: Lane) -> Option<&Breaker> {
+    fn breaker(&self, lane: Guard) -> Option<&Breaker> {
         match lane {
-            Lane::Read => Some(&self.supervisor.reads),
-            Lane::Write => Some(&self.supervisor.writes),
-            Lane::Free => None,
+            Guard::Read => Some(&self.supervisor.reads),
+            Guard::Write => Some(&self.supervisor.writes),
+            Guard::Free => None,
         }
     }
 }
 
-impl Lane {
+impl Guard {
     const fn name(self) -> &'static str {
         match self {
             Self::Read => "reads",

@@ -97,7 +97,7 @@ pub(crate) enum Phase {
     /// The attempt `number` dials.
     Dialling {
         number: u64,
-        hope: Hope,
+        hope: FirstDial,
         /// By when it must have come to something, or it is taken to be stuck.
         done_by: Instant,
     },
@@ -110,13 +110,13 @@ pub(crate) enum Phase {
 
 /// Whether an operation may wait for the dial that is under way.
 #[derive(Clone, Copy)]
-pub(crate) enum Hope {
+pub(crate) enum FirstDial {
     First,
     None,
 }
 
 /// What an operation finds.
-pub(crate) enum Look {
+pub(crate) enum LinkState {
     Linked(Arc<Link>),
     Soon,
     Down(StoreError),

@@ -15,12 +15,12 @@ use self::replicated::Replicated;
 use self::tail::Tail;
 use crate::base::task;
 use crate::error::StoreError;
-use crate::store::valkey::client::{Lane, Manner, Node};
+use crate::store::valkey::client::{Guard, Manner, Node};
 use crate::store::valkey::{Topology, ValkeyStore, command};
 use crate::store::{AppendOptions, Appended, LogBounds, LogPosition};
 
 /// The log, and what is known of it.
-pub(crate) struct Log {
+pub(crate) struct PurgeStream {
     pub(crate) name: String,
     tail: Tail,
     replicated: Replicated,
@@ -37,7 +37,7 @@ pub(crate) struct Known {
     next_role: Option<Instant>,
 }
 
-impl Log {
+impl PurgeStream {
     /// The log of the instances with this prefix.
     pub(crate) fn of(prefix: &str) -> Self {
         Self {
@@ -128,7 +128,7 @@ impl ValkeyStore {
             self.append_replicated(&command, replicas, deadline).await
         } else {
             let position = |reply| command::position(&reply);
-            self.run(Lane::Free, &self.log.name, command, deadline, position)
+            self.run(Guard::Free, &self.log.name, command, deadline, position)
                 .await
                 .map(Appended::unreplicated)
         };
@@ -171,7 +171,7 @@ impl ValkeyStore {
         let command = command::log_bounds(&self.log.name);
         let bounds = |reply| command::bounds(&reply);
         match self
-            .run(Lane::Free, &self.log.name, command, deadline, bounds)
+            .run(Guard::Free, &self.log.name, command, deadline, bounds)
             .await
         {
             // The plain code of "no such key", the one argument that can be wrong here.
@@ -197,7 +197,7 @@ impl ValkeyStore {
         }
         let primary = |reply| Ok(command::is_primary(&reply));
         let asked = self.run(
-            Lane::Free,
+            Guard::Free,
             &self.log.name,
             command::role(),
             deadline,
@@ -236,7 +236,7 @@ impl ValkeyStore {
         let command = command::log_trim(&self.log.name, oldest);
         let deadline = Instant::now() + self.settings.connect_timeout;
         let _next_time_without_a_runtime = task::spawn(async move {
-            let trim = node.run(Lane::Free, Manner::Plain, &command, deadline, |reply| {
+            let trim = node.run(Guard::Free, Manner::Plain, &command, deadline, |reply| {
                 command::count(&reply)
             });
             let _next_time = trim.await;

@@ -14,7 +14,7 @@ use crate::store::StoreState;
 use crate::store::valkey::client::attempt::{Attempt, Persistence};
 use crate::store::valkey::client::connect;
 use crate::store::valkey::client::link::{Fault, Link, LinkId, Watcher};
-use crate::store::valkey::client::state::{Hope, Look, Phase, State};
+use crate::store::valkey::client::state::{FirstDial, LinkState, Phase, State};
 use crate::store::valkey::sentinel;
 
 /// Whether a dial may begin.
@@ -46,15 +46,16 @@ impl Supervisor {
         }
     }
 
-    pub(crate) fn look(&self) -> Look {
+    pub(crate) fn look(&self) -> LinkState {
         let state = self.state();
         match &state.phase {
-            Phase::Linked { link, .. } => Look::Linked(Arc::clone(link)),
+            Phase::Linked { link, .. } => LinkState::Linked(Arc::clone(link)),
             Phase::Idle
             | Phase::Dialling {
-                hope: Hope::First, ..
-            } => Look::Soon,
-            Phase::Dialling { .. } => Look::Down(match state.report {
+                hope: FirstDial::First,
+                ..
+            } => LinkState::Soon,
+            Phase::Dialling { .. } => LinkState::Down(match state.report {
                 StoreState::Refused => StoreError::Refused,
                 _ => StoreError::Unavailable,
             }),
@@ -63,7 +64,7 @@ impl Supervisor {
 
     /// Starts to dial if nobody does, or if who does has been stuck for too long: its
     /// runtime may still exist and yet not run.
-    pub(crate) fn look_or_dial(self: &Arc<Self>) -> Look {
+    pub(crate) fn look_or_dial(self: &Arc<Self>) -> LinkState {
         let now = Instant::now();
         let attempt = {
             let mut state = self.state();
@@ -73,13 +74,13 @@ impl Supervisor {
                         state.report(&self.settings.url, StoreState::Connecting, None);
                     }
                     let hope = match state.next_dial <= now {
-                        true => Hope::First,
-                        false => Hope::None,
+                        true => FirstDial::First,
+                        false => FirstDial::None,
                     };
                     Some(self.begin(&mut state, hope))
                 }
                 Phase::Dialling { done_by, .. } if *done_by < now => {
-                    Some(self.begin(&mut state, Hope::None))
+                    Some(self.begin(&mut state, FirstDial::None))
                 }
                 Phase::Dialling { .. } | Phase::Linked { .. } => None,
             }
@@ -90,7 +91,7 @@ impl Supervisor {
         self.look()
     }
 
-    pub(crate) fn begin(self: &Arc<Self>, state: &mut State, hope: Hope) -> Attempt {
+    pub(crate) fn begin(self: &Arc<Self>, state: &mut State, hope: FirstDial) -> Attempt {
         state.attempts = state.attempts.wrapping_add(1);
         state.phase = Phase::Dialling {
             number: state.attempts,
@@ -184,7 +185,7 @@ impl Supervisor {
             Phase::Linked { .. } => state.last_error = Some(fault.words),
             Phase::Idle => {}
             Phase::Dialling { hope, .. } => {
-                *hope = Hope::None;
+                *hope = FirstDial::None;
                 state.report(&self.settings.url, fault.state, Some(fault.words));
             }
         }

@@ -27,9 +27,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::attempt::{Attempt, Persistence};
 use super::breaker::Breaker;
-use super::care::Care;
+use super::care::BoundedReads;
 use super::link::{Fault, Link, LinkId, Reply};
-use super::state::{Hope, Look, Phase, State};
+use super::state::{FirstDial, LinkState, Phase, State};
 use super::{Failed, Manner};
 use crate::error::StoreError;
 use crate::store::valkey::ValkeySettings;
@@ -41,7 +41,7 @@ pub(crate) use dialling::{Reserved, dial_gap};
 /// Owns the connection, its replacement, and all that is known of the server.
 pub(crate) struct Supervisor {
     pub(crate) settings: ValkeySettings,
-    care: Arc<Care>,
+    care: Arc<BoundedReads>,
     pub(crate) reads: Breaker,
     pub(crate) writes: Breaker,
     state: Mutex<State>,
@@ -52,7 +52,7 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(crate) fn new(settings: ValkeySettings, care: Arc<Care>) -> Arc<Self> {
+    pub(crate) fn new(settings: ValkeySettings, care: Arc<BoundedReads>) -> Arc<Self> {
         let breaker = || Breaker::new(settings.failures_until_open, settings.probe_interval);
         Arc::new(Self {
             reads: breaker(),
@@ -104,7 +104,7 @@ impl Supervisor {
 
     /// The connection in use. Waits for the very first, and never for a later one.
     pub(crate) async fn link(self: &Arc<Self>, deadline: Instant) -> Result<Arc<Link>, StoreError> {
-        if let Look::Linked(link) = self.look() {
+        if let LinkState::Linked(link) = self.look() {
             return Ok(link);
         }
         if Handle::try_current().is_err() {
@@ -113,31 +113,31 @@ impl Supervisor {
         let mut changed = pin!(self.changed.notified());
         changed.as_mut().enable();
         match self.look_or_dial() {
-            Look::Linked(link) => return Ok(link),
-            Look::Down(error) => return Err(error),
-            Look::Soon => {}
+            LinkState::Linked(link) => return Ok(link),
+            LinkState::Down(error) => return Err(error),
+            LinkState::Soon => {}
         }
         timeout_at(deadline, changed)
             .await
             .map_err(|_late| StoreError::TimedOut)?;
         match self.look() {
-            Look::Linked(link) => Ok(link),
-            Look::Down(error) => Err(error),
-            Look::Soon => Err(StoreError::Unavailable),
+            LinkState::Linked(link) => Ok(link),
+            LinkState::Down(error) => Err(error),
+            LinkState::Soon => Err(StoreError::Unavailable),
         }
     }
 
     /// The connection in use, if there is one.
     pub(crate) fn current(&self) -> Option<Arc<Link>> {
         match self.look() {
-            Look::Linked(link) => Some(link),
-            Look::Soon | Look::Down(_) => None,
+            LinkState::Linked(link) => Some(link),
+            LinkState::Soon | LinkState::Down(_) => None,
         }
     }
 
     /// Whether operations fail at once for want of a connection.
     pub(crate) fn is_down(&self) -> bool {
-        matches!(self.look(), Look::Down(_))
+        matches!(self.look(), LinkState::Down(_))
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -213,7 +213,7 @@ impl Supervisor {
             if let Phase::Linked { link, .. } = &lost {
                 link.condemn();
             }
-            let attempt = self.begin(&mut state, Hope::None);
+            let attempt = self.begin(&mut state, FirstDial::None);
             state.report(&self.settings.url, fault.state, Some(fault.words));
             (lost, attempt)
         };
@@ -263,7 +263,7 @@ impl Supervisor {
                 if Handle::try_current().is_err() {
                     return;
                 }
-                if let Look::Linked(_) = self.look_or_dial() {
+                if let LinkState::Linked(_) = self.look_or_dial() {
                     return;
                 }
                 changed.await;

@@ -37,7 +37,8 @@
 //!
 //! - It stores answers to GET that say for how long they are good, and nothing that says
 //!   `no-store` or `private`, sets a cookie, or answers a request with `Authorization` or `Cookie`
-//!   without permitting to share it. [`Refusal`] lists all reasons.
+//!   without permitting to share it. `detail` in
+//!   `Cache-Status` says why.
 //! - It answers GET, HEAD, conditional and single-range requests from what it stored.
 //! - One request at a time fetches what many want; the others wait for it, or go on their own if it
 //!   turns out not to be theirs to share.
@@ -109,12 +110,11 @@ pub use key::{QueryRule, Scheme};
 pub use purge::Purge;
 pub use response::body::{BodyError, ResponseBody};
 pub use semantics::{
-    CacheOptions, CookieRule, LanguageRule, PartialRule, Refusal, SetCookieRule, StorageRules,
+    CacheOptions, CookieRule, LanguageRule, PartialRule, SetCookieRule, StorageRules,
 };
 pub use service::CacheService;
 pub use service::future::ResponseFuture;
 pub use service::layer::CacheLayer;
-pub use status::Forwarded;
 #[cfg(feature = "test-util")]
 pub use store::ChaosStore;
 #[cfg(feature = "tls")]

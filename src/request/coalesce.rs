@@ -19,7 +19,7 @@ use crate::request::decision::Decision;
 use crate::request::{Fallback, Miss};
 use crate::response::body::{FollowerBody, ResponseBody};
 use crate::semantics::MethodClass;
-use crate::status::Outcome;
+use crate::status::{Outcome, Reason};
 use crate::store::Lookup;
 
 /// What a request has come to.
@@ -303,7 +303,7 @@ impl Miss {
             Decision::ServeAndRefresh(_) | Decision::Revalidate(..) => {
                 if self.may_stand_in(head, now) {
                     let ttl = head.lifetimes.remaining(now);
-                    Ok(Outcome::stale(ttl, "stale-if-error"))
+                    Ok(Outcome::stale(ttl, Reason::StaleIfError))
                 } else {
                     Err(NotMine::Stale)
                 }
@@ -321,7 +321,7 @@ impl Miss {
         match stale.entry() {
             Some(entry) if self.may_stand_in(&entry.head, now) => {
                 let ttl = entry.head.lifetimes.remaining(now);
-                let outcome = Outcome::stale(ttl, "stale-if-error");
+                let outcome = Outcome::stale(ttl, Reason::StaleIfError);
                 Coordination::Answered(self.answer(entry, outcome))
             }
             _ => Coordination::Fetch(None),

@@ -7,7 +7,7 @@ use crate::entry::Head;
 use crate::purge::Validity;
 use crate::semantics::{self, Flags, RequestFacts, Reuse};
 use crate::service::layer::Settings;
-use crate::status::{Forwarded, Outcome};
+use crate::status::{Forwarded, Outcome, Reason};
 
 /// What is to be done about a stored response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +17,9 @@ pub(crate) enum Decision {
     /// Serve it stale, and fetch it anew in the background (RFC 5861 3).
     ServeAndRefresh(Outcome),
     /// Not without asking the handler; it may be validated.
-    Revalidate(Forwarded, &'static str),
+    Revalidate(Forwarded, Reason),
     /// As if it were not there.
-    Useless(&'static str),
+    Useless(Reason),
 }
 
 impl Settings {
@@ -27,27 +27,27 @@ impl Settings {
     pub(crate) fn judge(&self, head: &Head, facts: &RequestFacts, now: Timestamp) -> Decision {
         // A stored part answers its range only, and HEAD has none.
         if head.status == StatusCode::PARTIAL_CONTENT && !facts.range {
-            return Decision::Useless("partial");
+            return Decision::Useless(Reason::Partial);
         }
         let soft = match self.cache.validity(head, now) {
             Validity::Valid => false,
             Validity::Soft => true,
-            Validity::Purged => return Decision::Useless("purged"),
-            Validity::Unknown => return Decision::Useless("purges-unknown"),
+            Validity::Purged => return Decision::Useless(Reason::Purged),
+            Validity::Unknown => return Decision::Useless(Reason::PurgesUnknown),
         };
         let ttl = head.lifetimes.remaining(now);
         match semantics::reuse(facts, &head.lifetimes, &self.policy.rules, now) {
             Reuse::Fresh if soft => soft_purged(head),
             Reuse::Fresh => Decision::Serve(Outcome::hit(ttl)),
-            Reuse::StaleAllowed => Decision::Serve(Outcome::stale(ttl, "max-stale")),
+            Reuse::StaleAllowed => Decision::Serve(Outcome::stale(ttl, Reason::MaxStale)),
             Reuse::StaleWhileRevalidate => {
-                Decision::ServeAndRefresh(Outcome::stale(ttl, "stale-while-revalidate"))
+                Decision::ServeAndRefresh(Outcome::stale(ttl, Reason::StaleWhileRevalidate))
             }
             Reuse::Revalidate(why) if why.is_of_request() => {
-                Decision::Revalidate(Forwarded::Request, why.as_str())
+                Decision::Revalidate(Forwarded::Request, why)
             }
-            Reuse::Revalidate(why) => Decision::Revalidate(Forwarded::Stale, why.as_str()),
-            Reuse::Dead => Decision::Useless("expired"),
+            Reuse::Revalidate(why) => Decision::Revalidate(Forwarded::Stale, why),
+            Reuse::Dead => Decision::Useless(Reason::Expired),
         }
     }
 
@@ -84,9 +84,9 @@ impl Settings {
 /// A soft purge makes stale: what may be served stale is, and what may not is validated.
 fn soft_purged(head: &Head) -> Decision {
     if head.lifetimes.flags.contains(Flags::MUST_REVALIDATE) {
-        Decision::Revalidate(Forwarded::Stale, "soft-purged")
+        Decision::Revalidate(Forwarded::Stale, Reason::SoftPurged)
     } else {
-        Decision::ServeAndRefresh(Outcome::stale(0, "soft-purged"))
+        Decision::ServeAndRefresh(Outcome::stale(0, Reason::SoftPurged))
     }
 }
 

@@ -38,10 +38,10 @@ use crate::response::from_entry::{self, ResponseBuilder};
 use crate::semantics::{Flags, MethodClass, RequestFacts};
 use crate::service::future::{Awaited, ResponseFuture, Running};
 use crate::service::layer::Settings;
-use crate::status::{Forwarded, Outcome};
+use crate::status::{Forwarded, Outcome, Reason};
 use crate::store::Lookup;
 
-const NOT_FOUND: Decision = Decision::Useless("not-found");
+const NOT_FOUND: Decision = Decision::Useless(Reason::NotFound);
 
 /// How to ask the handler. Kept apart, since neither part need be `Sync`.
 pub(crate) struct Inner<S, B> {
@@ -140,7 +140,10 @@ impl Miss {
         if let Some(entry) = self.resting(&stale) {
             return Ok(self.answer(
                 entry,
-                Outcome::stale(entry.head.lifetimes.remaining(self.now), "stale-if-error"),
+                Outcome::stale(
+                    entry.head.lifetimes.remaining(self.now),
+                    Reason::StaleIfError,
+                ),
             ));
         }
         let leader = match self.coordinate(&stale).await {
@@ -278,9 +281,9 @@ impl Miss {
 /// What there is that cannot be served as it is.
 pub(crate) enum Fallback {
     /// Nothing.
-    Nothing(Forwarded, &'static str),
+    Nothing(Forwarded, Reason),
     /// A response that may be validated, or stand in for a failure.
-    Entry(Arc<Entry>, Forwarded, &'static str),
+    Entry(Arc<Entry>, Forwarded, Reason),
     /// One that was served stale already: this fetch is in the background.
     Refreshing(Arc<Entry>),
 }
@@ -293,7 +296,7 @@ impl Fallback {
                 Self::Nothing(Forwarded::VaryMiss, detail)
             }
             (_, Decision::Useless(detail)) => Self::Nothing(Forwarded::UriMiss, detail),
-            (_, _) => Self::Nothing(Forwarded::UriMiss, "not-found"),
+            (_, _) => Self::Nothing(Forwarded::UriMiss, Reason::NotFound),
         }
     }
 
@@ -314,9 +317,9 @@ impl Fallback {
     pub(crate) const fn outcome(&self) -> Outcome {
         match self {
             Self::Nothing(why, detail) | Self::Entry(_, why, detail) => {
-                Outcome::forward(*why, Some(detail))
+                Outcome::forward(*why, Some(*detail))
             }
-            Self::Refreshing(_) => Outcome::forward(Forwarded::Stale, Some("refresh")),
+            Self::Refreshing(_) => Outcome::forward(Forwarded::Stale, Some(Reason::Refresh)),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::response::body::ResponseBody;
 use crate::semantics::{self, CacheOptions, MethodClass, RequestFacts};
 use crate::service::future::{BoxFlow, passed};
 use crate::service::layer::Settings;
-use crate::status::{Forwarded, Outcome};
+use crate::status::{Forwarded, Outcome, Reason};
 
 /// What a request with an unsafe method may change, noted before its handler is called.
 pub(crate) struct Change {
@@ -137,7 +137,7 @@ impl Change {
     }
 
     fn pass<R>(&self, response: Response<R>) -> Response<ResponseBody<R>> {
-        let outcome = Outcome::forward(Forwarded::Method, Some("method"));
+        let outcome = Outcome::forward(Forwarded::Method, Some(Reason::Method));
         passed(response, outcome, &self.settings.cache)
     }
 }

@@ -11,7 +11,7 @@ use crate::base::decimal::number_value;
 use crate::entry::{Entry, Head};
 use crate::response::body::{FollowerBody, ResponseBody};
 use crate::semantics::{self, Lifetimes, MethodClass, Precondition, RangeAnswer, RequestFacts};
-use crate::status::{Outcome, StatusName};
+use crate::status::{Outcome, Reason, StatusName};
 
 /// The request, as far as it shapes an answer from the store.
 #[derive(Clone, Copy, Debug)]
@@ -192,7 +192,7 @@ pub(crate) fn not_cached<R>(status_name: &StatusName) -> Response<ResponseBody<R
     let mut response = Response::new(ResponseBody::stored(Bytes::new()));
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
     let outcome = Outcome::Generated {
-        detail: "only-if-cached",
+        detail: Reason::OnlyIfCached,
     };
     outcome.append_to(response.headers_mut(), status_name);
     response

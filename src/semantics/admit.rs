@@ -10,7 +10,6 @@ use super::freshness::{Flags, Lifetimes, lifetimes, sent_date};
 use super::invalidation::describes_target;
 use super::options::CacheOptions;
 use super::range::{is_one_part, wants_one_part};
-use super::refusal::Refusal;
 use super::rules::{CookieRule, PartialRule, SetCookieRule, StorageRules};
 use super::syntax::dates::date_value;
 use super::syntax::directives::{Delta, Qualified, ResponseDirectives};
@@ -20,6 +19,7 @@ use super::vary::{MAX_NAMES, Vary, insert, parse_vary};
 use crate::base::clock::Timestamp;
 use crate::base::lines::{Lines, MAX_FIELDS, Writer};
 use crate::base::tags::Tags;
+use crate::status::Reason;
 
 /// A request and the head of its response.
 #[derive(Clone, Copy, Debug)]
@@ -53,9 +53,9 @@ pub(crate) struct Admitted {
 }
 
 /// Judges a response to a request.
-pub(crate) fn admit(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<Admitted, Refusal> {
+pub(crate) fn admit(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<Admitted, Reason> {
     if exchange.facts.method != MethodClass::Get {
-        return Err(Refusal::Method);
+        return Err(Reason::Method);
     }
     check_status(exchange, rules)?;
     assess(exchange, rules)
@@ -71,21 +71,21 @@ pub(crate) fn admit_posted(
     exchange: &Exchange<'_>,
     target: &Uri,
     rules: &StorageRules,
-) -> Result<Admitted, Refusal> {
+) -> Result<Admitted, Reason> {
     if exchange.status != StatusCode::OK || !describes_target(exchange.headers, target) {
-        return Err(Refusal::Method);
+        return Err(Reason::Method);
     }
     let admitted = assess(exchange, rules)?;
     let lifetimes = &admitted.lifetimes;
     let fresh = lifetimes.fresh_until > lifetimes.stored;
     if !fresh || lifetimes.flags.contains(Flags::ASSIGNED) {
-        return Err(Refusal::NoFreshness);
+        return Err(Reason::NoFreshness);
     }
     Ok(admitted)
 }
 
 /// As [`admit`], of a response that is the stored one with fields updated.
-pub(crate) fn assess(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<Admitted, Refusal> {
+pub(crate) fn assess(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<Admitted, Reason> {
     check_request(exchange.facts)?;
     let targeted = targeted::select(exchange.headers, &rules.targets);
     let is_targeted = targeted.is_some();
@@ -97,7 +97,7 @@ pub(crate) fn assess(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<Ad
     let vary = vary(exchange)?;
     let lines = stored_lines(exchange, &directives, rules)?;
     let lifetimes =
-        lifetimes(exchange, &directives, is_targeted, rules).ok_or(Refusal::NoFreshness)?;
+        lifetimes(exchange, &directives, is_targeted, rules).ok_or(Reason::NoFreshness)?;
     let Membership { tags, groups } = membership(exchange, rules)?;
     Ok(Admitted {
         lifetimes,
@@ -125,14 +125,14 @@ pub(crate) fn permits_sharing(
         || exchange.options.is_some_and(|options| options.public)
 }
 
-fn check_request(facts: &RequestFacts) -> Result<(), Refusal> {
+fn check_request(facts: &RequestFacts) -> Result<(), Reason> {
     if facts.body {
-        return Err(Refusal::RequestBody);
+        return Err(Reason::RequestBody);
     }
     // RFC 9111, section 5.2.1.5: "The no-store request directive indicates that a cache MUST
     // NOT store any part of either this request or any response to it."
     if facts.directives.no_store {
-        return Err(Refusal::RequestNoStore);
+        return Err(Reason::RequestNoStore);
     }
     Ok(())
 }
@@ -142,12 +142,12 @@ fn check_request(facts: &RequestFacts) -> Result<(), Refusal> {
 /// RFC 6585: responses with 428, 429, 431 and 511 "MUST NOT be stored by a cache". 407, 412,
 /// 416, 417, 421 and 426 answer something in the request that no key covers: the connection,
 /// a precondition, a range or an expectation.
-fn check_status(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<(), Refusal> {
+fn check_status(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<(), Reason> {
     match exchange.status.as_u16() {
         // A `Content-Range` in any other response "has no meaning" (RFC 9110, section 14.4).
         206 => check_partial(exchange, rules),
         ..=199 | 304 | 407 | 412 | 416 | 417 | 421 | 426 | 428 | 429 | 431 | 511 => {
-            Err(Refusal::Status)
+            Err(Reason::Status)
         }
         _ => Ok(()),
     }
@@ -156,34 +156,34 @@ fn check_status(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<(), Ref
 /// RFC 9111, section 3: a cache must not store a 206 unless "the cache understands" it. A part
 /// is understood as the answer to its very `Range`, and never as more: parts are not combined
 /// (section 3.4), nor is another range cut from one.
-fn check_partial(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<(), Refusal> {
+fn check_partial(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<(), Reason> {
     let kept = rules.partial == PartialRule::ReplaySameRange
         && exchange.facts.range
         && wants_one_part(exchange.request_headers)
         && is_one_part(exchange.headers);
-    if kept { Ok(()) } else { Err(Refusal::Partial) }
+    if kept { Ok(()) } else { Err(Reason::Partial) }
 }
 
 fn check_prohibitions(
     exchange: &Exchange<'_>,
     directives: &ResponseDirectives,
-) -> Result<(), Refusal> {
+) -> Result<(), Reason> {
     if directives.malformed {
-        return Err(Refusal::MalformedCacheControl);
+        return Err(Reason::MalformedCacheControl);
     }
     // RFC 9111, section 5.2.2.3: must-understand "limits caching of the response to a cache
     // that understands and conforms to the requirements for that response's status code";
     // such a cache "SHOULD ignore the no-store directive".
     if directives.must_understand && !understood(exchange.status) {
-        return Err(Refusal::MustUnderstand);
+        return Err(Reason::MustUnderstand);
     }
     let no_store = directives.no_store && !directives.must_understand;
     if no_store || exchange.options.is_some_and(|options| options.no_store) {
-        return Err(Refusal::NoStore);
+        return Err(Reason::NoStore);
     }
     let private = directives.private == Qualified::Whole;
     if private || exchange.options.is_some_and(|options| options.private) {
-        return Err(Refusal::Private);
+        return Err(Reason::Private);
     }
     Ok(())
 }
@@ -217,23 +217,23 @@ fn check_credentials(
     directives: &ResponseDirectives,
     targeted: bool,
     rules: &StorageRules,
-) -> Result<(), Refusal> {
+) -> Result<(), Reason> {
     let shared = permits_sharing(exchange, directives, targeted);
     if exchange.facts.authorization && !shared && !directives.must_revalidate {
-        return Err(Refusal::Authorization);
+        return Err(Reason::Authorization);
     }
     if exchange.facts.cookie && !shared && rules.cookies == CookieRule::AsCredentials {
-        return Err(Refusal::Cookie);
+        return Err(Reason::Cookie);
     }
     Ok(())
 }
 
-fn vary(exchange: &Exchange<'_>) -> Result<Arc<[HeaderName]>, Refusal> {
+fn vary(exchange: &Exchange<'_>) -> Result<Arc<[HeaderName]>, Reason> {
     let said = match parse_vary(exchange.headers) {
         Vary::None => Arc::default(),
         Vary::Fields(names) => names,
-        Vary::Any => return Err(Refusal::VaryAny),
-        Vary::Invalid => return Err(Refusal::VaryInvalid),
+        Vary::Any => return Err(Reason::VaryAny),
+        Vary::Invalid => return Err(Reason::VaryInvalid),
     };
     let is_part = exchange.status == StatusCode::PARTIAL_CONTENT;
     let options = exchange.options.map_or(&[][..], |options| &options.vary);
@@ -252,7 +252,7 @@ fn vary(exchange: &Exchange<'_>) -> Result<Arc<[HeaderName]>, Refusal> {
         insert(&mut names, name.clone());
     }
     if names.len() > MAX_NAMES {
-        return Err(Refusal::VaryInvalid);
+        return Err(Reason::VaryInvalid);
     }
     Ok(names.into())
 }
@@ -266,10 +266,10 @@ fn stored_lines(
     exchange: &Exchange<'_>,
     directives: &ResponseDirectives,
     rules: &StorageRules,
-) -> Result<Lines, Refusal> {
+) -> Result<Lines, Reason> {
     // A `Date` may be added.
     if exchange.headers.keys_len() >= MAX_FIELDS {
-        return Err(Refusal::TooManyFields);
+        return Err(Reason::TooManyFields);
     }
     let listed = [&directives.private, &directives.no_cache]
         .into_iter()
@@ -292,7 +292,7 @@ fn stored_lines(
         }
         if is_set_cookie(name) {
             match rules.set_cookie {
-                SetCookieRule::Refuse => return Err(Refusal::SetCookie),
+                SetCookieRule::Refuse => return Err(Reason::SetCookie),
                 SetCookieRule::StoreAndStrip => continue,
                 SetCookieRule::StoreForEveryone => {}
             }

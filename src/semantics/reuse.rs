@@ -13,6 +13,7 @@ use super::freshness::{Flags, Lifetimes};
 use super::rules::StorageRules;
 use super::syntax::directives::MaxStale;
 use crate::base::clock::Timestamp;
+use crate::status::Reason;
 
 /// What may be done with a stored response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,45 +25,9 @@ pub(crate) enum Reuse {
     /// Serve it, and fetch it anew in the background.
     StaleWhileRevalidate,
     /// Validate it, or fetch it anew, before serving.
-    Revalidate(Staleness),
+    Revalidate(Reason),
     /// It is of no use any more.
     Dead,
-}
-
-/// Why a stored response has to be validated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Staleness {
-    /// Its lifetime is over.
-    Expired,
-    /// It says `no-cache`.
-    NoCache,
-    /// The request says `no-cache`.
-    RequestNoCache,
-    /// It is older than the request's `max-age`.
-    RequestMaxAge,
-    /// It will not be fresh for the request's `min-fresh`.
-    RequestMinFresh,
-}
-
-impl Staleness {
-    /// Whether the request asks for it, rather than the response.
-    pub(crate) const fn is_of_request(self) -> bool {
-        match self {
-            Self::Expired | Self::NoCache => false,
-            Self::RequestNoCache | Self::RequestMaxAge | Self::RequestMinFresh => true,
-        }
-    }
-
-    /// The stable label for `Cache-Status`, metrics and logs.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Expired => "expired",
-            Self::NoCache => "no-cache",
-            Self::RequestNoCache => "request-no-cache",
-            Self::RequestMaxAge => "request-max-age",
-            Self::RequestMinFresh => "request-min-fresh",
-        }
-    }
 }
 
 /// Judges a stored response for a request, at `now`.
@@ -78,7 +43,7 @@ pub(crate) fn reuse(
     // RFC 9111, section 5.2.2.4: no-cache "MUST NOT be used to satisfy any other request
     // without forwarding it for validation and receiving a successful response".
     if lifetimes.flags.contains(Flags::NO_CACHE) {
-        return Reuse::Revalidate(Staleness::NoCache);
+        return Reuse::Revalidate(Reason::NoCache);
     }
     if rules.client_directives
         && let Some(staleness) = refused_by_client(facts, lifetimes, now)
@@ -88,13 +53,13 @@ pub(crate) fn reuse(
     if now < lifetimes.fresh_until {
         Reuse::Fresh
     } else if lifetimes.flags.contains(Flags::MUST_REVALIDATE) {
-        Reuse::Revalidate(Staleness::Expired)
+        Reuse::Revalidate(Reason::Expired)
     } else if rules.client_directives && taken_stale(facts, lifetimes, now) {
         Reuse::StaleAllowed
     } else if now < lifetimes.swr_until {
         Reuse::StaleWhileRevalidate
     } else {
-        Reuse::Revalidate(Staleness::Expired)
+        Reuse::Revalidate(Reason::Expired)
     }
 }
 
@@ -135,10 +100,10 @@ fn refused_by_client(
     facts: &RequestFacts,
     lifetimes: &Lifetimes,
     now: Timestamp,
-) -> Option<Staleness> {
+) -> Option<Reason> {
     let asked = &facts.directives;
     if asked.no_cache {
-        return Some(Staleness::RequestNoCache);
+        return Some(Reason::RequestNoCache);
     }
     // RFC 8246, section 2: "Proxies SHOULD skip conditionally revalidating fresh responses
     // containing the immutable extension unless there is a signal from the client that a
@@ -148,12 +113,12 @@ fn refused_by_client(
         && !immutable
         && (secs == 0 || now > after(lifetimes.born, secs))
     {
-        return Some(Staleness::RequestMaxAge);
+        return Some(Reason::RequestMaxAge);
     }
     if let Some(secs) = asked.min_fresh
         && after(now, secs) > lifetimes.fresh_until
     {
-        return Some(Staleness::RequestMinFresh);
+        return Some(Reason::RequestMinFresh);
     }
     None
 }

@@ -4,10 +4,10 @@
 use http::{HeaderMap, HeaderName};
 
 use super::admit::Exchange;
-use super::refusal::Refusal;
 use super::rules::StorageRules;
 use super::syntax::tokens::trim_ows;
 use crate::base::tags::Tags;
+use crate::status::Reason;
 
 /// What a response belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,8 +23,8 @@ pub(crate) struct Membership {
 pub(crate) fn membership(
     exchange: &Exchange<'_>,
     rules: &StorageRules,
-) -> Result<Membership, Refusal> {
-    let groups = groups(exchange.headers, &CACHE_GROUPS).ok_or(Refusal::Tags)?;
+) -> Result<Membership, Reason> {
+    let groups = groups(exchange.headers, &CACHE_GROUPS).ok_or(Reason::Tags)?;
     let options = exchange.options.iter().flat_map(|options| &options.tags);
     let mut tags: Vec<&str> = rules
         .tags
@@ -37,7 +37,7 @@ pub(crate) fn membership(
             for tag in line.as_bytes().split(|byte| separator.contains(byte)) {
                 let tag = trim_ows(tag);
                 if !tag.is_empty() {
-                    tags.push(std::str::from_utf8(tag).map_err(|_not_text| Refusal::Tags)?);
+                    tags.push(std::str::from_utf8(tag).map_err(|_not_text| Reason::Tags)?);
                 }
             }
         }
@@ -45,7 +45,7 @@ pub(crate) fn membership(
     tags.sort_unstable();
     tags.dedup();
     if tags.len() + groups.len() > MAX_TAGS || !tags.iter().all(|tag| is_tag(tag)) {
-        return Err(Refusal::Tags);
+        return Err(Reason::Tags);
     }
     let tags = tags.into_iter().collect();
     Ok(Membership { tags, groups })

@@ -6,10 +6,10 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use super::admit::{Admitted, Exchange, assess};
 use super::conditional::{EntityTag, stored_etag};
 use super::fields::{Exclusions, is_hop_by_hop, is_set_cookie, single};
-use super::refusal::Refusal;
 use super::rules::StorageRules;
 use super::syntax::dates::date_field;
 use super::syntax::tokens::trim_ows;
+use crate::status::Reason;
 
 /// What a 304 does to the stored response that it validates.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,10 +18,7 @@ pub(crate) enum Freshened {
     Updated(Box<Admitted>),
     /// Serve the stored content with these fields, once; then it may not be kept, unless the
     /// reason lies in who asked.
-    Refused {
-        refusal: Refusal,
-        headers: HeaderMap,
-    },
+    Refused { refusal: Reason, headers: HeaderMap },
     /// The 304 is about another response than the stored one, which must not be served for
     /// it. Fetch anew, unconditionally.
     Mismatch,

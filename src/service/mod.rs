@@ -23,7 +23,7 @@ use crate::response::from_entry::{self, ResponseBuilder};
 use crate::semantics::{MethodClass, RequestFacts};
 use crate::service::future::{Awaited, ResponseFuture};
 use crate::service::layer::Settings;
-use crate::status::{Forwarded, Outcome};
+use crate::status::{Forwarded, Outcome, Reason};
 use crate::store::Lookup;
 
 /// The service that a [`CacheLayer`](crate::CacheLayer) makes of another.
@@ -89,7 +89,7 @@ where
         if let Some(predicate) = &self.settings.policy.bypass_if
             && predicate.holds(&parts)
         {
-            let outcome = Outcome::forward(Forwarded::Bypass, Some("policy"));
+            let outcome = Outcome::forward(Forwarded::Bypass, Some(Reason::Policy));
             return self.pass(parts, body, outcome);
         }
         let facts = RequestFacts::read(&parts.method, &parts.headers);
@@ -207,12 +207,14 @@ fn course<B: Body>(facts: &RequestFacts, body: &B) -> Course {
     let bypass = |detail| Course::Pass(Outcome::forward(Forwarded::Bypass, Some(detail)));
     match facts.method {
         MethodClass::Unsafe => Course::Change,
-        MethodClass::Safe => Course::Pass(Outcome::forward(Forwarded::Method, Some("method"))),
+        MethodClass::Safe => {
+            Course::Pass(Outcome::forward(Forwarded::Method, Some(Reason::Method)))
+        }
         // An upgraded connection is no response.
-        MethodClass::Get | MethodClass::Head if facts.upgrade => bypass("upgrade"),
+        MethodClass::Get | MethodClass::Head if facts.upgrade => bypass(Reason::Upgrade),
         // No key covers the content of a GET, and a hit would leave it unread on the connection.
         MethodClass::Get | MethodClass::Head if facts.body || !body.is_end_stream() => {
-            bypass("request-body")
+            bypass(Reason::RequestBody)
         }
         MethodClass::Get | MethodClass::Head
             if facts.origin_precondition && facts.directives.only_if_cached =>
@@ -220,15 +222,17 @@ fn course<B: Body>(facts: &RequestFacts, body: &B) -> Course {
             Course::Refuse
         }
         // RFC 9111 4.3.2: If-Match and If-Unmodified-Since are for the origin server.
-        MethodClass::Get | MethodClass::Head if facts.origin_precondition => bypass("precondition"),
+        MethodClass::Get | MethodClass::Head if facts.origin_precondition => {
+            bypass(Reason::Precondition)
+        }
         MethodClass::Get | MethodClass::Head => Course::Lookup,
     }
 }
 
 fn unkeyable(why: Unkeyable) -> Outcome {
     let detail = match why {
-        Unkeyable::ConflictingHost => "conflicting-host",
-        Unkeyable::InvalidHost => "invalid-host",
+        Unkeyable::ConflictingHost => Reason::ConflictingHost,
+        Unkeyable::InvalidHost => Reason::InvalidHost,
     };
     Outcome::forward(Forwarded::Bypass, Some(detail))
 }

@@ -1,10 +1,8 @@
 //! How often each outcome was told.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
 
-use super::{Forwarded, Outcome};
+use super::{Forwarded, Outcome, Reason};
 
 /// What became of requests since the cache was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,18 +19,28 @@ pub struct Responses {
     pub collapsed: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Counts {
     outcomes: [AtomicU64; NAMES.len()],
-    /// Names in the code, so there are some dozens at most. Not on the way of a plain hit.
-    details: RwLock<HashMap<&'static str, AtomicU64>>,
+    details: [AtomicU64; Reason::ALL.len()],
     stored: AtomicU64,
     collapsed: AtomicU64,
 }
 
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            outcomes: [const { AtomicU64::new(0) }; NAMES.len()],
+            details: [const { AtomicU64::new(0) }; Reason::ALL.len()],
+            stored: AtomicU64::new(0),
+            collapsed: AtomicU64::new(0),
+        }
+    }
+}
+
 impl Counts {
     pub(super) fn count(&self, outcome: &Outcome) {
-        let (place, told) = match *outcome {
+        let (place, reason) = match *outcome {
             Outcome::Hit { detail: None, .. } => (HIT, None),
             Outcome::Hit { detail, .. } => (HIT_STALE, detail),
             Outcome::Generated { detail } => (GENERATED, Some(detail)),
@@ -52,33 +60,22 @@ impl Counts {
         if let Some(counter) = self.outcomes.get(place) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(detail) = told {
-            self.count_detail(detail);
-        }
-    }
-
-    fn count_detail(&self, detail: &'static str) {
-        let details = self.details.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(counter) = details.get(detail) {
+        if let Some(counter) = reason.and_then(|reason| self.details.get(reason as usize)) {
             counter.fetch_add(1, Ordering::Relaxed);
-            return;
         }
-        drop(details);
-        let mut details = self.details.write().unwrap_or_else(PoisonError::into_inner);
-        *details.entry(detail).or_default().get_mut() += 1;
     }
 
     pub(super) fn responses(&self) -> Responses {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let outcomes = NAMES.iter().zip(&self.outcomes);
-        let details = self.details.read().unwrap_or_else(PoisonError::into_inner);
+        let details = Reason::ALL.iter().zip(&self.details);
         Responses {
             outcomes: outcomes
                 .map(|(name, counter)| (*name, load(counter)))
                 .collect(),
             details: details
-                .iter()
-                .map(|(name, counter)| (*name, load(counter)))
+                .map(|(reason, counter)| (reason.as_str(), load(counter)))
+                .filter(|(_, count)| *count > 0)
                 .collect(),
             stored: load(&self.stored),
             collapsed: load(&self.collapsed),
@@ -91,7 +88,7 @@ const HIT_STALE: usize = 1;
 const GENERATED: usize = 2;
 
 /// The forwarded follow in the order of their kind.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 9] = [
     "hit",
     "hit-stale",
     "generated",
@@ -101,7 +98,6 @@ const NAMES: [&str; 10] = [
     Forwarded::VaryMiss.as_str(),
     Forwarded::Request.as_str(),
     Forwarded::Stale.as_str(),
-    Forwarded::Partial.as_str(),
 ];
 
 #[cfg(test)]
@@ -117,19 +113,20 @@ mod tests {
             Forwarded::VaryMiss,
             Forwarded::Request,
             Forwarded::Stale,
-            Forwarded::Partial,
         ];
         let mut outcomes = vec![
             (Outcome::hit(1), "hit"),
-            (Outcome::stale(0, "stale-if-error"), "hit-stale"),
+            (Outcome::stale(0, Reason::StaleIfError), "hit-stale"),
             (
                 Outcome::Generated {
-                    detail: "only-if-cached",
+                    detail: Reason::OnlyIfCached,
                 },
                 "generated",
             ),
         ];
-        outcomes.extend(forwarded.map(|why| (Outcome::forward(why, Some("d")), why.as_str())));
+        outcomes.extend(
+            forwarded.map(|why| (Outcome::forward(why, Some(Reason::NotFound)), why.as_str())),
+        );
         assert_eq!(outcomes.len(), NAMES.len());
         let counts = Counts::default();
         for (times, (outcome, _)) in outcomes.iter().enumerate() {
@@ -150,7 +147,7 @@ mod tests {
     fn details_storing_and_collapsing_are_counted() {
         let counts = Counts::default();
         for _ in 0..2 {
-            counts.count(&Outcome::forward(Forwarded::UriMiss, Some("private")));
+            counts.count(&Outcome::forward(Forwarded::UriMiss, Some(Reason::Private)));
         }
         counts.count(&Outcome::forward(Forwarded::UriMiss, None).and_stored());
         counts.count(&Outcome::forward(Forwarded::UriMiss, None).collapsed());

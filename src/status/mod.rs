@@ -8,16 +8,17 @@ use crate::base::decimal::decimal;
 
 #[cfg(feature = "metrics")]
 mod counts;
+mod reason;
 #[cfg(feature = "metrics")]
 pub use counts::Responses;
+pub(crate) use reason::Reason;
 
 /// The name of the field.
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// Why a request went forward (RFC 9211 2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Forwarded {
+pub(crate) enum Forwarded {
     /// The cache was configured, or had reason, not to handle the request.
     Bypass,
     /// The request method's semantics require it to be forwarded.
@@ -30,14 +31,11 @@ pub enum Forwarded {
     Request,
     /// What was stored was stale.
     Stale,
-    /// What was stored is only a part of what was asked for.
-    Partial,
 }
 
 impl Forwarded {
     /// The parameter's value.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Bypass => "bypass",
             Self::Method => "method",
@@ -45,7 +43,6 @@ impl Forwarded {
             Self::VaryMiss => "vary-miss",
             Self::Request => "request",
             Self::Stale => "stale",
-            Self::Partial => "partial",
         }
     }
 }
@@ -92,20 +89,17 @@ impl StatusName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Answered from what was stored, with so many seconds of freshness left (RFC 9211 2.4).
-    Hit {
-        ttl: i64,
-        detail: Option<&'static str>,
-    },
+    Hit { ttl: i64, detail: Option<Reason> },
     Forward {
         why: Forwarded,
         /// The status of the handler's response (RFC 9211 2.3).
         status: Option<u16>,
         stored: bool,
         collapsed: bool,
-        detail: Option<&'static str>,
+        detail: Option<Reason>,
     },
     /// Answered by the cache itself: 504 to `only-if-cached`.
-    Generated { detail: &'static str },
+    Generated { detail: Reason },
 }
 
 impl Outcome {
@@ -113,14 +107,14 @@ impl Outcome {
         Self::Hit { ttl, detail: None }
     }
 
-    pub(crate) const fn stale(ttl: i64, detail: &'static str) -> Self {
+    pub(crate) const fn stale(ttl: i64, detail: Reason) -> Self {
         Self::Hit {
             ttl,
             detail: Some(detail),
         }
     }
 
-    pub(crate) const fn forward(why: Forwarded, detail: Option<&'static str>) -> Self {
+    pub(crate) const fn forward(why: Forwarded, detail: Option<Reason>) -> Self {
         Self::Forward {
             why,
             status: None,
@@ -155,7 +149,7 @@ impl Outcome {
     }
 
     /// Not stored, and why.
-    pub(crate) fn because(mut self, reason: &'static str) -> Self {
+    pub(crate) fn because(mut self, reason: Reason) -> Self {
         if let Self::Forward { detail, .. } = &mut self {
             *detail = Some(reason);
         }
@@ -272,10 +266,10 @@ impl Line {
 
 const LONGEST: usize = 224;
 
-fn push_detail(out: &mut Line, detail: Option<&'static str>) {
+fn push_detail(out: &mut Line, detail: Option<Reason>) {
     if let Some(detail) = detail {
         out.push(b"; detail=");
-        out.push(detail.as_bytes());
+        out.push(detail.as_str().as_bytes());
     }
 }
 
@@ -297,11 +291,11 @@ mod tests {
         let table = [
             (Outcome::hit(60), "c; hit; ttl=60"),
             (
-                Outcome::stale(-5, "stale-while-revalidate"),
+                Outcome::stale(-5, Reason::StaleWhileRevalidate),
                 "c; hit; ttl=-5; detail=stale-while-revalidate",
             ),
             (
-                Outcome::forward(Forwarded::Bypass, Some("upgrade")),
+                Outcome::forward(Forwarded::Bypass, Some(Reason::Upgrade)),
                 "c; fwd=bypass; detail=upgrade",
             ),
             (
@@ -326,7 +320,7 @@ mod tests {
             ),
             (
                 Outcome::Generated {
-                    detail: "only-if-cached",
+                    detail: Reason::OnlyIfCached,
                 },
                 "c; detail=only-if-cached",
             ),
@@ -341,7 +335,7 @@ mod tests {
     fn what_is_repeated_is_what_is_said_by_whom() {
         let outcomes = [
             Outcome::forward(Forwarded::UriMiss, None),
-            Outcome::forward(Forwarded::UriMiss, Some("not-found")),
+            Outcome::forward(Forwarded::UriMiss, Some(Reason::NotFound)),
             Outcome::forward(Forwarded::Stale, None),
             Outcome::hit(1),
         ];

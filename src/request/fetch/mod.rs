@@ -28,12 +28,10 @@ use crate::request::handler::Content;
 use crate::request::{Fallback, Inner, Miss};
 use crate::response::body::ResponseBody;
 use crate::response::from_entry::ResponseBuilder;
-use crate::semantics::{
-    self, Admitted, CacheOptions, Exchange, MethodClass, Refusal, RequestFacts,
-};
+use crate::semantics::{self, Admitted, CacheOptions, Exchange, MethodClass, RequestFacts};
 use crate::service::future::passed;
 use crate::service::layer::Settings;
-use crate::status::Outcome;
+use crate::status::{Outcome, Reason};
 use crate::store::Lookup;
 
 pin_project! {
@@ -192,7 +190,7 @@ impl FetchContext {
                     true => self.release_once(),
                     false => self.release(refusal),
                 }
-                let outcome = self.stale.outcome().because(refusal.as_str());
+                let outcome = self.stale.outcome().because(refusal);
                 passed(Response::from_parts(head, body), outcome, self.cache())
             }
         }
@@ -243,28 +241,28 @@ impl FetchContext {
         if let Some(leader) = self.leader.take() {
             leader.land(Arc::clone(&entry), self.lookup.fields());
         }
-        let outcome = Outcome::stale(entry.head.lifetimes.remaining(now), "stale-if-error");
+        let outcome = Outcome::stale(entry.head.lifetimes.remaining(now), Reason::StaleIfError);
         Some(self.asked().answer(&entry.head, &entry.body, outcome))
     }
 
     /// What RFC 9111 lets be stored, if the policy does too.
-    fn admit(&self, head: &response::Parts) -> Result<Admitted, Refusal> {
+    fn admit(&self, head: &response::Parts) -> Result<Admitted, Reason> {
         let policy = &self.settings.policy;
         let admitted = semantics::admit(&self.exchange(head), &policy.rules)?;
         if !policy.statuses.is_empty() && !policy.statuses.contains(&head.status) {
-            return Err(Refusal::Status);
+            return Err(Reason::Status);
         }
         match &policy.store_if {
-            Some(predicate) if !predicate.holds(&self.headers, head) => Err(Refusal::Policy),
+            Some(predicate) if !predicate.holds(&self.headers, head) => Err(Reason::Policy),
             _ => Ok(admitted),
         }
     }
 
     /// Lets the followers go, and remembers why for those to come if it was no accident.
-    fn release(&mut self, refusal: Refusal) {
+    fn release(&mut self, refusal: Reason) {
         match refusal {
             // The status may be another's next time, and so may the method.
-            Refusal::Status | Refusal::Partial | Refusal::Method => self.release_once(),
+            Reason::Status | Reason::Partial | Reason::Method => self.release_once(),
             _ if refusal.is_about_requester() => {
                 self.release_and_mark(Uncacheable::ForCredentialed);
             }
@@ -288,7 +286,7 @@ impl FetchContext {
     /// RFC 9111 4.3.3: "A full response … indicates that none of the stored responses nominated in
     /// the conditional request are suitable": neither now nor, stale, later on. What only this
     /// requester gets, or what a failure says, is no reason.
-    fn withdraw(&self, status: StatusCode, refusal: Refusal) {
+    fn withdraw(&self, status: StatusCode, refusal: Reason) {
         let is_of_resource = status.is_success()
             || status.is_redirection()
             || matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);

@@ -15,7 +15,7 @@ use crate::response::body::ResponseBody;
 use crate::semantics::{self, RequestFacts};
 use crate::service::future::passed;
 use crate::service::layer::Settings;
-use crate::status::Forwarded;
+use crate::status::{Forwarded, Reason};
 use crate::store::Lookup;
 
 /// The exchange of a `POST` whose response may be stored for `GET`.
@@ -57,7 +57,7 @@ impl Posted {
                 traces: None,
                 entry: None,
             },
-            stale: Fallback::Nothing(Forwarded::Method, "method"),
+            stale: Fallback::Nothing(Forwarded::Method, Reason::Method),
             leader: Some(leader),
             position,
             request_time,

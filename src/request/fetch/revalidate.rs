@@ -11,7 +11,7 @@ use crate::entry::Entry;
 use crate::request::Fallback;
 use crate::response::body::ResponseBody;
 use crate::semantics::{self, Freshened, HeadOutcome};
-use crate::status::Outcome;
+use crate::status::{Outcome, Reason};
 
 impl FetchContext {
     /// RFC 9111 4.3.3: a 304 to the cache's own validators "indicates that the stored response can
@@ -49,7 +49,7 @@ impl FetchContext {
                     head: stored.with_headers(&headers, entry.body.len()),
                     body: entry.body.clone(),
                 };
-                self.revalidated(&once, outcome.because(refusal.as_str()), head)
+                self.revalidated(&once, outcome.because(refusal), head)
             }
             Freshened::Mismatch => self.mismatched(entry, outcome),
         }
@@ -80,7 +80,7 @@ impl FetchContext {
         outcome: Outcome,
     ) -> Response<ResponseBody<R>> {
         self.forget();
-        let outcome = outcome.because("validator-mismatch");
+        let outcome = outcome.because(Reason::ValidatorMismatch);
         if !self.may_stand_in(&entry.head, self.response_time) {
             let mut response = Response::new(ResponseBody::stored(Bytes::new()));
             *response.status_mut() = StatusCode::BAD_GATEWAY;

@@ -14,7 +14,7 @@ use crate::request::handler::Content;
 use crate::response::body::ResponseBody;
 use crate::semantics::{self, Admitted, LanguageRule, Lifetimes};
 use crate::service::future::passed;
-use crate::status::Outcome;
+use crate::status::{Outcome, Reason};
 use crate::store::Stored;
 
 impl FetchContext {
@@ -72,8 +72,8 @@ impl FetchContext {
             Peeked::Whole(bytes) => {
                 self.release_and_mark(Uncacheable::ForAll);
                 let reason = match declared {
-                    Some(length) if length != bytes.len() as u64 => "length-mismatch",
-                    _ => "too-large",
+                    Some(length) if length != bytes.len() as u64 => Reason::LengthMismatch,
+                    _ => Reason::TooLarge,
                 };
                 let outcome = outcome.because(reason);
                 self.first(head, ResponseBody::stored(bytes), outcome)
@@ -113,18 +113,18 @@ impl FetchContext {
         &self,
         head: &response::Parts,
         body: &R,
-    ) -> Result<Option<u64>, &'static str> {
+    ) -> Result<Option<u64>, Reason> {
         let most = self.max_body();
         let exact = body.size_hint().exact();
         let declared = match declared_length(&head.headers)? {
             Some(length) if exact.is_some_and(|exact| exact != length) => {
-                return Err("length-mismatch");
+                return Err(Reason::LengthMismatch);
             }
             Some(length) => Some(length),
             None => exact,
         };
         if declared.unwrap_or(body.size_hint().lower()) > most {
-            return Err("too-large");
+            return Err(Reason::TooLarge);
         }
         Ok(declared)
     }
@@ -200,8 +200,8 @@ impl FetchContext {
     pub(super) fn kept(&self, outcome: Outcome, stored: Stored) -> Outcome {
         match stored {
             Stored::Yes => outcome.and_stored(),
-            Stored::TooManyVariants => outcome.because("too-many-variants"),
-            Stored::Purged => outcome.because("purged"),
+            Stored::TooManyVariants => outcome.because(Reason::TooManyVariants),
+            Stored::Purged => outcome.because(Reason::Purged),
         }
     }
 }
@@ -236,7 +236,7 @@ fn jitter(lifetimes: &mut Lifetimes) {
 }
 
 /// `Content-Length`, if there is one and it is one number.
-fn declared_length(headers: &HeaderMap) -> Result<Option<u64>, &'static str> {
+fn declared_length(headers: &HeaderMap) -> Result<Option<u64>, Reason> {
     let mut lines = headers.get_all(CONTENT_LENGTH).iter();
     let Some(line) = lines.next() else {
         return Ok(None);
@@ -246,6 +246,6 @@ fn declared_length(headers: &HeaderMap) -> Result<Option<u64>, &'static str> {
         .and_then(|text| text.parse().ok());
     match (length, lines.next()) {
         (Some(length), None) => Ok(Some(length)),
-        _ => Err("content-length"),
+        _ => Err(Reason::ContentLength),
     }
 }

@@ -17,11 +17,12 @@ use crate::flight::SharedHead;
 use crate::recording::{End, Recording};
 use crate::request::handler::{BoxError, Content};
 use crate::response::leader_body::{LeaderBody, PumpEnd, Remaining};
+use crate::status::Reason;
 
 /// Whether a body is being recorded, or why not.
 pub(crate) enum Recorded {
     Yes,
-    No(&'static str),
+    No(Reason),
 }
 
 /// A fill that is about to begin.
@@ -49,7 +50,7 @@ impl Fill {
         if !task::is_possible() {
             return (
                 LeaderBody::unrecorded(body, frames),
-                Recorded::No("no-runtime"),
+                Recorded::No(Reason::NoRuntime),
             );
         }
         // Followers of a declared length may read at once, so there must be room for all of it.
@@ -61,7 +62,7 @@ impl Fill {
                 None => {
                     self.landing.give_way();
                     let led = LeaderBody::unrecorded(body, frames);
-                    return (led, Recorded::No("fill-budget"));
+                    return (led, Recorded::No(Reason::FillBudget));
                 }
             },
         };

@@ -1,7 +1,7 @@
 //! What may be stored.
 
 use super::*;
-use crate::semantics::Refusal as R;
+use crate::status::Reason as R;
 
 const VALID: &[(&str, &str)] = &[("cache-control", "max-age=60")];
 
@@ -602,36 +602,6 @@ fn a_zero_lifetime_needs_a_validator() {
         reuse(&facts(&[]), &window, &StorageRules::default(), NOW),
         Reuse::StaleWhileRevalidate
     );
-}
-
-#[test]
-fn labels_are_kebab_case_and_distinct() {
-    let all = [
-        R::Method,
-        R::RequestBody,
-        R::RequestNoStore,
-        R::Status,
-        R::Partial,
-        R::MustUnderstand,
-        R::MalformedCacheControl,
-        R::NoStore,
-        R::Private,
-        R::Authorization,
-        R::Cookie,
-        R::SetCookie,
-        R::VaryAny,
-        R::VaryInvalid,
-        R::Policy,
-        R::Tags,
-        R::NoFreshness,
-    ];
-    let labels: std::collections::HashSet<_> = all.iter().map(|refusal| refusal.as_str()).collect();
-    assert_eq!(labels.len(), all.len());
-    assert!(labels.iter().all(|label| {
-        label
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte == b'-')
-    }));
 }
 
 fn secs(secs: u64) -> std::time::Duration {

@@ -217,7 +217,7 @@ fn options_and_rules_give_lifetimes() {
     let forced = Case::cache_control("no-cache").rules(|r| r.forced_ttl = secs(7));
     assert_eq!(
         forced.admit(),
-        Err(Refusal::NoFreshness),
+        Err(Reason::NoFreshness),
         "no-cache is no lifetime"
     );
     let huge = Case::new(&[]).options(
@@ -428,7 +428,7 @@ fn a_life() {
         let expected = match second {
             0..10 => Reuse::Fresh,
             10..15 => Reuse::StaleWhileRevalidate,
-            15..30 => Reuse::Revalidate(Staleness::Expired),
+            15..30 => Reuse::Revalidate(Reason::Expired),
             _ => Reuse::Dead,
         };
         assert_eq!(reuse(&nothing, &plain, &rules, now), expected, "{second}");
@@ -439,7 +439,7 @@ fn a_life() {
         );
         let expected = match second {
             0..10 => Reuse::Fresh,
-            10..610 => Reuse::Revalidate(Staleness::Expired),
+            10..610 => Reuse::Revalidate(Reason::Expired),
             _ => Reuse::Dead,
         };
         assert_eq!(reuse(&nothing, &strict, &rules, now), expected, "{second}");
@@ -453,7 +453,7 @@ fn a_life() {
 
 #[test]
 fn client_directives_count_only_if_the_policy_says_so() {
-    use Staleness::{Expired, RequestMaxAge, RequestMinFresh, RequestNoCache};
+    use Reason::{Expired, RequestMaxAge, RequestMinFresh, RequestNoCache};
     let revalidate = Reuse::Revalidate;
     let entry = |line: &str| {
         Case::new(&[("cache-control", line), ("etag", "\"a\""), ("age", "30")]).lifetimes()
@@ -699,7 +699,7 @@ fn four_statuses_are_failures() {
 
 #[test]
 fn what_has_to_be_validated_says_at_whose_wish() {
-    use Staleness::{Expired, NoCache, RequestMaxAge, RequestMinFresh, RequestNoCache};
+    use Reason::{Expired, NoCache, RequestMaxAge, RequestMinFresh, RequestNoCache};
     for (staleness, label, of_request) in [
         (Expired, "expired", false),
         (NoCache, "no-cache", false),

@@ -109,7 +109,7 @@ fn a_nominated_set_cookie_still_counts() {
         ("connection", "set-cookie"),
         ("set-cookie", "a"),
     ]);
-    assert_eq!(case.admit(), Err(Refusal::SetCookie));
+    assert_eq!(case.admit(), Err(Reason::SetCookie));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn more_fields_than_a_map_has_places_for_are_not_stored() {
     let names: Vec<_> = (0..24_001).map(|n| format!("x-{n}")).collect();
     let mut lines = vec![("cache-control", "max-age=60")];
     lines.extend(names.iter().map(|name| (name.as_str(), "1")));
-    for (fields, refusal) in [(23_999, None), (24_001, Some(Refusal::TooManyFields))] {
+    for (fields, refusal) in [(23_999, None), (24_001, Some(Reason::TooManyFields))] {
         let found = Case::new(&lines[..fields]).admit();
         assert_eq!(found.as_ref().err().copied(), refusal);
         if let Ok(admitted) = found {

@@ -730,7 +730,7 @@ fn no_directive_makes_a_set_cookie_shared() {
             for options in [None, Some(CacheOptions::new().max_age(5).public())] {
                 let mut case = Case::new(&[cookies, &[("cache-control", &line)]].concat());
                 case.options = options;
-                assert_eq!(case.admit(), Err(Refusal::SetCookie), "{line} {cookies:?}");
+                assert_eq!(case.admit(), Err(Reason::SetCookie), "{line} {cookies:?}");
                 case.rules.set_cookie = SetCookieRule::StoreAndStrip;
                 let stored = case.admit().unwrap().lines.to_map(0);
                 let kept = ["set-cookie", "set-cookie2"].map(|name| stored.contains_key(name));

@@ -12,11 +12,11 @@ mod syntax;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::conditional::if_range_passes;
-use super::reuse::Staleness;
 use super::syntax::{dates, targeted};
 use super::vary::normalize_accept_encoding;
 use super::*;
 use crate::base::clock::Timestamp;
+use crate::status::Reason;
 
 /// Field lines.
 type Lines<'a> = &'a [(&'a str, &'a str)];
@@ -104,7 +104,7 @@ impl Case {
         })
     }
 
-    fn admit(&self) -> Result<Admitted, Refusal> {
+    fn admit(&self) -> Result<Admitted, Reason> {
         self.with(|exchange| admit(exchange, &self.rules))
     }
 

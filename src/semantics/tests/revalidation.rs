@@ -214,11 +214,11 @@ fn a_304_that_now_forbids_storing_is_served_once() {
         ("x", "1"),
     ];
     for (new, expected) in [
-        (("cache-control", "no-store"), Refusal::NoStore),
-        (("cache-control", "Private"), Refusal::Private),
-        (("cache-control", "x=\""), Refusal::MalformedCacheControl),
-        (("cdn-cache-control", "no-store"), Refusal::NoStore),
-        (("vary", "*"), Refusal::VaryAny),
+        (("cache-control", "no-store"), Reason::NoStore),
+        (("cache-control", "Private"), Reason::Private),
+        (("cache-control", "x=\""), Reason::MalformedCacheControl),
+        (("cdn-cache-control", "no-store"), Reason::NoStore),
+        (("vary", "*"), Reason::VaryAny),
     ] {
         let hop_by_hop = [
             ("connection", "y"),
@@ -244,8 +244,8 @@ fn a_304_that_now_forbids_storing_is_served_once() {
 fn a_304_to_a_request_with_credentials_needs_permission() {
     let stored = [("cache-control", "max-age=60"), ("etag", "\"a\"")];
     for (name, expected) in [
-        ("authorization", Refusal::Authorization),
-        ("cookie", Refusal::Cookie),
+        ("authorization", Reason::Authorization),
+        ("cookie", Reason::Cookie),
     ] {
         let request = [(name, "x")];
         let refused = freshened_by(&stored, &Case::new(&[]).status(304).request(&request));

@@ -148,8 +148,9 @@ pub use store::ChaosStore;
 #[cfg(feature = "tls")]
 pub use store::TlsSettings;
 pub use store::{
-    Appended, BoxFuture, BreakerState, CredentialsProvider, Health, Leased, LogBounds, LogPosition,
-    Presence, SharedStore, StoreState, StoreUrl, Trimmed, UrlError, ValkeySettings, ValkeyStore,
+    AppendOptions, Appended, BoxFuture, BreakerState, CredentialsProvider, Health, Leased,
+    LogBounds, LogPosition, Presence, SharedStore, StoreState, StoreUrl, Trimmed, UrlError,
+    ValkeySettings, ValkeyStore,
 };
 pub use values::ValueOptions;
 

@@ -15,7 +15,7 @@ use super::{Purge, View};
 use crate::clock::Clock;
 use crate::error::PurgeError;
 use crate::position::LogPosition;
-use crate::store::{Appended, Memory, SharedStore, StoreError};
+use crate::store::{AppendOptions, Appended, Memory, SharedStore, StoreError};
 use crate::task;
 
 /// The purge log and this instance's view of it. Without a shared store the view is the log.
@@ -81,26 +81,12 @@ impl Log {
 
     async fn append_at(&self, purge: &Purge, deadline: Instant) -> Result<Appended, PurgeError> {
         let Some(store) = &self.store else {
-            let position = self.view.append(purge);
-            let replicas = Ok(0);
-            return Ok(Appended { position, replicas });
+            return Ok(Appended::unreplicated(self.view.append(purge)));
         };
         let known = self.view.tail().max(self.view.appended());
         let record = purge.to_record();
-        let appended = match purge.replicas {
-            0 => {
-                let position = store.log_append(&record, deadline).await;
-                position.map(|position| Appended {
-                    position,
-                    replicas: Ok(0),
-                })
-            }
-            replicas => {
-                store
-                    .log_append_replicated(&record, replicas, deadline)
-                    .await
-            }
-        };
+        let options = AppendOptions::new().replicas(purge.replicas);
+        let appended = store.log_append(&record, options, deadline).await;
         let appended = appended.map_err(PurgeError::not_appended)?;
         self.view.apply_own(appended.position, purge, known);
         Ok(appended)

@@ -6,7 +6,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Appended, BoxFuture, Health, Leased, LogBounds, LogPosition, Presence, SharedStore};
+use super::{
+    AppendOptions, Appended, BoxFuture, Health, Leased, LogBounds, LogPosition, Presence,
+    SharedStore,
+};
 use crate::error::StoreError;
 
 /// Wraps a [`SharedStore`] and makes it fail, dawdle and lie, each with a probability and all
@@ -224,29 +227,10 @@ impl SharedStore for ChaosStore {
     fn log_append<'a>(
         &'a self,
         record: &'a [u8],
-        deadline: Instant,
-    ) -> BoxFuture<'a, Result<LogPosition, StoreError>> {
-        Box::pin(self.afflict(deadline, self.inner.log_append(record, deadline)))
-    }
-
-    fn log_append_replicated<'a>(
-        &'a self,
-        record: &'a [u8],
-        replicas: u32,
+        options: AppendOptions,
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Appended, StoreError>> {
-        let appended = self.inner.log_append_replicated(record, replicas, deadline);
-        Box::pin(self.afflict(deadline, appended))
-    }
-
-    fn log_append_after<'a>(
-        &'a self,
-        record: &'a [u8],
-        after: LogPosition,
-        deadline: Instant,
-    ) -> BoxFuture<'a, Result<LogPosition, StoreError>> {
-        let appended = self.inner.log_append_after(record, after, deadline);
-        Box::pin(self.afflict(deadline, appended))
+        Box::pin(self.afflict(deadline, self.inner.log_append(record, options, deadline)))
     }
 
     fn log_holds(

@@ -108,48 +108,20 @@ pub trait SharedStore: fmt::Debug + Send + Sync + 'static {
     /// What is known of the store's state. Never does I/O.
     fn health(&self) -> Health;
 
-    /// Appends `record` to the log and returns its position.
+    /// Appends `record` to the log.
     ///
     /// An error means that the record may not have been appended: the caller must not
     /// report success. Appending it again is harmless.
+    ///
+    /// Where `options` want replicas, it waits for them within the deadline. That fewer of them
+    /// have the record, or that it is not known how many, is no error: [`Appended`] tells. A store
+    /// without replicas has none to wait for.
     fn log_append<'a>(
         &'a self,
         record: &'a [u8],
+        options: AppendOptions,
         deadline: Instant,
-    ) -> BoxFuture<'a, Result<LogPosition, StoreError>>;
-
-    /// As [`log_append`](Self::log_append), and then waits, within the deadline, until so many
-    /// replicas of the server have the record as well.
-    ///
-    /// An error means what it means there. That fewer replicas have it, or that it is not known
-    /// how many, is no error: [`Appended`] tells. A store without replicas has none to wait for.
-    fn log_append_replicated<'a>(
-        &'a self,
-        record: &'a [u8],
-        replicas: u32,
-        deadline: Instant,
-    ) -> BoxFuture<'a, Result<Appended, StoreError>> {
-        let _none = replicas;
-        Box::pin(async move {
-            let position = self.log_append(record, deadline).await?;
-            let replicas = Ok(0);
-            Ok(Appended { position, replicas })
-        })
-    }
-
-    /// As [`log_append`](Self::log_append), at a position later than `after`, though the log may
-    /// end before it: a log that is made anew, by a clock that is behind, would otherwise give
-    /// out positions a second time. A store whose positions never go backwards needs nothing of
-    /// its own.
-    fn log_append_after<'a>(
-        &'a self,
-        record: &'a [u8],
-        after: LogPosition,
-        deadline: Instant,
-    ) -> BoxFuture<'a, Result<LogPosition, StoreError>> {
-        let _earlier = after;
-        self.log_append(record, deadline)
-    }
+    ) -> BoxFuture<'a, Result<Appended, StoreError>>;
 
     /// Whether there is a record at `position`: whether the log is still the one that was read.
     /// A store that never loses a record needs nothing of its own.
@@ -194,6 +166,44 @@ pub enum Leased {
     Held,
 }
 
+/// How a record is to be appended to the log. By default: at the next position, wherever that is,
+/// and without waiting for replicas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AppendOptions {
+    /// Its position has to be later than this one, though the log may end before it: a log that
+    /// is made anew, by a clock that is behind, would otherwise give out positions a second time.
+    /// A store whose positions never go backwards needs nothing of its own for it.
+    pub after: Option<LogPosition>,
+    /// How many replicas of the server are waited for until they have the record as well.
+    pub replicas: u32,
+}
+
+impl AppendOptions {
+    /// The default: see [`AppendOptions`].
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            after: None,
+            replicas: 0,
+        }
+    }
+
+    /// See [`after`](Self::after).
+    #[must_use]
+    pub const fn after(mut self, position: LogPosition) -> Self {
+        self.after = Some(position);
+        self
+    }
+
+    /// See [`replicas`](Self::replicas).
+    #[must_use]
+    pub const fn replicas(mut self, count: u32) -> Self {
+        self.replicas = count;
+        self
+    }
+}
+
 /// A record that was appended, and where else it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(
@@ -205,6 +215,17 @@ pub struct Appended {
     pub position: LogPosition,
     /// How many replicas have said that they have it, or why that is not known.
     pub replicas: Result<u32, StoreError>,
+}
+
+impl Appended {
+    /// Appended, with no replica asked.
+    #[must_use]
+    pub const fn unreplicated(position: LogPosition) -> Self {
+        Self {
+            position,
+            replicas: Ok(0),
+        }
+    }
 }
 
 /// Whether the log has a certain record.

@@ -18,7 +18,7 @@ use tower_response_cache::{
 
 use crate::support::eventually;
 use crate::support::proxy::Proxy;
-use crate::support::store::{MINUTE, get, set, settings, soon, store};
+use crate::support::store::{MINUTE, append, get, set, settings, soon, store};
 use crate::support::valkey::Valkey;
 
 /// The budget of a request.
@@ -158,7 +158,7 @@ async fn each_operation_is_one_round_trip() {
     set(&store, "k", "v").await.unwrap();
     get(&store, "k").await.unwrap();
     store.remove(&["k".to_owned()], soon()).await.unwrap();
-    store.log_append(b"r", soon()).await.unwrap();
+    append(&store, b"r").await.unwrap();
     assert_eq!(proxy.commands() - before, 4);
     // About once a second the server is asked for its role as well.
     store.log_bounds(soon()).await.unwrap();

@@ -10,7 +10,7 @@ use super::{Forget, Log};
 use crate::clock::Timestamp;
 use crate::position::LogPosition;
 use crate::purge::Purge;
-use crate::store::{LogBounds, Memory, Presence, SharedStore, StoreError, Trimmed};
+use crate::store::{AppendOptions, LogBounds, Memory, Presence, SharedStore, StoreError, Trimmed};
 
 /// What the reader knows of the log that it reads.
 #[derive(Debug, Default)]
@@ -222,8 +222,9 @@ impl Log {
         let deadline = Instant::now() + BOUNDS_TIMEOUT;
         // Later than every position of the old log: entries may still name them.
         let known = self.view.tail().max(self.view.appended()).max(read);
-        let position = store.log_append_after(&everything, known, deadline).await?;
-        self.view.restart(position);
+        let options = AppendOptions::new().after(known);
+        let appended = store.log_append(&everything, options, deadline).await?;
+        self.view.restart(appended.position);
         memory.clear();
         Ok(())
     }

@@ -13,7 +13,7 @@ use super::replicated::Replicated;
 use super::tail::Tail;
 use super::{Topology, ValkeyStore, command};
 use crate::error::StoreError;
-use crate::store::{Appended, LogBounds, LogPosition};
+use crate::store::{AppendOptions, Appended, LogBounds, LogPosition};
 use crate::task;
 
 /// The log, and what is known of it.
@@ -93,7 +93,46 @@ impl ValkeyStore {
         read
     }
 
-    pub(super) async fn append_replicated(
+    pub(super) async fn append(
+        &self,
+        record: &[u8],
+        options: AppendOptions,
+        deadline: Instant,
+    ) -> Result<Appended, StoreError> {
+        let AppendOptions { after, replicas } = options;
+        let max = self.settings.log_max_records;
+        if let Some(after) = after {
+            let command = command::log_append_at(&self.log.name, max, after.next(), record);
+            match self.append_by(command, replicas, deadline).await {
+                // The plain code of a position that the log has passed: the next is later too.
+                Err(StoreError::Server(code)) if code.as_str() == "ERR" => {}
+                appended => return appended,
+            }
+        }
+        let command = command::log_append(&self.log.name, max, record);
+        self.append_by(command, replicas, deadline)
+            .await
+            .inspect(|appended| self.trim(appended.position))
+    }
+
+    async fn append_by(
+        &self,
+        command: Cmd,
+        replicas: u32,
+        deadline: Instant,
+    ) -> Result<Appended, StoreError> {
+        let appended = if replicas > 0 {
+            self.append_replicated(&command, replicas, deadline).await
+        } else {
+            let position = |reply| command::position(&reply);
+            self.run(Lane::Free, &self.log.name, command, deadline, position)
+                .await
+                .map(Appended::unreplicated)
+        };
+        appended.inspect(|_appended| self.note_writable())
+    }
+
+    async fn append_replicated(
         &self,
         command: &Cmd,
         replicas: u32,

@@ -37,7 +37,10 @@ use self::cluster::Cluster;
 use self::log::Log;
 use self::node::{Lane, Manner, Node};
 use self::url::Place;
-use super::{Appended, BoxFuture, Health, Leased, LogBounds, LogPosition, Presence, SharedStore};
+use super::{
+    AppendOptions, Appended, BoxFuture, Health, Leased, LogBounds, LogPosition, Presence,
+    SharedStore,
+};
 use crate::error::StoreError;
 
 #[cfg(feature = "tls")]
@@ -287,54 +290,10 @@ impl SharedStore for ValkeyStore {
     fn log_append<'a>(
         &'a self,
         record: &'a [u8],
-        deadline: Instant,
-    ) -> BoxFuture<'a, Result<LogPosition, StoreError>> {
-        let command = command::log_append(&self.log.name, self.settings.log_max_records, record);
-        Box::pin(async move {
-            let position = |reply| command::position(&reply);
-            self.run(Lane::Free, &self.log.name, command, deadline, position)
-                .await
-                .inspect(|position| {
-                    self.note_writable();
-                    self.trim(*position);
-                })
-        })
-    }
-
-    /// Past the breaker as well.
-    fn log_append_replicated<'a>(
-        &'a self,
-        record: &'a [u8],
-        replicas: u32,
+        options: AppendOptions,
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Appended, StoreError>> {
-        let command = command::log_append(&self.log.name, self.settings.log_max_records, record);
-        Box::pin(async move {
-            self.append_replicated(&command, replicas, deadline)
-                .await
-                .inspect(|appended| self.trim(appended.position))
-        })
-    }
-
-    fn log_append_after<'a>(
-        &'a self,
-        record: &'a [u8],
-        after: LogPosition,
-        deadline: Instant,
-    ) -> BoxFuture<'a, Result<LogPosition, StoreError>> {
-        let max = self.settings.log_max_records;
-        let command = command::log_append_at(&self.log.name, max, after.next(), record);
-        Box::pin(async move {
-            let position = |reply| command::position(&reply);
-            let appended = self.run(Lane::Free, &self.log.name, command, deadline, position);
-            match appended.await {
-                // The plain code of a position that the log has passed: the next is later too.
-                Err(StoreError::Server(code)) if code.as_str() == "ERR" => {
-                    self.log_append(record, deadline).await
-                }
-                appended => appended,
-            }
-        })
+        Box::pin(self.append(record, options, deadline))
     }
 
     fn log_holds(

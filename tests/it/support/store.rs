@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use tower_response_cache::{SharedStore, StoreError, StoreUrl, ValkeySettings, ValkeyStore};
+use tower_response_cache::{
+    AppendOptions, LogPosition, SharedStore, StoreError, StoreUrl, ValkeySettings, ValkeyStore,
+};
 
 pub(crate) fn settings(url: &str) -> ValkeySettings {
     ValkeySettings::new(StoreUrl::parse(url).unwrap())
@@ -29,6 +31,11 @@ pub(crate) async fn set(
     value: &'static str,
 ) -> Result<(), StoreError> {
     store.set(key, value.into(), MINUTE, soon()).await
+}
+
+pub(crate) async fn append(store: &ValkeyStore, record: &[u8]) -> Result<LogPosition, StoreError> {
+    let appended = store.log_append(record, AppendOptions::new(), soon());
+    appended.await.map(|appended| appended.position)
 }
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);

@@ -20,7 +20,7 @@ use super::PATIENCE;
 use crate::support::cluster::{Nodes, Replicas};
 use crate::support::eventually;
 use crate::support::proxy::{Mode, Proxy};
-use crate::support::store::{MINUTE, get, settings, soon};
+use crate::support::store::{MINUTE, append, get, settings, soon};
 use crate::support::valkey::Valkey;
 
 /// Thirty keys, some of each node, stored.
@@ -59,8 +59,8 @@ async fn each_key_of_a_cluster_is_found_on_its_node() {
 async fn the_log_of_a_cluster_is_one() {
     let nodes = Nodes::start(Replicas::None);
     let [writer, reader] = [(); 2].map(|()| ValkeyStore::new(settings(&nodes.url())));
-    let first = writer.log_append(b"a", soon()).await.unwrap();
-    let second = reader.log_append(b"b", soon()).await.unwrap();
+    let first = append(&writer, b"a").await.unwrap();
+    let second = append(&reader, b"b").await.unwrap();
     assert!(first < second);
     let read = reader.log_read(LogPosition::ZERO, Duration::from_millis(50));
     let read = read.await.unwrap();
@@ -255,7 +255,7 @@ async fn a_replica_that_is_elected_has_its_keys_and_its_log() {
     let (of_dead, of_living): (Vec<_>, Vec<_>) = keys
         .into_iter()
         .partition(|key| nodes.owner(key).0 == victim);
-    let first = store.log_append(b"a", soon()).await.unwrap();
+    let first = append(&store, b"a").await.unwrap();
     let read = store.log_read(LogPosition::ZERO, Duration::from_millis(50));
     assert_eq!(read.await.unwrap().len(), 1);
     eventually("the copy", PATIENCE, || async {
@@ -283,7 +283,7 @@ async fn a_replica_that_is_elected_has_its_keys_and_its_log() {
     for key in &of_dead {
         assert_eq!(get(&store, key).await, Ok(Some(key.clone().into())));
     }
-    let second = store.log_append(b"b", soon()).await.unwrap();
+    let second = append(&store, b"b").await.unwrap();
     assert!(first < second);
     let read = store.log_read(LogPosition::ZERO, Duration::from_millis(50));
     let read = read.await.unwrap();

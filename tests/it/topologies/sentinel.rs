@@ -9,7 +9,7 @@ use super::PATIENCE;
 use crate::support::eventually;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::sentinel::Sentinel;
-use crate::support::store::{MINUTE, set, settings, soon};
+use crate::support::store::{MINUTE, append, set, settings};
 use crate::support::valkey::Valkey;
 
 /// Waits until writes succeed, and tells how long that took.
@@ -57,7 +57,7 @@ async fn a_dead_primary_is_replaced_by_its_successor() {
     let (sentinel, mut primary, replica) = Sentinel::with_pair();
     let store = ValkeyStore::new(settings(&sentinel.url()));
     set(&store, "k", "v").await.unwrap();
-    let position = store.log_append(b"r", soon()).await.unwrap();
+    let position = append(&store, b"r").await.unwrap();
     store
         .log_read(position, Duration::from_millis(5))
         .await
@@ -121,7 +121,7 @@ async fn a_primary_that_is_cut_off_from_its_sentinels_is_left_as_well() {
         new.command(&["EXISTS", "k"]) == "1"
     })
     .await;
-    let position = store.log_append(b"r", soon()).await.unwrap();
+    let position = append(&store, b"r").await.unwrap();
     eventually("the new one's log", PATIENCE, || async {
         let read = store.log_read(LogPosition::ZERO, Duration::from_millis(50));
         read.await

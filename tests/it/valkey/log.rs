@@ -9,7 +9,7 @@ use tower_response_cache::{LogBounds, LogPosition, SharedStore, Trimmed, ValkeyS
 
 use super::{MOMENT, PATIENCE, poll_once};
 use crate::support::eventually;
-use crate::support::store::{MINUTE, get, settings, soon, store};
+use crate::support::store::{MINUTE, append, get, settings, soon, store};
 use crate::support::valkey::Valkey;
 
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn the_log_keeps_its_order() {
 
     let mut positions = Vec::new();
     for record in [&b"a"[..], b"", b"\0\r\n\xff"] {
-        positions.push(store.log_append(record, soon()).await.unwrap());
+        positions.push(append(&store, record).await.unwrap());
     }
     assert!(positions.is_sorted() && positions[0] > LogPosition::ZERO);
     let read = store.log_read(LogPosition::ZERO, MOMENT).await.unwrap();
@@ -47,8 +47,8 @@ async fn the_log_keeps_its_order() {
 async fn a_trimmed_an_emptied_and_a_lost_log_are_told_apart() {
     let server = Valkey::start();
     let store = store(&server.url());
-    let first = store.log_append(b"a", soon()).await.unwrap();
-    let second = store.log_append(b"b", soon()).await.unwrap();
+    let first = append(&store, b"a").await.unwrap();
+    let second = append(&store, b"b").await.unwrap();
     assert!(first < second);
 
     server.command(&["XTRIM", "trc:log", "MAXLEN", "1"]);
@@ -85,7 +85,7 @@ async fn the_log_stays_bounded() {
         settings
     });
     for _ in 0..1000 {
-        store.log_append(b"r", soon()).await.unwrap();
+        append(&store, b"r").await.unwrap();
     }
     let length: u64 = server.command(&["XLEN", "app:log"]).parse().unwrap();
     assert!((100..=300).contains(&length), "{length}");
@@ -97,7 +97,7 @@ async fn a_long_log_is_read_in_parts() {
     let store = store(&server.url());
     let mut last = LogPosition::ZERO;
     for _ in 0..2500 {
-        last = store.log_append(b"r", soon()).await.unwrap();
+        last = append(&store, b"r").await.unwrap();
     }
     let (mut after, mut total, mut reads) = (LogPosition::ZERO, 0, 0);
     while after < last {
@@ -127,7 +127,7 @@ async fn a_record_wakes_the_reader_and_commands_do_not_wait_behind_it() {
     });
     blocked.await;
     assert_eq!(get(&reader, "k").await, Ok(None));
-    let position = writer.log_append(b"r", soon()).await.unwrap();
+    let position = append(&writer, b"r").await.unwrap();
     let records = tokio::time::timeout_at(soon(), read).await.unwrap();
     assert_eq!(records, Ok(vec![(position, "r".into())]));
 }

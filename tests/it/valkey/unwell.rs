@@ -11,7 +11,7 @@ use super::{BUDGET, PATIENCE, budget, join_all, poll_once};
 use crate::support::eventually;
 use crate::support::logs::Logs;
 use crate::support::proxy::{Mode, Proxy, Tamper};
-use crate::support::store::{MINUTE, get, set, settings, soon, store};
+use crate::support::store::{MINUTE, append, get, set, settings, soon, store};
 use crate::support::valkey::Valkey;
 
 /// Waits until reads hit, and tells how long that took.
@@ -287,7 +287,7 @@ async fn a_full_server_serves_reads_and_removals_while_writes_are_suspended() {
     }
     assert_eq!(store.health().write_breaker, BreakerState::Open);
     assert_eq!(get(&store, "k").await, Ok(Some("v".into())));
-    assert_eq!(store.log_append(b"r", soon()).await, Err(StoreError::Full));
+    assert_eq!(append(&store, b"r").await, Err(StoreError::Full));
     assert_eq!(store.remove(&["k".to_owned()], soon()).await, Ok(1));
     assert_eq!(store.health().write_breaker, BreakerState::Open);
     server.command(&["CONFIG", "SET", "maxmemory", "0"]);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::clock::Clock;
-use crate::store::{BoxFuture, Health};
+use crate::store::{Appended, BoxFuture, Health};
 
 /// A log to which others append `between` records before it is read or looked at.
 #[derive(Debug)]
@@ -50,8 +50,9 @@ impl SharedStore for Busy {
     fn log_append<'a>(
         &'a self,
         _: &'a [u8],
+        _: AppendOptions,
         _: Instant,
-    ) -> BoxFuture<'a, Result<LogPosition, StoreError>> {
+    ) -> BoxFuture<'a, Result<Appended, StoreError>> {
         unimplemented!()
     }
     fn log_read(

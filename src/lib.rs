@@ -62,7 +62,7 @@
 //! | `tls` | no | `valkeys://` and `rediss://`, by rustls |
 //! | `zstd` | no | long bodies are compressed in Valkey |
 //! | `metrics` | no | the figures of a cache for the `metrics` facade |
-//! | `test-util` | no | `TestClock`, which stands until it is told to move; `ChaosStore`, which fails |
+//! | `test-util` | no | clocks that tests move, a shared store without a server (`InProcessStore`), one that fails (`ChaosStore`) |
 #![cfg_attr(
     test,
     allow(
@@ -121,9 +121,9 @@ mod waiters;
 
 pub use body::{BodyError, ResponseBody};
 pub use cache::Cache;
-#[cfg(feature = "test-util")]
-pub use clock::TestClock;
 pub use clock::{Clock, SystemClock, Timestamp};
+#[cfg(feature = "test-util")]
+pub use clock::{TestClock, TokioClock};
 pub use config::{CacheConfig, CacheConfigBuilder, Policy, PolicyBuilder};
 pub use error::{ConfigError, ErrorCode, PurgeError, StoreError};
 #[cfg(feature = "axum")]
@@ -143,8 +143,6 @@ pub use service::CacheService;
 pub use statistics::Responses;
 pub use statistics::Statistics;
 pub use status::Forwarded;
-#[cfg(feature = "test-util")]
-pub use store::ChaosStore;
 #[cfg(feature = "tls")]
 pub use store::TlsSettings;
 pub use store::{
@@ -152,6 +150,8 @@ pub use store::{
     LogBounds, LogPosition, Presence, SharedStore, StoreState, StoreUrl, Trimmed, UrlError,
     ValkeySettings, ValkeyStore,
 };
+#[cfg(feature = "test-util")]
+pub use store::{ChaosStore, InProcessStore, Outage};
 pub use values::ValueOptions;
 
 /// Keeps the README's program compiling.

@@ -44,7 +44,7 @@ use crate::error::StoreError;
 /// let cache = || Cache::with_store(CacheConfig::default(), Arc::new(server.instance()));
 /// let (here, there) = (cache(), cache());
 ///
-/// let options = ValueOptions::new(Duration::from_secs(60)).tag("product:1");
+/// let options = ValueOptions::ttl(Duration::from_secs(60)).tag("product:1");
 /// here.set("price", "9.99", options).await?;
 /// assert_eq!(there.get("price").await.as_deref(), Some(&b"9.99"[..]));
 ///

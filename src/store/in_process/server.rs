@@ -120,8 +120,10 @@ impl State {
         }
     }
 
+    /// Those in time.
     pub(super) fn keys(&mut self) -> Vec<String> {
-        self.expire();
+        let now = self.clock.now();
+        self.values.retain(|_, stored| now < stored.expires);
         self.values.keys().cloned().collect()
     }
 
@@ -131,19 +133,19 @@ impl State {
         keys.into_iter().nth(usize::try_from(which).ok()?)
     }
 
-    pub(super) fn value(&mut self, key: &str) -> Option<Bytes> {
-        self.expire();
-        self.values.get(key).map(|stored| stored.value.clone())
+    pub(super) fn value(&self, key: &str) -> Option<Bytes> {
+        let stored = self.values.get(key)?;
+        (self.clock.now() < stored.expires).then(|| stored.value.clone())
     }
 
     /// As a client sees it. An empty value is as none.
     pub(super) fn read(&mut self, key: &str) -> Option<Bytes> {
         let value = self.value(key).filter(|value| !value.is_empty())?;
         if self.cross_next_read
-            && let Some((_, other)) = self.values.iter().find(|(other, _)| *other != key)
+            && let Some(other) = self.keys().iter().find(|other| *other != key)
         {
             self.cross_next_read = false;
-            return Some(other.value.clone());
+            return self.value(other);
         }
         Some(value)
     }
@@ -179,9 +181,11 @@ impl State {
         keys.iter().filter(|key| self.remove(key)).count() as u64
     }
 
+    /// Whether it was there, and in time.
     pub(super) fn remove(&mut self, key: &str) -> bool {
-        self.expire();
-        self.values.remove(key).is_some()
+        let now = self.clock.now();
+        let removed = self.values.remove(key);
+        removed.is_some_and(|stored| now < stored.expires)
     }
 
     pub(super) fn lease(
@@ -191,8 +195,7 @@ impl State {
         ttl: Duration,
     ) -> Result<Leased, StoreError> {
         self.refuse_if_full()?;
-        self.expire();
-        if self.values.contains_key(&key) {
+        if self.value(&key).is_some() {
             return Ok(Leased::Held);
         }
         let expires = self.expiry(ttl);
@@ -202,12 +205,7 @@ impl State {
     }
 
     pub(super) fn release(&mut self, key: &str, token: &[u8]) {
-        self.expire();
-        if self
-            .values
-            .get(key)
-            .is_some_and(|stored| stored.value == token)
-        {
+        if self.value(key).is_some_and(|held| held == token) {
             self.values.remove(key);
         }
     }
@@ -304,11 +302,6 @@ impl State {
     fn expiry(&self, ttl: Duration) -> Timestamp {
         let ttl = ttl.max(Duration::from_millis(1));
         self.clock.now().saturating_add(ttl)
-    }
-
-    fn expire(&mut self) {
-        let now = self.clock.now();
-        self.values.retain(|_, stored| now < stored.expires);
     }
 }
 

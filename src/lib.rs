@@ -106,6 +106,7 @@ mod numbers;
 mod policy;
 mod position;
 mod purge;
+mod random;
 mod readiness;
 mod recording;
 mod service;
@@ -115,6 +116,8 @@ mod store;
 mod sync;
 mod tags;
 mod task;
+#[cfg(feature = "test-util")]
+pub mod testing;
 mod values;
 mod verdict;
 mod waiters;

@@ -9,6 +9,7 @@ use super::leader::Errand;
 use super::{Arrival, Boarding, Flight, Leader, Limits, Requester, Role, Uncacheable};
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
+use crate::random;
 use crate::sync::Striped;
 
 /// The flights under way and the keys that are marked uncacheable, of one process.
@@ -42,9 +43,9 @@ impl Flights {
             clock,
             tables: Striped::default(),
             under_way: AtomicUsize::new(0),
-            marks: quick_cache::sync::Cache::new(marks),
-            rests: quick_cache::sync::Cache::new(marks),
-            costs: quick_cache::sync::Cache::new(marks),
+            marks: random::bounded_map(marks),
+            rests: random::bounded_map(marks),
+            costs: random::bounded_map(marks),
             unmarked: AtomicBool::new(true),
             changes: [const { AtomicU64::new(0) }; PLACES],
         }

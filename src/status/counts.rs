@@ -72,14 +72,16 @@ impl Counts {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let outcomes = NAMES.iter().zip(&self.outcomes);
         let details = self.details.read().unwrap_or_else(PoisonError::into_inner);
+        let mut details: Vec<_> = details
+            .iter()
+            .map(|(name, counter)| (*name, load(counter)))
+            .collect();
+        details.sort_unstable();
         Responses {
             outcomes: outcomes
                 .map(|(name, counter)| (*name, load(counter)))
                 .collect(),
-            details: details
-                .iter()
-                .map(|(name, counter)| (*name, load(counter)))
-                .collect(),
+            details,
             stored: load(&self.stored),
             collapsed: load(&self.collapsed),
         }

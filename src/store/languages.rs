@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::key::{Draft, Key};
 use crate::policy;
+use crate::random;
 
 /// By the hash of [`in_language`], the key of a variant in that language.
 #[derive(Debug)]
@@ -13,7 +14,7 @@ pub(crate) struct Languages(quick_cache::sync::Cache<u128, Key>);
 
 impl Default for Languages {
     fn default() -> Self {
-        Self(quick_cache::sync::Cache::new(MAX_LANGUAGES))
+        Self(random::bounded_map(MAX_LANGUAGES))
     }
 }
 

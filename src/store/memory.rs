@@ -10,6 +10,7 @@ use quick_cache::sync::{Cache, EntryAction};
 use crate::clock::Timestamp;
 use crate::entry::{Entry, Record};
 use crate::key::{Key, KeyRef};
+use crate::random;
 
 /// A scan-resistant map of records, weighted by their size (quick_cache: S3-FIFO).
 pub(crate) struct Memory {
@@ -56,7 +57,7 @@ impl Memory {
         };
         let items = usize::try_from(bytes / TYPICAL_RECORD).unwrap_or(usize::MAX);
         Self {
-            records: Cache::with_weighter(items.max(16), bytes, ByWeight),
+            records: random::weighted_map(items.max(16), bytes, ByWeight),
             holds,
         }
     }

@@ -23,8 +23,8 @@ const ROOMS: [(&str, &[&str]); 13] = [
     (
         "store",
         &[
-            "clock", "entry", "error", "key", "lines", "policy", "position", "random", "sync", "tags",
-            "task",
+            "clock", "entry", "error", "key", "lines", "policy", "position", "random", "sync",
+            "tags", "task",
         ],
     ),
     (

@@ -346,3 +346,6 @@ impl SharedStore for InProcessStore {
         self.link.note_mismatch();
     }
 }
+
+#[cfg(test)]
+mod tests;

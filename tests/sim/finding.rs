@@ -90,15 +90,19 @@ pub enum Because {
     Full,
     /// The store evicted keys or lost writes.
     KeysLost,
-    /// The store was out of reach, slow or restarted.
-    StoreFaults,
+    /// The store was out of reach, or slow.
+    Away,
+    /// The log lost records.
+    LogLost,
+    /// The store gave values of other keys.
+    Crossed,
     /// With the `Location` of another resource.
     Location,
     SeeOther,
     ClientLeft,
     /// Nobody knows what became of the change.
     OutcomeUnknown,
-    /// The change was a call that was cut off.
+    /// A HEAD has renewed what a GET had brought.
     HeadRenewed,
     Namespaces,
     QueryRule,
@@ -112,6 +116,8 @@ pub enum Because {
     ChangingVary,
     /// Others asked for other variants.
     OtherVariants,
+    /// Variants that are purged or outdated.
+    DeadVariants,
     SometimesVary,
     OddVary,
     OddPublic,

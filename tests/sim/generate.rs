@@ -145,10 +145,10 @@ impl Dice {
             (2, By::Origin),
             (1, By::Host),
         ]);
-        let size = match self.0.u32(0..20) {
-            0 => 300_000,
-            1..4 => self.number(1..=9) * 1_000,
-            4..6 => self.number(1..=400),
+        let size = match self.0.u32(0..40) {
+            0 => 600_000,
+            1..7 => self.number(1..=9) * 1_000,
+            7..12 => self.number(1..=400),
             _ => 0,
         };
         Mode {

@@ -266,9 +266,7 @@ impl Origin {
         let headers = response.headers_mut();
         self.describe(n, call, headers);
         match call.mode.on_match {
-            OnMatch::Narrow => {
-                headers.remove(VARY);
-            }
+            OnMatch::Narrow => insert(headers, VARY, "accept-encoding"),
             OnMatch::Typed => insert(headers, CONTENT_TYPE, "text/nothing"),
             OnMatch::OtherTag => insert(headers, ETAG, "\"another\""),
             OnMatch::Draft => insert(headers, HeaderName::from_static("x-draft"), "yes"),
@@ -382,7 +380,7 @@ fn modified(mode: &Mode, version: u32) -> String {
 pub fn size(mode: &Mode) -> usize {
     match mode.size {
         0 => 100,
-        size => size.min(400_000) as usize,
+        size => size.min(700_000) as usize,
     }
 }
 

@@ -1,4 +1,17 @@
 //! A deterministic simulation of the cache.
+//!
+//! One to three instances of the cache stand around one handler, in virtual time and on one
+//! thread. Everything that can happen does, by a seed, and an oracle that knows nothing of the
+//! cache judges all that was seen.
+//!
+//! ```text
+//! cargo test --test sim                              the short form, a minute
+//! SIM_SECONDS=600 cargo test --release --test sim    the long form
+//! SIM_SEED=7 cargo test --test sim                   one seed again
+//! SIM_STEPS='world; 0 get; 5 change; 9 get' cargo test --test sim
+//! SIM_DIGEST=1000 cargo test --test sim              a digest of all that is seen
+//! SIM_MEASURE=600 cargo test --release --test sim    seeds that each known fault takes
+//! ```
 
 #![allow(
     clippy::unwrap_used,
@@ -13,43 +26,36 @@ mod body;
 mod client;
 mod clock;
 mod content;
+mod digest;
 mod finding;
+mod forms;
 mod generate;
 mod handler;
+mod known;
 mod oracle;
+mod shrink;
 mod step;
 mod text;
 mod trace;
 mod world;
 
-fn main() {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    quiet_panics_of_the_handler();
+    match forms::asked_for() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn quiet_panics_of_the_handler() {
     std::panic::set_hook(Box::new(|info| {
         if info.payload_as_str() != Some(handler::PANIC) {
             eprintln!("{info}");
         }
     }));
-    if let Ok(text) = std::env::var("SIM_STEPS") {
-        let scenario: step::Scenario = text.parse().unwrap();
-        println!("{scenario}");
-        let trace = world::run(&scenario);
-        println!("{trace:#?}");
-        for finding in oracle::judge(&scenario, &trace) {
-            println!("{finding}");
-        }
-        return;
-    }
-    let began = tokio::time::Instant::now();
-    let mut kinds = std::collections::BTreeMap::new();
-    for seed in 0..300 {
-        let scenario = generate::scenario(seed, 60);
-        let trace = world::run(&scenario);
-        for finding in oracle::judge(&scenario, &trace) {
-            let entry = kinds.entry(format!("{:?} {:?}", finding.kind, finding.because)).or_insert((0, seed, finding.message.clone()));
-            entry.0 += 1;
-        }
-    }
-    for (kind, (count, seed, message)) in &kinds {
-        println!("{count:5} {seed:4} {kind} {message}");
-    }
-    println!("{:?}", began.elapsed());
 }

@@ -30,7 +30,7 @@ record! {
     pub struct World {
         /// For the randomness of the crate and of the store.
         pub seed: u64,
-        /// Instances besides the first: 0 to 2.
+        /// Instances besides the first, where there is a store: 0 to 2.
         pub others: u8,
         /// Whether there is a shared store.
         pub store: bool,
@@ -58,13 +58,20 @@ record! {
     }
 }
 
+impl World {
+    /// How many instances there are: without a store they have nothing to do with each other.
+    pub fn instances(&self) -> u8 {
+        if self.store { self.others.min(2) + 1 } else { 1 }
+    }
+}
+
 words! {
     /// The in-process tier.
     pub enum Memory {
         Plenty = "plenty",
         /// Eviction parts markers from pages.
         Small = "small",
-        /// One body of 300 KB would fit.
+        /// One body of 600 KB would fit.
         Middling = "middling",
         Off = "off",
     }
@@ -358,7 +365,7 @@ words! {
     /// How the handler answers a precondition that holds.
     pub enum OnMatch {
         NotModified = "304",
-        /// A 304 without `Vary`.
+        /// A 304 that names something else in `Vary`.
         Narrow = "narrow",
         /// A 304 with a content type of its own.
         Typed = "typed",

@@ -74,7 +74,7 @@ impl Running {
             }
             store
         });
-        let instances = (0..=world.others.min(2))
+        let instances = (0..world.instances())
             .map(|number| Instance::new(world, number, store.as_ref(), &origin))
             .collect();
         Self {

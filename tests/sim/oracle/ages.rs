@@ -40,7 +40,8 @@ fn judge_age(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding>) 
         findings.push(Finding::new(Kind::TooOld, why_too_old(case, served), message));
     } else if age > plain + case.skew() + TOLERANCE && !failed(case, served) {
         let message = format!("request {id} got call {by} stale, at {age} ms, and nothing failed");
-        findings.push(Finding::new(Kind::StaleWithoutError, [], message));
+        let nested = case.world.nested.then_some(Because::Nested);
+        findings.push(Finding::new(Kind::StaleWithoutError, nested, message));
     }
 }
 

@@ -131,7 +131,8 @@ fn judge_change(
     findings: &mut Vec<Finding>,
 ) {
     let Served { id, exchange, get, made, version, .. } = *served;
-    if version >= change.version || exchange.began <= change.known(case, get.at) {
+    let is_other_url = get.utm != change.change.utm && !case.world.query;
+    if version >= change.version || is_other_url || exchange.began <= change.known(case, get.at) {
         return;
     }
     let message = format!(
@@ -159,7 +160,10 @@ fn why_outdated(
     let made = case.call(served.made);
     let at = change.change.at % case.instances();
     let mut because: BTreeSet<Because> = why_old(case, served, change.began, change.done);
-    let by_location = change.change.answer == ChangeAnswer::Created;
+    let by_location = matches!(
+        change.change.answer,
+        ChangeAnswer::Created | ChangeAnswer::SeeOther
+    );
     let facts = [
         (served.get.at != at, Because::Elsewhere),
         (made.at != at, Because::FetchedElsewhere),
@@ -238,6 +242,7 @@ fn is_overdue(case: &Case<'_>, served: &Served<'_>, done: Moment, made: &Call) -
     };
     let troubles = |call: &Call| {
         call.r == served.get.r
+            && call.wrote.is_empty()
             && call.began > made.began
             && call.began < began
             && (call.failed() || !super::is_ordinary(&call.mode))

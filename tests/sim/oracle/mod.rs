@@ -113,7 +113,7 @@ impl<'a> Case<'a> {
     }
 
     pub fn instances(&self) -> u8 {
-        self.world.others.min(2) + 1
+        self.world.instances()
     }
 
     /// By how much the clocks of two instances differ at most, in milliseconds.
@@ -168,7 +168,9 @@ impl<'a> Case<'a> {
                 StoreFault::Heal => continue,
                 StoreFault::Full => Because::Full,
                 StoreFault::Evict | StoreFault::EvictAll | StoreFault::Lose => Because::KeysLost,
-                _ => Because::StoreFaults,
+                StoreFault::Cut | StoreFault::Slow | StoreFault::Delay => Because::Away,
+                StoreFault::Restart | StoreFault::Failover => Because::LogLost,
+                StoreFault::Cross => Because::Crossed,
             });
         }
         because

@@ -45,7 +45,8 @@ fn judge_hit(case: &Case<'_>, served: &Served<'_>, said: &Said, findings: &mut V
     let is_own = case.call(served.by).exchange == id;
     if said.hit && is_own && !said.stale {
         let message = format!("request {id} was a hit, and is what call {} made", served.by);
-        findings.push(Finding::new(Kind::SaysHit, [], message));
+        let nested = case.world.nested.then_some(Because::Nested);
+        findings.push(Finding::new(Kind::SaysHit, nested, message));
     }
     let called = case.calls_of(id).any(|(_, call)| call.began < served.head);
     if !said.hit && !called && !said.collapsed {
@@ -77,7 +78,10 @@ fn judge_stored(case: &Case<'_>, served: &Served<'_>, said: &Said, findings: &mu
         ),
         (unknown && mode.end == End::Broken, Because::BrokenBody),
         (mode.end == End::Trailers, Because::Trailers),
-        (case.world.memory == Memory::Off && away, Because::NoMemory),
+        (
+            case.world.memory == Memory::Off && (away || !case.world.store),
+            Because::NoMemory,
+        ),
     ];
     for (_, because) in facts.into_iter().filter(|(holds, _)| *holds) {
         let message = format!("request {} was told that it is stored", served.id);

@@ -84,11 +84,17 @@ fn judge_alone(
         let because = [
             case.world.nested.then_some(Because::Nested),
             case.world.lease.then_some(Because::Lease),
+            failing(case, id).then_some(Because::Failing),
         ];
         let message = format!("request {id} waited for {waited} ms, alone");
         let because = because.into_iter().flatten();
         findings.push(Finding::new(Kind::AloneAndWaited, because, message));
     }
+}
+
+/// Whether the handler failed for this request.
+fn failing(case: &Case<'_>, id: usize) -> bool {
+    case.calls_of(id).any(|(_, call)| call.failed())
 }
 
 /// Requests for what cannot be shared do not wait for each other.

@@ -115,7 +115,7 @@ fn is_explained(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get, mode: 
 fn fills_middling(case: &Case<'_>, to: Moment) -> bool {
     let calls = case.trace.calls.iter().filter(|call| call.began < to);
     let bytes: usize = calls.map(|call| size(&call.mode) + 2_000).sum();
-    bytes > 900_000
+    bytes > 1_000_000
 }
 
 /// Whether a client that takes its time was reading.
@@ -156,6 +156,10 @@ fn why_needless(
     if seen && matches!(mode.depends_on(), crate::step::By::Lang | crate::step::By::Origin) {
         because.push(Because::OtherVariants);
     }
+    let dead = case.trace.purges.iter().any(|done| {
+        done.began < from && concerns(case, &done.purge, get.r, get.utm)
+    });
+    because.extend((dead && case.world.two_variants).then_some(Because::DeadVariants));
     because
 }
 

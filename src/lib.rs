@@ -62,7 +62,7 @@
 //! | `tls` | no | `valkeys://` and `rediss://`, by rustls |
 //! | `zstd` | no | long bodies are compressed in Valkey |
 //! | `metrics` | no | the figures of a cache for the `metrics` facade |
-//! | `test-util` | no | clocks that tests move, a shared store without a server (`InProcessStore`), one that fails (`ChaosStore`) |
+//! | `test-util` | no | clocks that tests move, a shared store without a server (`InProcessStore`), one that fails (`ChaosStore`), seeds |
 #![cfg_attr(
     test,
     allow(

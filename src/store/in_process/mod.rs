@@ -149,11 +149,13 @@ impl InProcessStore {
     }
 
     /// Evicts `key`, and tells whether it was there.
+    #[expect(clippy::must_use_candidate, reason = "it is called for what it does")]
     pub fn evict(&self, key: &str) -> bool {
         self.state(|state| state.remove(key))
     }
 
     /// Evicts one of the keys, as `choice` has it, and tells which.
+    #[expect(clippy::must_use_candidate, reason = "it is called for what it does")]
     pub fn evict_any(&self, choice: u64) -> Option<String> {
         self.state(|state| {
             let key = state.nth_key(choice)?;

@@ -76,10 +76,14 @@ pub enum Because {
     Ranged,
     /// By a request for a key that was marked uncacheable.
     Marked,
-    /// With a forwarding field in its key.
-    Proxied,
+    /// Fields of the request are part of its key.
+    FieldsInKey,
+    /// The request that validated it had begun before.
+    AskedBefore,
     /// The old state was on its way while the change was made.
     UnderWay,
+    /// The policy takes tags from responses.
+    Stripped,
     /// Another instance than the one that saw the change served it.
     Elsewhere,
     /// Another instance fetched it than the one that saw the change.

@@ -4,6 +4,7 @@ use fastrand::Rng;
 
 use crate::handler::RESOURCES;
 use crate::step::*;
+use crate::text::{Record, read_record};
 
 /// The scenario of a seed: always the same one.
 pub fn scenario(seed: u64, steps: usize) -> Scenario {
@@ -12,20 +13,26 @@ pub fn scenario(seed: u64, steps: usize) -> Scenario {
     let busy = dice.number(1..=3);
     let mut at = 0;
     let mut all = Vec::with_capacity(steps);
-    let theme = Theme {
+    let mut theme = Theme {
         world,
         busy,
         calm: dice.one_in(3),
+        spice: dice.pick(&[(2, 1), (2, 2), (3, 4), (2, 8)]),
+        steady: dice.one_in(3),
+        values: dice.one_in(8),
+        gets: Vec::new(),
     };
+    let first = Act::Mode(dice.mode(0, &theme.world));
+    all.push(Step { at, act: first });
     while all.len() < steps {
         at += dice.pause();
-        let act = dice.act(&theme);
+        let act = dice.act(&mut theme);
         all.push(Step { at, act });
         // What straddles is what is looked for.
         if dice.one_in(3) {
             all.push(Step {
                 at: at + dice.number(0..=60),
-                act: dice.act(&theme),
+                act: dice.act(&mut theme),
             });
         }
     }
@@ -40,6 +47,14 @@ struct Theme {
     busy: u32,
     /// Nothing is purged or changed by itself, no fault happens.
     calm: bool,
+    /// Of so many peculiarities one is kept.
+    spice: u32,
+    /// Handlers seldom change how they answer.
+    steady: bool,
+    /// The application's own values are used much.
+    values: bool,
+    /// What was asked for so far: most of it is asked for again.
+    gets: Vec<Get>,
 }
 
 struct Dice(Rng);
@@ -61,7 +76,7 @@ impl Dice {
             nested: self.one_in(10),
             keyed: self.one_in(8),
             query: self.one_in(6),
-            strip: self.one_in(8),
+            strip: self.one_in(5),
             picky: self.one_in(10),
             lease: store && self.one_in(8),
             short_log: self.one_in(10),
@@ -81,11 +96,42 @@ impl Dice {
         }
     }
 
-    fn act(&mut self, theme: &Theme) -> Act {
+    fn act(&mut self, theme: &mut Theme) -> Act {
+        match self.any_act(theme) {
+            Act::Get(get) => {
+                if self.one_in(3) && !theme.gets.is_empty() {
+                    return Act::Get(theme.gets[self.0.usize(0..theme.gets.len())]);
+                }
+                let get = self.thin(&get, theme.spice);
+                theme.gets.push(get);
+                Act::Get(get)
+            }
+            Act::Change(change) => Act::Change(self.thin(&change, theme.spice)),
+            Act::Purge(purge) => Act::Purge(purge),
+            Act::Mode(mode) => Act::Mode(self.thin(&mode, theme.spice)),
+            other => other,
+        }
+    }
+
+    /// The same with fewer peculiarities.
+    fn thin<R: Record>(&mut self, record: &R, spice: u32) -> R {
+        let mut text = String::new();
+        record.write(&mut text);
+        let mut words: Vec<&str> = text.split_whitespace().collect();
+        words.retain(|word| {
+            let essential = ["at=", "r=", "cc=", "delay="];
+            essential.iter().any(|it| word.starts_with(it)) || self.one_in(spice)
+        });
+        read_record(&words).unwrap_or_default()
+    }
+
+    fn any_act(&mut self, theme: &Theme) -> Act {
         let r = self.number(0..=theme.busy - 1) as u8 % RESOURCES;
         let at = self.number(0..=u32::from(theme.world.others)) as u8;
         match self.0.u32(0..100) {
+            0..30 if theme.values => Act::Value(self.value(at, r)),
             0..58 => Act::Get(self.get(at, r, &theme.world)),
+            58..69 if theme.steady => Act::Get(self.get(at, r, &theme.world)),
             58..70 => Act::Mode(self.mode(r, &theme.world)),
             70..73 => Act::Touch(Touch { r }),
             73..83 if !theme.calm => Act::Change(self.change(at, r, &theme.world)),
@@ -102,7 +148,11 @@ impl Dice {
             r,
             head: self.one_in(14),
             via: self.one_in(16),
-            user: self.pick(&[(12, User::Nobody), (2, User::Alice), (1, User::Bob)]),
+            user: self.pick(&[
+                (if world.keyed { 3 } else { 12 }, User::Nobody),
+                (2, User::Alice),
+                (1, User::Bob),
+            ]),
             how: self.pick(&[
                 (6, How::Cookie),
                 (2, How::Authorization),
@@ -141,11 +191,12 @@ impl Dice {
         let by = self.pick(&[
             (6, By::Nothing),
             (3, By::Lang),
-            (3, By::User),
+            (if world.keyed { 9 } else { 3 }, By::User),
             (2, By::Origin),
             (1, By::Host),
         ]);
         let size = match self.0.u32(0..40) {
+            0..10 if world.memory == Memory::Middling => 600_000,
             0 => 600_000,
             1..7 => self.number(1..=9) * 1_000,
             7..12 => self.number(1..=400),
@@ -268,7 +319,7 @@ impl Dice {
                 (4, What::Unrelated),
             ]),
             soft: self.one_in(4),
-            more: if self.one_in(6) { self.number(1..=30) as u8 } else { 0 },
+            more: if self.one_in(if world.short_log { 2 } else { 6 }) { self.number(1..=30) as u8 } else { 0 },
         }
     }
 

@@ -245,7 +245,7 @@ impl Running {
         } = self;
         drop(clients);
         // As long as a response is fetched for nobody.
-        sleep(Duration::from_secs(65)).await;
+        sleep(FILL_DEADLINE * 2).await;
         for instance in &instances {
             let statistics = instance.cache.statistics();
             let outcomes = &statistics.responses.outcomes;
@@ -258,7 +258,7 @@ impl Running {
             recorder.note(|trace, _| trace.ends.push(rest));
         }
         drop((instances, store));
-        sleep(Duration::from_secs(65)).await;
+        sleep(FILL_DEADLINE * 2).await;
         let left = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         recorder.note(|trace, _| trace.tasks_left = left);
     }
@@ -309,7 +309,10 @@ where
 }
 
 fn config(world: &World, clock: SimClock) -> CacheConfig {
-    let mut config = CacheConfig::builder().clock(clock).lease(world.lease);
+    let mut config = CacheConfig::builder()
+        .clock(clock)
+        .lease(world.lease)
+        .fill_deadline(FILL_DEADLINE);
     config = match world.memory {
         Memory::Plenty => config,
         Memory::Small => config.memory_bytes(SMALL),
@@ -415,6 +418,9 @@ async fn access(cache: Cache, value: Value, origin: Arc<Origin>, recorder: Recor
         (done.ended, done.version, done.succeeded) = (Some(now), version, succeeded);
     });
 }
+
+/// How long a response is fetched that nobody waits for any more.
+const FILL_DEADLINE: Duration = Duration::from_secs(12);
 
 /// Some eight pages.
 const SMALL: u64 = 16 << 10;

@@ -2,7 +2,7 @@
 
 use super::{Case, Served};
 use crate::finding::{Because, Finding, Kind};
-use crate::step::Cc;
+use crate::step::{Cc, OnMatch};
 use crate::trace::Call;
 
 pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {
@@ -30,8 +30,11 @@ fn judge_age(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding>) 
     let (plain, with_error) = lifetimes.fold((0, 0), |(plain, error), (one, other)| {
         (plain.max(one), error.max(one + other))
     });
-    let cc = case.call(by).mode.cc;
-    if !cc.may_be_stored() && (cc != Cc::None || made == by) {
+    let last = case.call(by);
+    let cc = last.mode.cc;
+    // What says nothing leaves what was said before.
+    let says_it_all = cc != Cc::None || (!last.is_head && last.status() != Some(304));
+    if !cc.may_be_stored() && says_it_all {
         let odd = if cc == Cc::OddPrivate { Because::OddPrivate } else { Because::Unstorable };
         let message = format!("request {id} got what call {by} did not let be stored");
         findings.push(Finding::new(Kind::TooOld, [odd], message));
@@ -40,8 +43,15 @@ fn judge_age(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding>) 
         findings.push(Finding::new(Kind::TooOld, why_too_old(case, served), message));
     } else if age > plain + case.skew() + TOLERANCE && !failed(case, served) {
         let message = format!("request {id} got call {by} stale, at {age} ms, and nothing failed");
-        let nested = case.world.nested.then_some(Because::Nested);
-        findings.push(Finding::new(Kind::StaleWithoutError, nested, message));
+        let other_tag = |call: &Call| {
+            call.exchange == id && call.mode.on_match == OnMatch::OtherTag
+        };
+        let facts = [
+            (case.world.nested, Because::Nested),
+            (case.trace.calls.iter().any(other_tag), Because::OtherTag),
+        ];
+        let because = facts.into_iter().filter(|(holds, _)| *holds).map(|(_, it)| it);
+        findings.push(Finding::new(Kind::StaleWithoutError, because, message));
     }
 }
 

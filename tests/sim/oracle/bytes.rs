@@ -146,7 +146,8 @@ fn judge_fields(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding
             disagree(other.as_slice(), format!("the tag of {own} is said to be {tag}"));
         }
     }
-    if !get.head && seen.status == 200
+    if served.has_body()
+        && seen.status == 200
         && let Some(length) = super::number(seen, "content-length")
         && length != size(&call.mode)
     {

@@ -201,11 +201,15 @@ fn why_old(
         ),
         (asked.is_some_and(|it| it.cond != Cond::None), Because::Conditional),
         (asked.is_some_and(|it| it.range != Range::None), Because::Ranged),
-        (served.get.proxied, Because::Proxied),
+        (served.get.proxied || case.world.keyed, Because::FieldsInKey),
+        (
+            renewals(case, served, began).any(|call| asked_before(case, call, done)),
+            Because::AskedBefore,
+        ),
         (case.world.nested, Because::Nested),
         (is_marked(case, made), Because::Marked),
         (
-            served.by != served.made && case.call(served.by).is_head,
+            renewals(case, served, began).any(|call| call.is_head),
             Because::HeadRenewed,
         ),
     ];
@@ -213,6 +217,25 @@ fn why_old(
     because.extend(facts.into_iter().filter(|(holds, _)| *holds).map(|(_, because)| because));
     because.extend(case.why_faults(made.began.ms, served.exchange.began.ms));
     because
+}
+
+/// The calls without content since `began` that may have renewed what is served.
+fn renewals<'a>(
+    case: &Case<'a>,
+    served: &Served<'_>,
+    began: Moment,
+) -> impl Iterator<Item = &'a Call> {
+    let (r, until) = (served.get.r, served.exchange.began);
+    case.trace.calls.iter().filter(move |call| {
+        let renews = call.status() == Some(304) || (call.is_head && call.status() == Some(200));
+        renews && call.r == r && began < call.began && call.began < until
+    })
+}
+
+/// Whether the request that caused a call had begun before a moment.
+fn asked_before(case: &Case<'_>, call: &Call, done: Moment) -> bool {
+    let exchange = case.trace.exchanges.get(call.exchange);
+    exchange.is_some_and(|exchange| exchange.began < done)
 }
 
 /// Whether the key of a call may have been marked uncacheable when it began.
@@ -305,6 +328,8 @@ fn judge_purge(
     }
     let mut because = why_old(case, served, purge.began, purge.done);
     because.extend((get.at != at).then_some(Because::Elsewhere));
+    let by_tag = purge.purge.what == What::Tag;
+    because.extend((case.world.strip && by_tag).then_some(Because::Stripped));
     because.extend((call.at != at).then_some(Because::FetchedElsewhere));
     because.extend((purge.purge.what == What::Https).then_some(Because::OtherScheme));
     let by_query = case.world.query && (purge.purge.what == What::Utm || get.utm);

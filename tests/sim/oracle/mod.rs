@@ -242,8 +242,9 @@ pub fn same_profile(one: &Get, other: &Get) -> bool {
 /// to its end.
 pub fn is_ordinary(mode: &Mode) -> bool {
     use crate::step::{Extra, Vary};
+    // What takes longer than its lifetime is born stale.
     mode.cc.may_be_stored()
-        && mode.cc.fresh() > 0
+        && mode.cc.fresh() > u64::from(mode.delay)
         && !matches!(mode.vary, Vary::Star | Vary::OddStar)
         && mode.extra == Extra::Nothing
         && mode.end == End::Clean

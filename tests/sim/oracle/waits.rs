@@ -109,25 +109,28 @@ fn judge_serial(
     if !case.is_plain(get) || get.upgrade || case.world.lease || case.world.nested {
         return;
     }
-    let lately = |call: &&Call| {
-        let when = call.answered_at().filter(|when| *when < exchange.began);
-        let is_lately = when.is_some_and(|when| when.ms + 9_000 > exchange.began.ms);
-        call.r == get.r && call.at == get.at && call.via == get.via && is_lately
+    let since = case.trace.modes.iter().rev().find(|(when, mode)| {
+        mode.r == get.r && exchange.head.is_some_and(|head| *when < head)
+    });
+    let since = since.map_or(Moment::default(), |(when, _)| *when);
+    let before = |call: &&Call| {
+        let is_answered = call.answered_at().is_some_and(|when| when < exchange.began);
+        let is_same = call.r == get.r && call.at == get.at && call.via == get.via;
+        is_same && is_answered && call.began > since
     };
-    let known: Vec<&Call> = case.trace.calls.iter().filter(lately).collect();
+    let known: Vec<&Call> = case.trace.calls.iter().filter(before).collect();
+    // It is asked anew once in a while.
+    let is_lately = |call: &&Call| call.began.ms + 9_000 > exchange.began.ms;
     let is_known = known.len() >= 2
+        && known.first().is_some_and(is_lately)
         && known.iter().all(|call| {
             cannot_be_shared(call.mode.cc)
                 && is_plain_call(case, call)
                 && matches!(call.status(), Some(200 | 304 | 404))
         });
-    let is_same = case.trace.modes.iter().rev().find(|(when, mode)| {
-        mode.r == get.r && exchange.head.is_some_and(|head| *when < head)
-    });
-    let is_same = is_same.is_none_or(|(when, _)| known.first().is_some_and(|it| *when < it.began));
     let store = if case.world.store { STORE } else { 0 };
     let calm = case.calm(exchange.began.ms.saturating_sub(10_000), exchange.began.ms);
-    if is_known && is_same && calm && waited > store + 20 {
+    if is_known && calm && waited > store + 20 {
         let cc = known[0].mode.cc;
         let facts = [
             (cc == Cc::NoCache, Because::NoCache),

@@ -32,7 +32,7 @@ fn judge_need(
     let own = case.calls_of(id).find(|(_, call)| {
         call.began >= exchange.began && exchange.head.is_some_and(|head| call.began < head)
     });
-    let Some((n, _)) = own else { return };
+    let Some((n, needless)) = own else { return };
     let Some(before) = last_before(case, exchange.began, get) else {
         return;
     };
@@ -40,12 +40,14 @@ fn judge_need(
     let Some(answered) = call.answered_at() else {
         return;
     };
-    let expires = answered.ms + call.mode.cc.fresh();
-    let window = (call.began, exchange.began);
+    // Age counts from when the handler was asked.
+    let expires = call.began.ms + call.mode.cc.fresh();
+    let window = (call.began, needless.began);
     let permits = call.mode.cc.permits_sharing();
     let excused = exchange.began.ms + case.skew() + 20 > expires
         || !is_ordinary(&call.mode)
         || (exchange.credentials && !permits)
+        || case.is_starting(call)
         || is_explained(case, window, get, &call.mode);
     if !excused {
         let message = format!(
@@ -185,7 +187,7 @@ fn why_more_work(
     let see_other = changes().any(|change| {
         change.answer == ChangeAnswer::SeeOther && (change.r + 1) % RESOURCES == get.r
     });
-    let others = purges().filter(|done| done.purge.what != What::Empty).count() + changes().count();
+    let others = purges().count() + changes().count();
     let facts = [
         (purges().any(|done| done.purge.what == What::Empty), Because::EmptyPurge),
         (others > 0, Because::UnrelatedPurge),
@@ -254,7 +256,8 @@ fn judge_coalescing(case: &Case<'_>, n: usize, call: &Call, findings: &mut Vec<F
     let Some((exchange, get)) = plain_maker(case, call) else {
         return;
     };
-    if !is_ordinary(&call.mode) || case.world.lease {
+    let is_long = case.world.tight && size(&call.mode) > 4 << 10;
+    if !is_ordinary(&call.mode) || is_long || case.world.lease {
         return;
     }
     let earlier = case.trace.calls[..n].iter().enumerate().find(|(_, other)| {
@@ -311,6 +314,13 @@ fn is_related(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get) -> bool 
 }
 
 impl Case<'_> {
+    /// Whether an instance may not have read the log yet when it made a call.
+    fn is_starting(&self, call: &Call) -> bool {
+        let first = self.trace.exchanges.iter().find(|exchange| exchange.at() == call.at);
+        let first = first.map_or(0, |exchange| exchange.began.ms);
+        self.world.store && call.began.ms < first + 2_000
+    }
+
     fn most_variants(&self) -> usize {
         if self.world.two_variants { 2 } else { 64 }
     }

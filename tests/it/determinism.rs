@@ -66,7 +66,10 @@ async fn write(cache: &Cache, name: &str) {
     for number in 0..VALUES {
         let name = format!("{name}-{number}");
         let options = ValueOptions::ttl(Duration::from_secs(600));
-        cache.set(&name, vec![b'x'; 16 * 1024], options).await.unwrap();
+        cache
+            .set(&name, vec![b'x'; 16 * 1024], options)
+            .await
+            .unwrap();
     }
 }
 

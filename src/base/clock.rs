@@ -202,6 +202,74 @@ impl Clock for TestClock {
     }
 }
 
+/// A clock that runs as tokio's time does, so that a test that pauses it decides what passes.
+///
+/// It shows a fixed moment at first, whenever the test runs. Its clones with an
+/// [`offset`](Self::ahead) are clocks of other machines, which are off by that much.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_response_cache::{Clock, TokioClock};
+///
+/// # tokio::runtime::Builder::new_current_thread()
+/// #     .enable_time()
+/// #     .start_paused(true)
+/// #     .build()?
+/// #     .block_on(async {
+/// let clock = TokioClock::default();
+/// let (before, late) = (clock.now(), clock.behind(Duration::from_secs(30)));
+/// tokio::time::sleep(Duration::from_secs(60)).await;
+/// assert_eq!(clock.now().since(before), Duration::from_secs(60));
+/// assert_eq!(late.now().since(before), Duration::from_secs(30));
+/// # });
+/// # Ok::<_, std::io::Error>(())
+/// ```
+#[cfg(feature = "test-util")]
+#[derive(Clone, Copy, Debug)]
+pub struct TokioClock {
+    began: tokio::time::Instant,
+    start: Timestamp,
+}
+
+#[cfg(feature = "test-util")]
+impl TokioClock {
+    /// A clock that shows `start` now. Make it within the runtime whose time it follows.
+    #[must_use]
+    pub fn new(start: Timestamp) -> Self {
+        let began = tokio::time::Instant::now();
+        Self { began, start }
+    }
+
+    /// The same clock, further on by `offset`.
+    #[must_use]
+    pub fn ahead(self, offset: Duration) -> Self {
+        let start = self.start.saturating_add(offset);
+        Self { start, ..self }
+    }
+
+    /// The same clock, further back by `offset`.
+    #[must_use]
+    pub fn behind(self, offset: Duration) -> Self {
+        let start = self.start.saturating_sub(offset);
+        Self { start, ..self }
+    }
+}
+
+#[cfg(feature = "test-util")]
+impl Default for TokioClock {
+    /// A clock that shows the beginning of 2026 now.
+    fn default() -> Self {
+        Self::new(Timestamp::from_secs(1_767_225_600))
+    }
+}
+
+#[cfg(feature = "test-util")]
+impl Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        self.start.saturating_add(self.began.elapsed())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,8 @@ mod metrics;
 pub(crate) mod namespace;
 pub(crate) mod readiness;
 pub(crate) mod statistics;
+#[cfg(feature = "test-util")]
+pub mod testing;
 pub(crate) mod values;
 
 use std::fmt;

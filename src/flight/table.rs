@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::leader::Errand;
 use super::{Credentials, Flight, JoinRequest, Joined, Leader, Limits, Role, Uncacheable};
 use crate::base::clock::{Clock, Timestamp};
+use crate::base::random;
 use crate::base::sync::Striped;
 use crate::key::Key;
 
@@ -42,9 +43,9 @@ impl Flights {
             clock,
             tables: Striped::default(),
             under_way: AtomicUsize::new(0),
-            marks: quick_cache::sync::Cache::new(marks),
-            rests: quick_cache::sync::Cache::new(marks),
-            costs: quick_cache::sync::Cache::new(marks),
+            marks: random::bounded_map(marks),
+            rests: random::bounded_map(marks),
+            costs: random::bounded_map(marks),
             unmarked: AtomicBool::new(true),
             changes: [const { AtomicU64::new(0) }; PLACES],
         }

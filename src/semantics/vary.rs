@@ -52,6 +52,12 @@ thread_local! {
     static LAST: RefCell<Option<(HeaderValue, Arc<[HeaderName]>)>> = const { RefCell::new(None) };
 }
 
+/// Forgets the last names.
+#[cfg(feature = "test-util")]
+pub(crate) fn forget_memo() {
+    LAST.set(None);
+}
+
 fn parse_lines(headers: &HeaderMap) -> Vary {
     let mut names = Vec::new();
     let mut invalid = false;

@@ -4,6 +4,7 @@
 use http::header::{ACCEPT_LANGUAGE, CONTENT_LANGUAGE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::base::random;
 use crate::key::{Key, KeyBuilder};
 use crate::semantics;
 
@@ -13,7 +14,7 @@ pub(crate) struct Languages(quick_cache::sync::Cache<u128, Key>);
 
 impl Default for Languages {
     fn default() -> Self {
-        Self(quick_cache::sync::Cache::new(MAX_LANGUAGES))
+        Self(random::bounded_map(MAX_LANGUAGES))
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) use crate::error::StoreError;
 
 #[cfg(feature = "test-util")]
 mod chaos;
+#[cfg(feature = "test-util")]
+mod in_process;
 mod languages;
 mod lookup;
 mod memory;
@@ -28,6 +30,8 @@ mod variants;
 
 #[cfg(feature = "test-util")]
 pub use chaos::ChaosStore;
+#[cfg(feature = "test-util")]
+pub use in_process::{InProcessStore, Outage};
 pub(crate) use languages::Languages;
 pub(crate) use lookup::{Lookup, MemoryLookup};
 pub(crate) use memory::Memory;

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may name of the crate, besides itself.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("clock.rs", &[]),
     ("position.rs", &[]),
+    ("random.rs", &[]),
     ("framed.rs", &[]),
     ("lines.rs", &["framed"]),
     ("numbers.rs", &[]),
@@ -22,13 +23,14 @@ const ROOMS: [(&str, &[&str]); 12] = [
     (
         "store",
         &[
-            "clock", "entry", "error", "key", "lines", "policy", "position", "sync", "tags", "task",
+            "clock", "entry", "error", "key", "lines", "policy", "position", "random", "sync",
+            "tags", "task",
         ],
     ),
     (
         "purge",
         &[
-            "clock", "entry", "error", "key", "position", "store", "tags", "task",
+            "clock", "entry", "error", "key", "position", "store", "sync", "tags", "task",
         ],
     ),
     ("recording.rs", &["sync", "waiters"]),

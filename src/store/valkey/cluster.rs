@@ -5,7 +5,7 @@
 //! asked for in the background: at first, when a node says that a slot has moved, and, about
 //! twice a second, while one does not answer, since a replica may have taken its place.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -48,7 +48,7 @@ struct Map {
     ranges: Vec<SlotRange>,
     /// Slots that were said to have moved since.
     moved: HashMap<u16, Address>,
-    nodes: HashMap<Address, Arc<Node>>,
+    nodes: BTreeMap<Address, Arc<Node>>,
     discovery: Discovery,
     next_question: Instant,
     last_error: Option<String>,
@@ -81,7 +81,7 @@ impl Cluster {
                 map: Mutex::new(Map {
                     ranges: Vec::new(),
                     moved: HashMap::new(),
-                    nodes: HashMap::new(),
+                    nodes: BTreeMap::new(),
                     discovery: Discovery::Never,
                     next_question: Instant::now(),
                     last_error: None,

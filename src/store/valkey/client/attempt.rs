@@ -32,6 +32,7 @@ impl Attempt {
                 }),
             };
             let ended = tokio::select! {
+                biased;
                 ended = dials.ended(), if !dials.under_way.is_empty() => ended,
                 () = until(next), if next.is_some() && dials.under_way.len() < MOST_AT_ONCE => {
                     let Some(supervisor) = self.supervisor.upgrade() else { return };

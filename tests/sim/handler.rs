@@ -1,0 +1,567 @@
+//! The handler behind every instance: resources that change, and answer as they are told to.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::header::{
+    ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, ETAG, HOST,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION, ORIGIN, SET_COOKIE, VARY,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use tokio::time::{sleep, timeout};
+use tower_response_cache::BoxFuture;
+
+use crate::body::{Frames, SimBody, SimError};
+use crate::content::content;
+use crate::step::{By, Cc, ChangeAnswer, Check, Extra, Length, Mode, OnMatch, Status, Vary};
+use crate::trace::{Answered, Call, Recorder};
+
+/// How many resources there are.
+pub const RESOURCES: u8 = 6;
+
+/// All resources, whichever instance asks.
+#[derive(Debug)]
+pub struct Origin {
+    resources: Mutex<Vec<Resource>>,
+    recorder: Recorder,
+    /// Whether the policy keys by the cookie that says who asks.
+    keyed: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Resource {
+    version: u32,
+    mode: Mode,
+    answers: u32,
+}
+
+/// What a handler reads of a request that its content may depend on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Facts {
+    pub user: String,
+    pub lang: String,
+    pub origin: String,
+    pub host: String,
+}
+
+impl Facts {
+    /// As the crate `cookie` and most handlers read them. Where the cookie is part of the key, the
+    /// handler goes by nothing else.
+    pub fn of(headers: &HeaderMap, keyed: bool) -> Self {
+        let text = |name| {
+            let value: Option<&HeaderValue> = headers.get(name);
+            value
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or("-")
+                .to_owned()
+        };
+        let authorization = text(AUTHORIZATION);
+        let user = authorization.strip_prefix("Bearer ").filter(|_| !keyed);
+        let user = user.map(str::to_owned);
+        Self {
+            user: user
+                .or_else(|| last_cookie(headers))
+                .unwrap_or_else(|| "-".to_owned()),
+            lang: text(ACCEPT_LANGUAGE),
+            origin: text(ORIGIN),
+            host: text(HOST),
+        }
+    }
+
+    /// The one that the content depends on.
+    pub fn fact(&self, by: By) -> &str {
+        match by {
+            By::Nothing => "-",
+            By::Lang => &self.lang,
+            By::User => &self.user,
+            By::Origin => &self.origin,
+            By::Host => &self.host,
+        }
+    }
+}
+
+/// The last cookie called `sid`, its name trimmed and decoded: so does the crate `cookie`.
+fn last_cookie(headers: &HeaderMap) -> Option<String> {
+    let lines = headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|line| line.to_str().ok());
+    let pairs = lines
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.split_once('='));
+    let named = pairs.filter(|(name, _)| name.trim().replace("%69", "i") == "sid");
+    named.last().map(|(_, value)| value.trim().to_owned())
+}
+
+impl Origin {
+    pub fn new(recorder: Recorder, keyed: bool) -> Arc<Self> {
+        let resource = Resource {
+            version: 1,
+            ..Resource::default()
+        };
+        Arc::new(Self {
+            resources: Mutex::new(vec![resource; RESOURCES.into()]),
+            recorder,
+            keyed,
+        })
+    }
+
+    pub fn set_mode(&self, mode: Mode) {
+        self.with(mode.r, |resource| resource.mode = mode);
+        self.recorder
+            .note(|trace, now| trace.modes.push((now, mode)));
+    }
+
+    pub fn touch(&self, r: u8) {
+        self.with(r, |resource| resource.version += 1);
+        self.recorder
+            .note(|trace, now| trace.touches.push((now, r)));
+    }
+
+    pub fn version(&self, r: u8) -> u32 {
+        self.with(r, |resource| resource.version)
+    }
+
+    /// The validators of a resource as they are now, for a requester, or as they were `back`
+    /// versions ago.
+    pub fn validators(&self, r: u8, facts: &Facts, back: u32) -> (String, String) {
+        let Resource { version, mode, .. } = self.with(r, |resource| *resource);
+        let version = version.saturating_sub(back);
+        (etag(r, version, &mode, facts), modified(&mode, version))
+    }
+
+    fn with<T>(&self, r: u8, change: impl FnOnce(&mut Resource) -> T) -> T {
+        let mut resources = self
+            .resources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        change(&mut resources[usize::from(r % RESOURCES)])
+    }
+
+    fn bump(&self, r: u8) -> (u8, u32) {
+        let r = r % RESOURCES;
+        self.with(r, |resource| {
+            resource.version += 1;
+            (r, resource.version)
+        })
+    }
+
+    async fn answer(
+        self: Arc<Self>,
+        instance: u8,
+        request: Request<SimBody>,
+    ) -> Result<Response<SimBody>, SimError> {
+        let headers = request.headers();
+        let number =
+            |name: &str| -> Option<usize> { headers.get(name)?.to_str().ok()?.parse().ok() };
+        let r = resource_of(request.uri().path());
+        let Resource { version, mode, .. } = self.with(r, |resource| {
+            resource.answers += 1;
+            *resource
+        });
+        let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
+        let wrote = match is_safe {
+            true => Vec::new(),
+            false => self.write(r, number("x-answer")),
+        };
+        let call = Call {
+            at: instance,
+            via: headers.contains_key("x-via"),
+            exchange: number("x-exchange").unwrap_or(usize::MAX),
+            r,
+            is_head: request.method() == Method::HEAD,
+            conditional: headers.contains_key(IF_NONE_MATCH)
+                || headers.contains_key(IF_MODIFIED_SINCE),
+            facts: Facts::of(headers, self.keyed),
+            mode,
+            version: wrote.first().map_or(version, |(_, version)| *version),
+            wrote,
+            began: self.recorder.note(|_, now| now),
+            answered: None,
+        };
+        let n = self.recorder.note(|trace, _| {
+            trace.calls.push(call.clone());
+            trace.calls.len() - 1
+        });
+        let work = async {
+            match is_safe {
+                true => self.read(n, &call, request.headers()).await,
+                false => change(n, &call, number("x-answer"), number("x-before")).await,
+            }
+        };
+        let cut = number("x-cut").filter(|cut| *cut > 0);
+        let answer = match cut {
+            None => work.await,
+            Some(cut) => match timeout(Duration::from_millis(cut as u64), work).await {
+                Ok(answer) => answer,
+                Err(_elapsed) => {
+                    let mut response = Response::new(SimBody::empty());
+                    *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+                    response
+                        .headers_mut()
+                        .insert("x-call", HeaderValue::from(n));
+                    self.answered(n, Answered::Cut);
+                    return Ok(response);
+                }
+            },
+        };
+        self.answered(
+            n,
+            match &answer {
+                Ok(response) => Answered::Status(response.status().as_u16()),
+                Err(_) => Answered::Error,
+            },
+        );
+        answer
+    }
+
+    fn answered(&self, n: usize, answer: Answered) {
+        self.recorder
+            .note(|trace, now| trace.calls[n].answered = Some((now, answer)));
+    }
+
+    /// What an unsafe request changes, before its handler waits for anything.
+    fn write(&self, r: u8, answer: Option<usize>) -> Vec<(u8, u32)> {
+        match answer.map(change_answer) {
+            Some(ChangeAnswer::Refused | ChangeAnswer::Failed) => Vec::new(),
+            Some(ChangeAnswer::Created) => vec![self.bump(r), self.bump(r + 1)],
+            _ => vec![self.bump(r)],
+        }
+    }
+
+    async fn read(
+        &self,
+        n: usize,
+        call: &Call,
+        headers: &HeaderMap,
+    ) -> Result<Response<SimBody>, SimError> {
+        let mode = &call.mode;
+        if mode.delay > 0 {
+            sleep(Duration::from_millis(mode.delay.into())).await;
+        }
+        let status = match mode.status {
+            Status::Ok => StatusCode::OK,
+            Status::NotFound => StatusCode::NOT_FOUND,
+            Status::Guarded if call.facts.user == "-" => StatusCode::UNAUTHORIZED,
+            Status::Guarded => StatusCode::OK,
+            Status::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+            Status::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Status::Error => return Err(SimError(n)),
+            Status::Panic => panic!("{PANIC}"),
+        };
+        if status == StatusCode::OK && mode.on_match != OnMatch::Whole && matches(call, headers) {
+            return Ok(self.not_modified(n, call));
+        }
+        let size = size(mode);
+        let mut response = Response::new(SimBody::empty());
+        *response.status_mut() = status;
+        self.describe(n, call, response.headers_mut());
+        let text = format!(
+            "text/{}",
+            if status == StatusCode::OK {
+                "page"
+            } else {
+                "notice"
+            }
+        );
+        insert(response.headers_mut(), CONTENT_TYPE, &text);
+        if mode.length == Length::Declared && mode.end != crate::step::End::Trailers {
+            response
+                .headers_mut()
+                .insert(CONTENT_LENGTH, HeaderValue::from(size));
+        }
+        match mode.extra {
+            Extra::Nothing => {}
+            Extra::SetCookie => insert(response.headers_mut(), SET_COOKIE, &format!("for={n}")),
+            Extra::ClearSiteData => {
+                let name = HeaderName::from_static("clear-site-data");
+                insert(response.headers_mut(), name, "\"cache\"");
+            }
+        }
+        if !call.is_head {
+            let fact = call.facts.fact(mode.depends_on());
+            let body = content(n, fact, size);
+            *response.body_mut() = SimBody::new(Frames::of(body, n, mode));
+        }
+        Ok(response)
+    }
+
+    fn not_modified(&self, n: usize, call: &Call) -> Response<SimBody> {
+        let mut response = Response::new(SimBody::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        let headers = response.headers_mut();
+        self.describe(n, call, headers);
+        match call.mode.on_match {
+            OnMatch::Narrow => insert(headers, VARY, "accept-encoding"),
+            OnMatch::Typed => insert(headers, CONTENT_TYPE, "text/nothing"),
+            OnMatch::OtherTag => insert(headers, ETAG, "\"another\""),
+            OnMatch::Draft => insert(headers, HeaderName::from_static("x-draft"), "yes"),
+            OnMatch::NotModified | OnMatch::Whole => {}
+        }
+        response
+    }
+
+    /// The fields that every response has.
+    fn describe(&self, n: usize, call: &Call, headers: &mut HeaderMap) {
+        let mode = &call.mode;
+        headers.insert("x-call", HeaderValue::from(n));
+        insert(headers, HeaderName::from_static("cache-tag"), &tag(call.r));
+        for (name, value) in directives(mode.cc) {
+            insert(headers, HeaderName::from_static(name), value);
+        }
+        if let Some(names) = vary(mode, self.keyed, &call.facts, n) {
+            insert(headers, VARY, &names);
+        }
+        if call.mode.depends_on() == By::Origin && call.facts.origin != "-" {
+            let name = HeaderName::from_static("access-control-allow-origin");
+            insert(headers, name, &call.facts.origin);
+        }
+        match mode.check {
+            Check::Strong | Check::Weak => {
+                insert(
+                    headers,
+                    ETAG,
+                    &etag(call.r, call.version, mode, &call.facts),
+                );
+            }
+            Check::Date | Check::Coarse => {
+                insert(headers, LAST_MODIFIED, &modified(mode, call.version));
+            }
+            Check::None => {}
+        }
+    }
+}
+
+async fn change(
+    n: usize,
+    call: &Call,
+    answer: Option<usize>,
+    before: Option<usize>,
+) -> Result<Response<SimBody>, SimError> {
+    if let Some(before) = before.filter(|before| *before > 0) {
+        sleep(Duration::from_millis(before as u64)).await;
+    }
+    let mut response = Response::new(SimBody::empty());
+    response
+        .headers_mut()
+        .insert("x-call", HeaderValue::from(n));
+    let location = format!("http://{AUTHORITY}{}", path(call.r + 1));
+    *response.status_mut() = match answer.map_or(ChangeAnswer::NoContent, change_answer) {
+        ChangeAnswer::NoContent => StatusCode::NO_CONTENT,
+        ChangeAnswer::Ok => StatusCode::OK,
+        ChangeAnswer::Created => {
+            insert(response.headers_mut(), LOCATION, &location);
+            StatusCode::CREATED
+        }
+        ChangeAnswer::SeeOther => {
+            insert(response.headers_mut(), LOCATION, &location);
+            StatusCode::SEE_OTHER
+        }
+        ChangeAnswer::Refused => StatusCode::CONFLICT,
+        ChangeAnswer::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+        ChangeAnswer::Error => return Err(SimError(n)),
+        ChangeAnswer::Panic => panic!("{PANIC}"),
+    };
+    Ok(response)
+}
+
+/// How unsafe requests carry to the handler what it is to answer.
+pub fn change_answer(number: usize) -> ChangeAnswer {
+    ChangeAnswer::ALL.get(number).copied().unwrap_or_default()
+}
+
+/// Whether the request's precondition says that the client has it already.
+fn matches(call: &Call, headers: &HeaderMap) -> bool {
+    let sent = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    match call.mode.check {
+        Check::Strong | Check::Weak => {
+            let own = etag(call.r, call.version, &call.mode, &call.facts);
+            let weak = own.trim_start_matches("W/");
+            sent(IF_NONE_MATCH).is_some_and(|tag| tag.trim_start_matches("W/") == weak)
+        }
+        Check::Date | Check::Coarse => {
+            !headers.contains_key(IF_NONE_MATCH)
+                && sent(IF_MODIFIED_SINCE)
+                    .is_some_and(|it| it == modified(&call.mode, call.version))
+        }
+        Check::None => false,
+    }
+}
+
+/// The tag of a version for a requester.
+pub fn etag(r: u8, version: u32, mode: &Mode, facts: &Facts) -> String {
+    let fact = facts.fact(mode.depends_on());
+    let weak = if mode.check == Check::Weak { "W/" } else { "" };
+    format!("{weak}\"r{r}.{version}.{fact}\"")
+}
+
+/// The version that a tag of [`etag`] names.
+pub fn version_of_tag(tag: &str) -> Option<u32> {
+    let inner = tag.trim_start_matches("W/").trim_matches('"');
+    inner.split('.').nth(1)?.parse().ok()
+}
+
+fn modified(mode: &Mode, version: u32) -> String {
+    let minute = match mode.check {
+        Check::Coarse => 0,
+        _ => version % 60,
+    };
+    format!("Mon, 05 Jan 2015 10:{minute:02}:00 GMT")
+}
+
+/// The size of a body in a mode.
+pub fn size(mode: &Mode) -> usize {
+    match mode.size {
+        0 => 100,
+        size => size.min(700_000) as usize,
+    }
+}
+
+/// The fields that a class of directives is made of.
+fn directives(cc: Cc) -> Vec<(&'static str, &'static str)> {
+    let one = |value| vec![("cache-control", value)];
+    match cc {
+        Cc::Fresh => one("max-age=60"),
+        Cc::Public => one("public, max-age=60"),
+        Cc::Shared => one("s-maxage=60"),
+        Cc::Targeted => vec![("cdn-cache-control", "max-age=60")],
+        Cc::Short => one("max-age=2"),
+        Cc::Swr => one("max-age=2, stale-while-revalidate=20"),
+        Cc::Sie => one("max-age=2, stale-if-error=60"),
+        Cc::Must => one("max-age=2, must-revalidate"),
+        Cc::Zero => one("max-age=0"),
+        Cc::NoCache => one("no-cache"),
+        Cc::NoStore => one("no-store"),
+        Cc::Private => one("private, max-age=60"),
+        Cc::None => Vec::new(),
+        Cc::OddPublic => one("max-age=60, public=\"x\""),
+        Cc::OddPrivate => one("max-age=60, \"private\""),
+    }
+}
+
+impl Mode {
+    /// What of the request the content depends on: a page that is guarded is one of its user.
+    pub fn depends_on(&self) -> By {
+        match self.status {
+            Status::Guarded => By::User,
+            _ => self.by,
+        }
+    }
+}
+
+impl Cc {
+    /// Milliseconds for which a response is fresh.
+    pub fn fresh(self) -> u64 {
+        match self {
+            Self::Fresh | Self::Public | Self::Shared | Self::Targeted | Self::OddPublic => 60_000,
+            Self::Short | Self::Swr | Self::Sie | Self::Must => 2_000,
+            Self::Zero
+            | Self::NoCache
+            | Self::NoStore
+            | Self::Private
+            | Self::None
+            | Self::OddPrivate => 0,
+        }
+    }
+
+    /// Milliseconds for which it may be served stale while it is fetched anew.
+    pub fn while_revalidate(self) -> u64 {
+        if self == Self::Swr { 20_000 } else { 0 }
+    }
+
+    /// Milliseconds for which it may be served stale if that fails.
+    pub fn if_error(self) -> u64 {
+        if self == Self::Sie { 60_000 } else { 0 }
+    }
+
+    /// Whether a shared cache may keep it for others at all.
+    pub fn may_be_stored(self) -> bool {
+        !matches!(
+            self,
+            Self::NoStore | Self::Private | Self::None | Self::OddPrivate
+        )
+    }
+
+    /// Whether it permits sharing the answer to a request with credentials.
+    pub fn permits_sharing(self) -> bool {
+        matches!(self, Self::Public | Self::Shared | Self::Targeted)
+    }
+}
+
+/// What `Vary` says. What the content depends on is named, but where the key or the rules about
+/// credentials have to do without: a handler that says nothing of it would be at fault itself.
+fn vary(mode: &Mode, keyed: bool, facts: &Facts, n: usize) -> Option<String> {
+    let (name, has_it) = match mode.depends_on() {
+        By::Nothing | By::Host => (None, false),
+        By::Lang => (Some("accept-language"), facts.lang != "-"),
+        By::Origin => (Some("origin"), facts.origin != "-"),
+        // The key has it, or nothing permits to share it.
+        By::User if keyed || !mode.cc.permits_sharing() && mode.cc != Cc::Must => (None, false),
+        By::User => (Some("cookie, authorization"), true),
+    };
+    match mode.vary {
+        Vary::Right => name.map(str::to_owned),
+        // The rest gets what those get who do not have the field.
+        Vary::Sometimes => name.filter(|_| has_it).map(str::to_owned),
+        Vary::Changing => {
+            let further = ["x-one", "x-two", "x-three"][n % 3];
+            Some(name.map_or_else(|| further.to_owned(), |name| format!("{name}, {further}")))
+        }
+        Vary::Star => Some("*".to_owned()),
+        Vary::OddStar => Some("*x".to_owned()),
+    }
+}
+
+/// The tag of a resource.
+pub fn tag(r: u8) -> String {
+    format!("r{}", r % RESOURCES)
+}
+
+/// The path and query of a resource; every second one has a query.
+pub fn path(r: u8) -> String {
+    let r = r % RESOURCES;
+    match r % 2 {
+        0 => format!("/shop/r{r}"),
+        _ => format!("/shop/r{r}?q=1"),
+    }
+}
+
+fn resource_of(path: &str) -> u8 {
+    path.trim_start_matches("/shop/r")
+        .parse()
+        .unwrap_or_default()
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// The handler as one instance calls it.
+#[derive(Clone, Debug)]
+pub struct Handler {
+    pub origin: Arc<Origin>,
+    pub instance: u8,
+}
+
+impl tower_service::Service<Request<SimBody>> for Handler {
+    type Response = Response<SimBody>;
+    type Error = SimError;
+    type Future = BoxFuture<'static, Result<Response<SimBody>, SimError>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), SimError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<SimBody>) -> Self::Future {
+        Box::pin(Arc::clone(&self.origin).answer(self.instance, request))
+    }
+}
+
+/// What the clients' URLs have for an authority.
+pub const AUTHORITY: &str = "h.org";
+
+/// What the handler's panics say.
+pub const PANIC: &str = "simulated";

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode, request, response};
 
-use super::bounds::check_duration;
+use super::bounds::{Bounds, Show, YEAR};
 use crate::error::ConfigError;
 use crate::key::{KeyRules, QueryRule, Scheme};
 use crate::semantics::{
@@ -306,19 +306,12 @@ impl PolicyBuilder {
             ..
         } = &policy.rules;
         for (setting, ttl) in [("default_ttl", default_ttl), ("forced_ttl", forced_ttl)] {
-            check_duration(setting, ttl.unwrap_or_default(), Duration::ZERO, YEAR)?;
+            (Duration::ZERO..=YEAR).check(setting, &ttl.unwrap_or_default())?;
         }
-        if let Some(percent) = heuristic_percent.filter(|percent| *percent > 100) {
-            return Err(ConfigError::new(
-                "heuristic_percent",
-                percent.to_string(),
-                "0 to 100",
-            ));
-        }
+        (0..=100).check("heuristic_percent", &heuristic_percent.unwrap_or_default())?;
         if let (Some(forced), Some(_)) = (forced_ttl, default_ttl) {
-            let value = humantime::format_duration(*forced).to_string();
             let expected = "no default_ttl beside it: forced_ttl always wins";
-            return Err(ConfigError::new("forced_ttl", value, expected));
+            return Err(ConfigError::new("forced_ttl", forced.show(), expected));
         }
         if let Some(tag) = policy.rules.tags.iter().find(|tag| !is_tag(tag)) {
             let expected = "1 to 256 bytes without control characters";
@@ -336,11 +329,7 @@ impl PolicyBuilder {
                 "final statuses",
             ));
         }
-        let eagerness = policy.early_refresh.unwrap_or_default();
-        if !(0.0..=10.0).contains(&eagerness) {
-            let value = eagerness.to_string();
-            return Err(ConfigError::new("early_refresh", value, "0 to 10"));
-        }
+        (0.0..=10.0).check("early_refresh", &policy.early_refresh.unwrap_or_default())?;
         check_key(&policy.key)?;
         Ok(policy)
     }
@@ -363,6 +352,3 @@ fn check_key(key: &KeyRules) -> Result<(), ConfigError> {
         _ => Ok(()),
     }
 }
-
-/// The longest lifetime that can be set.
-pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);

@@ -149,11 +149,14 @@ fn defining_file(sources: &Sources, mut path: Module) -> Option<Module> {
         let length = (1..=path.len())
             .rev()
             .find(|end| sources.contains_key(&path[..*end]))?;
-        let (module, item) = (path[..length].to_vec(), path.get(length)?.clone());
+        let module = path[..length].to_vec();
+        let Some(item) = path.get(length) else {
+            return Some(module);
+        };
         let source = &sources[&module];
         let exported = exports(&module, source)
             .into_iter()
-            .find(|export| export.last() == Some(&item));
+            .find(|export| export.last() == Some(item));
         match exported {
             Some(export) if export != path => path = export,
             _ => return Some(module),

@@ -9,7 +9,7 @@ use super::*;
 use crate::error::ConfigError;
 use crate::key::QueryRule;
 
-/// What a bad value is told.
+/// A builder with a bad value, and the text of its error.
 type Bad = (fn() -> Result<(), ConfigError>, &'static str);
 
 fn cache(builder: CacheConfigBuilder) -> Result<(), ConfigError> {
@@ -117,7 +117,7 @@ const BAD_SETTINGS: [Bad; 21] = [
 ];
 
 #[test]
-fn a_bad_setting_is_told_with_its_value_and_what_is_allowed() {
+fn a_bad_setting_is_reported_with_its_value_and_what_is_allowed() {
     for (bad, expected) in BAD_SETTINGS {
         let error = bad().unwrap_err();
         assert_eq!(error.to_string(), expected);
@@ -126,7 +126,7 @@ fn a_bad_setting_is_told_with_its_value_and_what_is_allowed() {
 }
 
 #[test]
-fn contradictions_in_the_key_are_told() {
+fn contradictions_in_the_key_are_reported() {
     let host = HeaderName::from_static("x-host");
     let contradiction = Policy::builder()
         .drop_header(host.clone())
@@ -174,7 +174,7 @@ fn the_bounds_themselves_are_allowed() {
     }
 }
 
-/// An environment that never touches the process's own.
+/// Settings from these variables. The environment of the process is not read.
 fn from_vars(variables: &[(&str, &str)]) -> Result<CacheConfig, ConfigError> {
     let variables: BTreeMap<&str, &str> = variables.iter().copied().collect();
     CacheConfig::from_vars(|name| variables.get(name).map(|&value| value.to_owned()))
@@ -290,7 +290,7 @@ fn the_example_of_a_variable_is_allowed() {
 }
 
 #[test]
-fn what_is_unset_or_empty_is_at_its_default() {
+fn an_unset_or_empty_variable_leaves_its_setting_at_the_default() {
     for variables in [&[][..], &[("CACHE_URL", ""), ("CACHE_MAX_BODY", "")]] {
         let config = from_vars(variables).unwrap();
         assert_eq!(config.store(), "memory://");
@@ -309,7 +309,7 @@ fn memory_can_be_asked_for_by_name() {
 }
 
 #[test]
-fn a_bad_variable_is_told_by_its_own_name() {
+fn a_bad_variable_is_reported_by_its_own_name() {
     let table = [
         (
             ("CACHE_MAX_BODY", "much"),
@@ -331,7 +331,7 @@ fn a_bad_variable_is_told_by_its_own_name() {
             ("CACHE_STRICT_READINESS", "yes"),
             "CACHE_STRICT_READINESS = yes: expected true or false",
         ),
-        // Read, but out of bounds: told by the setting.
+        // The value can be read but is out of bounds, so the error names the setting.
         (
             ("CACHE_MAX_BODY", "0"),
             "max_body = 0 B: expected 1 B to 256.0 MiB",
@@ -393,7 +393,7 @@ mod by_serde {
     }
 
     #[test]
-    fn mistakes_are_told() {
+    fn mistakes_are_reported() {
         let table = [
             (r#"{ "memory": 1 }"#, "unknown field `memory`"),
             (r#"{ "default_ttl": "30" }"#, "a duration such as"),
@@ -424,7 +424,7 @@ mod by_serde {
     }
 
     #[test]
-    fn a_password_is_not_in_a_mistake_s_text() {
+    fn a_password_is_not_in_an_error() {
         let json = r#"{ "url": "valkey://app:hunter2@h:port" }"#;
         let error = serde_json::from_str::<CacheConfig>(json).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"));

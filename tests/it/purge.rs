@@ -403,21 +403,6 @@ async fn a_log_emptied_and_refilled_between_two_looks_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_restart_without_persistence_serves_nothing_that_was_purged() {
-    let mut server = Valkey::start();
-    let origin: Arc<Origin> = Arc::default();
-    let (one, other) = warm(&origin, &server.url(), "/tagged").await;
-    origin.version.store(1, Ordering::SeqCst);
-    one.cache.purge(Purge::tag("thing")).await.unwrap();
-    server.kill();
-    server.start_again();
-    let there = async || other.see("/tagged").await.0 == 1;
-    eventually("the purge or the loss", PATIENCE, there).await;
-    let hit = async || other.see("/tagged").await.1 == Seen::Hit;
-    eventually("hits again", PATIENCE, hit).await;
-}
-
-#[tokio::test]
 async fn a_purge_with_the_server_down_is_an_error_within_the_budget() {
     let mut server = Valkey::start();
     let config = CacheConfig::builder()

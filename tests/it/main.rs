@@ -38,4 +38,5 @@ mod support;
 mod topologies;
 mod valkey;
 mod values;
+mod variants;
 mod writes;

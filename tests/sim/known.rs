@@ -142,7 +142,7 @@ pub const KNOWN: &[Known] = &[
         kind: Kind::NeedlessCall,
         because: &[Because::EmptyPurge],
         what: "A purge of no tags empties every instance.",
-        steps: "world store=yes; 0 get; 100 purge what=empty; 200 get",
+        steps: "world store=yes; 0 get; 3000 get r=1; 3100 purge what=empty; 3200 get r=1",
     },
     Known {
         name: "see-other",
@@ -254,14 +254,14 @@ pub const KNOWN: &[Known] = &[
         kind: Kind::NeedlessCall,
         because: &[Because::TwoVariants, Because::DeadVariants],
         what: "Purged variants count at the cap.",
-        steps: "world two_variants=yes; 0 mode by=lang; 1 get lang=1; 2 get lang=2; 3 purge; 4 get lang=3; 5 get lang=3",
+        steps: "world two_variants=yes; 0 mode by=lang; 1 get lang=1; 2 get lang=2; 3 purge; 104 get lang=3; 105 get lang=3",
     },
     Known {
         name: "variants-by-clock",
         kind: Kind::NeedlessCall,
         because: &[Because::Skew],
         what: "An instance whose clock is behind cannot see its own variants.",
-        steps: "world store=yes others=1 skew=20; 0 mode by=lang; 1 get lang=1; 500 get at=1 lang=2; 1000 get at=1 lang=2",
+        steps: "world store=yes others=1 skew=20; 0 mode by=lang; 1 get at=1 r=1; 3001 get lang=1; 3500 get at=1 lang=2; 4000 get at=1 lang=2",
     },
     Known {
         name: "credentials",
@@ -493,5 +493,12 @@ pub const KNOWN: &[Known] = &[
         because: &[Because::UnderWay],
         what: "What was fetched before a soft purge displaces what was fetched after it.",
         steps: "world; 0 mode delay=5; 0 get; 1 purge soft=yes; 1 mode; 1 get; 12000 get",
+    },
+    Known {
+        name: "nested-invents",
+        kind: Kind::InventedError,
+        because: &[Because::Nested],
+        what: "Two layers validate each other's copies and end with a 502.",
+        steps: "world nested=yes; 0 mode check=date; 0 get; 30696 mode check=coarse; 99889 get",
     },
 ];

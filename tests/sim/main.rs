@@ -24,7 +24,6 @@
 
 mod body;
 mod client;
-mod clock;
 mod content;
 mod digest;
 mod finding;

@@ -14,12 +14,11 @@ use tower::util::BoxCloneSyncService;
 use tower_layer::Layer;
 use tower_response_cache::{
     BodyError, Cache, CacheConfig, CacheLayer, InProcessStore, Outage, Policy, Purge, QueryRule,
-    ValueOptions,
+    TokioClock, ValueOptions, testing,
 };
 
 use crate::body::{SimBody, SimError};
 use crate::client::exchange;
-use crate::clock::SimClock;
 use crate::handler::{AUTHORITY, Handler, Origin, RESOURCES, path, tag};
 use crate::step::{
     Access, Act, Fault, Get, Memory, Purge as PurgeStep, Scenario, StoreFault, Value, What, World,
@@ -32,7 +31,7 @@ pub type Service =
 
 /// Runs a scenario to its end, on this thread and in no time.
 pub fn run(scenario: &Scenario) -> Trace {
-    fastrand::seed(scenario.world.seed);
+    testing::seed(scenario.world.seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -67,7 +66,7 @@ impl Running {
     fn begin(world: &World, recorder: Recorder) -> Self {
         let origin = Origin::new(recorder.clone(), world.keyed);
         let store = world.store.then(|| {
-            let store = InProcessStore::with_clock(Arc::new(SimClock::behind(0)));
+            let store = InProcessStore::new();
             store.seed(world.seed);
             if world.short_log {
                 store.set_log_length(SHORT_LOG);
@@ -273,7 +272,8 @@ impl Instance {
     ) -> Self {
         let store = store.map(InProcessStore::instance);
         let skew = u64::from(world.skew.min(30)) * u64::from(number);
-        let config = config(world, SimClock::behind(skew));
+        let clock = TokioClock::default().behind(Duration::from_secs(skew));
+        let config = config(world, clock);
         let cache = match &store {
             Some(store) => Cache::with_store(config, Arc::new(store.clone())),
             None => Cache::new(config),
@@ -308,7 +308,7 @@ where
     BoxCloneSyncService::new(service.map_response(|it: Response<B>| it.map(|body| body.boxed_unsync())))
 }
 
-fn config(world: &World, clock: SimClock) -> CacheConfig {
+fn config(world: &World, clock: TokioClock) -> CacheConfig {
     let mut config = CacheConfig::builder()
         .clock(clock)
         .lease(world.lease)

@@ -43,9 +43,13 @@ fn judge_own_answer(
             if !is_fine {
                 let last = case.trace.calls.iter().rev().find(|call| call.exchange == id);
                 let other_tag = last.is_some_and(|call| call.mode.on_match == OnMatch::OtherTag);
+                let because = [
+                    other_tag.then_some(Because::OtherTag),
+                    case.world.nested.then_some(Because::Nested),
+                ];
                 findings.push(Finding::new(
                     Kind::InventedError,
-                    other_tag.then_some(Because::OtherTag),
+                    because.into_iter().flatten(),
                     format!("request {id} got {} of nobody's making", seen.status),
                 ));
             }
@@ -210,7 +214,9 @@ fn hidden_as_it_may_be(case: &Case<'_>, served: &Served<'_>) -> bool {
 fn why_not_for(case: &Case<'_>, served: &Served<'_>, by: By) -> Vec<Because> {
     let call = case.call(served.made);
     let narrower = case.trace.calls.iter().any(|other| {
-        other.r == call.r && other.mode.on_match == OnMatch::Narrow && other.status() == Some(304)
+        let names_less = other.mode.on_match == OnMatch::Narrow || other.mode.depends_on() != by;
+        let updates = other.status() == Some(304) || other.is_head;
+        other.r == call.r && other.began > call.began && updates && names_less
     });
     // A HEAD that names less renews what a GET has brought.
     let mode = &call.mode;

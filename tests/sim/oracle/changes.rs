@@ -225,7 +225,7 @@ fn renewals<'a>(
     served: &Served<'_>,
     began: Moment,
 ) -> impl Iterator<Item = &'a Call> {
-    let (r, until) = (served.get.r, served.exchange.began);
+    let (r, until) = (served.get.r, served.head);
     case.trace.calls.iter().filter(move |call| {
         let renews = call.status() == Some(304) || (call.is_head && call.status() == Some(200));
         renews && call.r == r && began < call.began && call.began < until
@@ -245,7 +245,7 @@ pub fn is_marked(case: &Case<'_>, call: &Call) -> bool {
         other.r == call.r
             && other.at == call.at
             && other.answered_at().is_some_and(lately)
-            && !super::is_ordinary(&other.mode)
+            && !case.is_reusable(&other.mode)
     })
 }
 
@@ -343,6 +343,7 @@ fn judge_purge(
     } else if case.call(by).began < purge.began
         && case.call(made).mode.cc != Cc::Must
         && is_overdue(case, served, known, call)
+        && case.calm(purge.began.ms, exchange.began.ms)
     {
         findings.push(Finding::new(Kind::SoftPurgeIgnored, because, message));
     }

@@ -15,7 +15,7 @@ mod work;
 use std::collections::BTreeSet;
 
 use crate::finding::{Because, Finding};
-use crate::handler::version_of_tag;
+use crate::handler::{size, version_of_tag};
 use crate::step::{
     Asks, Cond, End, Get, Memory, Mode, Range, Scenario, Status, StoreFault, World,
 };
@@ -152,6 +152,11 @@ impl<'a> Case<'a> {
         seen
     }
 
+    /// As [`is_ordinary`], and no longer than what is stored.
+    pub fn is_reusable(&self, mode: &Mode) -> bool {
+        is_ordinary(mode) && !(self.world.tight && size(mode) > TIGHT)
+    }
+
     /// Whether a request is as plain as can be, so that the cache owes it everything.
     pub fn is_plain(&self, get: &Get) -> bool {
         !get.head
@@ -267,6 +272,9 @@ pub fn first_byte(seen: &Seen) -> usize {
     let start = text.trim_start_matches("bytes ").split('-').next();
     start.and_then(|start| start.parse().ok()).unwrap_or_default()
 }
+
+/// The longest body that is stored where memory is tight.
+pub const TIGHT: usize = 4 << 10;
 
 /// How long a fault may make itself felt after it has ended, in milliseconds.
 const CALM: u64 = 15_000;

@@ -1,6 +1,6 @@
 //! Whether `Cache-Status` tells the truth.
 
-use super::{Case, Served};
+use super::{Case, Served, TIGHT};
 use crate::finding::{Because, Finding, Kind};
 use crate::handler::size;
 use crate::step::{End, Length, Memory, StoreFault};
@@ -96,5 +96,3 @@ const STALE: [&str; 4] = [
     "detail=soft-purged",
     "detail=max-stale",
 ];
-
-const TIGHT: usize = 4 << 10;

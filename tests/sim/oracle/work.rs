@@ -6,7 +6,7 @@ use super::changes::concerns;
 use super::{Case, Served, is_ordinary, same_profile};
 use crate::finding::{Because, Finding, Kind};
 use crate::handler::{RESOURCES, size};
-use crate::step::{ChangeAnswer, Get, Memory, Mode, OnMatch, StoreFault, Vary, What};
+use crate::step::{Access, ChangeAnswer, Get, Memory, Mode, OnMatch, StoreFault, Vary, What};
 use crate::trace::{Asked, BodyEnd, Call, Exchange, Moment};
 
 pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {
@@ -45,7 +45,7 @@ fn judge_need(
     let window = (call.began, needless.began);
     let permits = call.mode.cc.permits_sharing();
     let excused = exchange.began.ms + case.skew() + 20 > expires
-        || !is_ordinary(&call.mode)
+        || !case.is_reusable(&call.mode)
         || (exchange.credentials && !permits)
         || case.is_starting(call)
         || is_explained(case, window, get, &call.mode);
@@ -84,14 +84,14 @@ fn is_explained(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get, mode: 
         let Asked::Change(change) = &exchange.asked else {
             return false;
         };
-        let overlaps = exchange.began < to && exchange.ended.is_none_or(|ended| ended > from);
+        let overlaps = exchange.began < to && exchange.ended.is_none_or(|ended| later(ended) > from);
         let writes = !matches!(change.answer, ChangeAnswer::Refused | ChangeAnswer::Failed);
         let target = change.r % RESOURCES == get.r;
         let location = (change.r + 1) % RESOURCES == get.r && change.answer == ChangeAnswer::Created;
         overlaps && writes && (target || location)
     });
     let is_purged = trace.purges.iter().any(|done| {
-        let overlaps = done.began < to && done.ended.is_none_or(|(ended, _)| ended > from);
+        let overlaps = done.began < to && done.ended.is_none_or(|(ended, _)| later(ended) > from);
         overlaps && concerns(case, &done.purge, get.r, get.utm)
     });
     let is_lost = match case.world.memory {
@@ -100,8 +100,7 @@ fn is_explained(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get, mode: 
         Memory::Small => true,
         Memory::Off => !case.world.store || !case.calm(from.ms, to.ms),
     };
-    let is_tight = case.world.tight && (mode.frames > 0 || size(mode) > 4 << 10) && !slow(case, to);
-    let is_long = case.world.tight && size(mode) > 4 << 10;
+    let is_tight = case.world.tight && mode.frames > 0 && !slow(case, to);
     let is_displaced = variants_since(case, (from, to), get) > case.most_variants();
     is_set_anew
         || is_touched
@@ -109,7 +108,6 @@ fn is_explained(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get, mode: 
         || is_purged
         || is_lost
         || is_tight
-        || is_long
         || is_displaced
 }
 
@@ -172,7 +170,7 @@ fn why_more_work(
     mode: &Mode,
 ) -> Vec<Because> {
     let overlaps = |began: Moment, ended: Option<Moment>| {
-        began < to && ended.is_none_or(|ended| ended > from)
+        began < to && ended.is_none_or(|ended| later(ended) > from)
     };
     let purges = || {
         let purges = case.trace.purges.iter();
@@ -187,7 +185,10 @@ fn why_more_work(
     let see_other = changes().any(|change| {
         change.answer == ChangeAnswer::SeeOther && (change.r + 1) % RESOURCES == get.r
     });
-    let others = purges().count() + changes().count();
+    let values = case.trace.values.iter().filter(|done| {
+        matches!(done.value.what, Access::Set | Access::Remove) && overlaps(done.began, done.ended)
+    });
+    let others = purges().count() + changes().count() + values.count();
     let facts = [
         (purges().any(|done| done.purge.what == What::Empty), Because::EmptyPurge),
         (others > 0, Because::UnrelatedPurge),
@@ -256,15 +257,15 @@ fn judge_coalescing(case: &Case<'_>, n: usize, call: &Call, findings: &mut Vec<F
     let Some((exchange, get)) = plain_maker(case, call) else {
         return;
     };
-    let is_long = case.world.tight && size(&call.mode) > 4 << 10;
-    if !is_ordinary(&call.mode) || is_long || case.world.lease {
+    if !case.is_reusable(&call.mode) || case.world.lease {
         return;
     }
     let earlier = case.trace.calls[..n].iter().enumerate().find(|(_, other)| {
-        let Some((_, leader)) = plain_maker(case, other) else {
+        let Some((led, leader)) = plain_maker(case, other) else {
             return false;
         };
         same_profile(leader, get)
+            && !gave_up(led, other)
             && leader.leave == 0
             && !leader.upgrade
             && other.mode == call.mode
@@ -273,16 +274,31 @@ fn judge_coalescing(case: &Case<'_>, n: usize, call: &Call, findings: &mut Vec<F
             && case.calls_of(other.exchange).count() == 1
     });
     let Some((m, leader)) = earlier else { return };
-    let window = (leader.began, call.began);
-    let is_excused = super::changes::is_marked(case, leader)
+    let led = case.trace.exchanges.get(leader.exchange).map_or(leader.began, |it| it.began);
+    let window = (led, call.began);
+    let is_excused = case.is_starting(leader)
+        || super::changes::is_marked(case, leader)
         || (exchange.credentials && !call.mode.cc.permits_sharing())
-        || call.began.ms >= exchange.began.ms + 4_500
+        || gave_up(exchange, call)
         || is_related(case, window, get)
         || !case.calm(leader.began.ms, call.began.ms);
     if !is_excused {
         let because = why_more_work(case, window, get, &call.mode);
         let message = format!("call {n} beside call {m} for the same");
         findings.push(Finding::new(Kind::NotCoalesced, because, message));
+    }
+}
+
+/// Whether a request had waited for another as long as it does, so that nobody waits for it.
+fn gave_up(exchange: &Exchange, call: &Call) -> bool {
+    call.began.ms >= exchange.began.ms + 4_500
+}
+
+/// When what happened at a moment is known to have been read back from the log.
+fn later(when: Moment) -> Moment {
+    Moment {
+        ms: when.ms + 50,
+        ..when
     }
 }
 
@@ -300,13 +316,13 @@ fn is_related(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get) -> bool 
     let trace = case.trace;
     let purged = trace.purges.iter().any(|done| {
         done.began < to
-            && done.ended.is_none_or(|(ended, _)| ended > from)
+            && done.ended.is_none_or(|(ended, _)| later(ended) > from)
             && concerns(case, &done.purge, get.r, get.utm)
     });
     let changed = trace.exchanges.iter().any(|exchange| match &exchange.asked {
         Asked::Change(change) => {
             let near = [change.r % RESOURCES, (change.r + 1) % RESOURCES].contains(&get.r);
-            near && exchange.began < to && exchange.ended.is_none_or(|ended| ended > from)
+            near && exchange.began < to && exchange.ended.is_none_or(|ended| later(ended) > from)
         }
         Asked::Get(_) => false,
     });

@@ -42,7 +42,7 @@ pub enum Kind {
     PurgedServed,
     /// Fresh as ever after a soft purge, or a change whose outcome nobody knows.
     SoftPurgeIgnored,
-    /// Older than what the same client got before.
+    /// Older than what the handler has answered with since.
     Regressed,
     ValueOutdated,
     /// A value that was set is not there.

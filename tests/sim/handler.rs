@@ -155,8 +155,6 @@ impl Origin {
             exchange: number("x-exchange").unwrap_or(usize::MAX),
             r,
             is_head: request.method() == Method::HEAD,
-            conditional: headers.contains_key(IF_NONE_MATCH)
-                || headers.contains_key(IF_MODIFIED_SINCE),
             facts: Facts::of(headers, self.keyed),
             mode,
             version: wrote.first().map_or(version, |(_, version)| *version),

@@ -175,9 +175,9 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "unrecorded-leaves-stale",
         kind: Kind::Regressed,
-        because: &[Because::Unstorable],
-        what: "A newer response that cannot be stored leaves the older one in use.",
-        steps: "world; 0 mode cc=sie check=none; 0 get; 1 touch; 2 mode cc=sie check=none end=trailers; 3000 get; 3500 mode cc=sie status=503; 6000 get",
+        because: &[Because::Trailers],
+        what: "A newer response that cannot be recorded leaves the older one in use.",
+        steps: "world; 0 mode cc=swr; 0 get; 1 touch; 2 mode cc=swr end=trailers; 3000 get; 4000 get",
     },
     Known {
         name: "slow-value",
@@ -500,5 +500,19 @@ pub const KNOWN: &[Known] = &[
         because: &[Because::Nested],
         what: "Two layers validate each other's copies and end with a 502.",
         steps: "world nested=yes; 0 mode check=date; 0 get; 30696 mode check=coarse; 99889 get",
+    },
+    Known {
+        name: "waiter-revives-changed",
+        kind: Kind::Outdated,
+        because: &[Because::AskedBefore],
+        what: "A request that waited while its stale response was changed validates it all the same.",
+        steps: "world; 0 mode check=coarse delay=1; 0 get; 69881 get more=1; 69881 change; 69990 get",
+    },
+    Known {
+        name: "too-long-leaves-stale",
+        kind: Kind::Regressed,
+        because: &[Because::TooLong],
+        what: "A newer response that is too long to be stored leaves the older one in use.",
+        steps: "world tight=yes; 0 mode cc=swr; 0 get; 1 touch; 2 mode cc=swr size=9000; 3000 get; 4000 get",
     },
 ];

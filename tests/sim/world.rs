@@ -251,7 +251,6 @@ impl Running {
             let rest = Rest {
                 flights: statistics.flights,
                 fill_bytes: statistics.fill_bytes,
-                records: statistics.memory_records,
                 counted: outcomes.iter().map(|(_, count)| count).sum(),
             };
             recorder.note(|trace, _| trace.ends.push(rest));

@@ -150,12 +150,21 @@ fn judge_fields(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding
             disagree(other.as_slice(), format!("the tag of {own} is said to be {tag}"));
         }
     }
-    if served.has_body()
+    let is_told = served.has_body() || (get.head && !last.is_head && last.status() == Some(200));
+    if is_told
         && seen.status == 200
         && let Some(length) = super::number(seen, "content-length")
         && length != size(&call.mode)
     {
         disagree(&[], format!("{length} bytes declared"));
+    }
+    if seen.status == 304
+        && last.exchange != id
+        && let (Some(sent), Some(tag)) = (&served.exchange.sent, text("etag"))
+        && sent.starts_with(['"', 'W'])
+        && sent.trim_start_matches("W/") != tag.trim_start_matches("W/")
+    {
+        disagree(&[], format!("304 to {sent}, and the tag is {tag}"));
     }
     for (name, because) in [
         ("set-cookie", Because::SetCookie),

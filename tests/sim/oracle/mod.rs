@@ -206,6 +206,13 @@ impl Call {
         self.answered.map(|(when, _)| when)
     }
 
+    /// When its body has come to its end, whoever read it, in milliseconds.
+    pub fn ended(&self) -> Option<u64> {
+        let Mode { frames, gap, .. } = self.mode;
+        let body = u64::from(gap) * (u64::from(frames) + 2);
+        self.answered_at().map(|when| when.ms + body)
+    }
+
     pub fn status(&self) -> Option<u16> {
         match self.answered {
             Some((_, Answered::Status(status))) => Some(status),

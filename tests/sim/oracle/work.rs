@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::changes::concerns;
-use super::{Case, Served, is_ordinary, same_profile};
+use super::{Case, Served, TIGHT, is_ordinary, same_profile};
 use crate::finding::{Because, Finding, Kind};
 use crate::handler::{RESOURCES, size};
-use crate::step::{Access, ChangeAnswer, Get, Memory, Mode, OnMatch, StoreFault, Vary, What};
+use crate::step::{Access, ChangeAnswer, End, Get, Memory, Mode, OnMatch, StoreFault, Vary, What};
 use crate::trace::{Asked, BodyEnd, Call, Exchange, Moment};
 
 pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {
@@ -209,8 +209,7 @@ fn why_more_work(
     facts.into_iter().filter(|(holds, _)| *holds).map(|(_, because)| because).collect()
 }
 
-/// Nobody gets an older state than the same client has got before, where all that came between is
-/// that the handler answered with a newer one.
+/// Nobody gets an older state than the handler has answered with since, to a request for the same.
 fn judge_order(
     case: &Case<'_>,
     id: usize,
@@ -224,29 +223,30 @@ fn judge_order(
     if exchange.credentials || served.is_own(case) || case.world.memory != Memory::Plenty {
         return;
     }
-    let Some(newer) = last_before(case, exchange.began, get) else {
-        return;
-    };
-    let (old, new) = (case.call(served.made), case.call(newer.made));
-    let was_there = old.answered_at().is_some_and(|when| when < new.began);
-    if newer.version > served.version
-        && newer.has_body()
-        && newer.seen.status == 200
-        && was_there
-        && case.calm(old.began.ms, exchange.began.ms)
-    {
+    let old = case.call(served.made);
+    let newer = case.trace.calls.iter().enumerate().rev().find(|(_, call)| {
+        let asked = plain_maker(case, call);
+        asked.is_some_and(|(_, other)| same_profile(other, get) && !other.upgrade)
+            && call.version > served.version
+            && call.status() == Some(200)
+            && call.mode.end != End::Broken
+            && old.answered_at().is_some_and(|when| when < call.began)
+            && call.ended().is_some_and(|ms| ms < exchange.began.ms)
+    });
+    let Some((n, new)) = newer else { return };
+    if case.calm(old.began.ms, exchange.began.ms) {
         let mode = &new.mode;
         let facts = [
             (!is_ordinary(mode) || !mode.cc.may_be_stored(), Because::Unstorable),
-            (mode.end == crate::step::End::Trailers, Because::Trailers),
-            (case.world.tight && size(mode) > 4 << 10, Because::TooLong),
+            (mode.end == End::Trailers, Because::Trailers),
+            (case.world.tight && size(mode) > TIGHT, Because::TooLong),
             (case.world.nested, Because::Nested),
             (case.world.others > 0, Because::Elsewhere),
         ];
         let because = facts.into_iter().filter(|(holds, _)| *holds).map(|(_, it)| it);
         let message = format!(
-            "request {id} got version {} after request {} had got {}",
-            served.version, newer.id, newer.version
+            "request {id} got version {} after call {n} had made {}",
+            served.version, new.version
         );
         findings.push(Finding::new(Kind::Regressed, because, message));
     }

@@ -120,7 +120,12 @@ impl Body for SimBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let left = self.rest.frames.iter().map(|frame| frame.len() as u64).sum();
+        let left = self
+            .rest
+            .frames
+            .iter()
+            .map(|frame| frame.len() as u64)
+            .sum();
         match self.ended || self.rest.exact {
             true => SizeHint::with_exact(left),
             false => SizeHint::default(),

@@ -71,7 +71,11 @@ pub async fn exchange(
     *request.method_mut() = method.parse().unwrap();
     *request.uri_mut() = target.parse().unwrap();
     *request.headers_mut() = headers;
-    let reading = Reading { id, recorder: recorder.clone(), slow };
+    let reading = Reading {
+        id,
+        recorder: recorder.clone(),
+        slow,
+    };
     let leaves = (leave > 0).then(|| Instant::now() + Duration::from_millis(leave.into()));
     // In a task of its own, so that a panic of the handler ends nothing else.
     #[allow(clippy::disallowed_methods, reason = "a client is a task of its own")]
@@ -180,7 +184,12 @@ fn target(r: u8, utm: bool) -> String {
 }
 
 /// What the client sent for a validator, if it did.
-fn fields_of_get(get: &Get, origin: &Origin, keyed: bool, headers: &mut HeaderMap) -> Option<String> {
+fn fields_of_get(
+    get: &Get,
+    origin: &Origin,
+    keyed: bool,
+    headers: &mut HeaderMap,
+) -> Option<String> {
     let host = match get.host {
         Host::Plain => AUTHORITY.to_owned(),
         Host::Port => format!("{AUTHORITY}:80"),
@@ -261,7 +270,13 @@ fn fields_of_change(change: &Change, headers: &mut HeaderMap) -> Option<String> 
     None
 }
 
-fn set(headers: &mut HeaderMap, name: impl TryInto<HeaderName, Error: std::fmt::Debug>, value: &str) {
-    headers.insert(name.try_into().unwrap(), HeaderValue::from_str(value).unwrap());
+fn set(
+    headers: &mut HeaderMap,
+    name: impl TryInto<HeaderName, Error: std::fmt::Debug>,
+    value: &str,
+) {
+    headers.insert(
+        name.try_into().unwrap(),
+        HeaderValue::from_str(value).unwrap(),
+    );
 }
-

@@ -27,6 +27,8 @@ pub enum Kind {
     Replayed,
     /// An error that the handler never made.
     InventedError,
+    /// The handler's failure goes to a client, though a stale response might stand in.
+    FailureShown,
     /// A field for this cache alone goes to clients.
     TagsShown,
     /// Something that the policy does not let be stored is served.

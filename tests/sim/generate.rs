@@ -81,7 +81,11 @@ impl Dice {
             lease: store && self.one_in(8),
             short_log: self.one_in(10),
             tight: self.one_in(8),
-            skew: if store && self.one_in(5) { self.number(1..=30) as u8 } else { 0 },
+            skew: if store && self.one_in(5) {
+                self.number(1..=30) as u8
+            } else {
+                0
+            },
         }
     }
 
@@ -177,13 +181,29 @@ impl Dice {
                 (1, Range::Last),
                 (1, Range::Beyond),
             ]),
-            asks: self.pick(&[(40, Asks::Nothing), (1, Asks::NoStore), (1, Asks::OnlyIfCached)]),
+            asks: self.pick(&[
+                (40, Asks::Nothing),
+                (1, Asks::NoStore),
+                (1, Asks::OnlyIfCached),
+            ]),
             proxied: self.one_in(14),
             upgrade: self.one_in(25),
             utm: world.query && self.one_in(4),
-            leave: if self.one_in(10) { self.number(1..=200) } else { 0 },
-            slow: if self.one_in(16) { self.number(1..=400) } else { 0 },
-            more: if self.one_in(8) { self.number(1..=3) as u8 } else { 0 },
+            leave: if self.one_in(10) {
+                self.number(1..=200)
+            } else {
+                0
+            },
+            slow: if self.one_in(16) {
+                self.number(1..=400)
+            } else {
+                0
+            },
+            more: if self.one_in(8) {
+                self.number(1..=3) as u8
+            } else {
+                0
+            },
         }
     }
 
@@ -247,7 +267,11 @@ impl Dice {
             delay: self.delay(),
             size,
             frames: self.pick(&[(6, 0), (2, 1), (1, 3), (1, 9)]),
-            gap: if self.one_in(3) { self.number(1..=200) } else { 0 },
+            gap: if self.one_in(3) {
+                self.number(1..=200)
+            } else {
+                0
+            },
         }
     }
 
@@ -297,9 +321,21 @@ impl Dice {
                 (1, ChangeAnswer::Error),
                 (1, ChangeAnswer::Panic),
             ]),
-            before: if self.one_in(2) { self.number(1..=100) } else { 0 },
-            leave: if self.one_in(6) { self.number(1..=60) } else { 0 },
-            cut: if self.one_in(10) { self.number(1..=80) } else { 0 },
+            before: if self.one_in(2) {
+                self.number(1..=100)
+            } else {
+                0
+            },
+            leave: if self.one_in(6) {
+                self.number(1..=60)
+            } else {
+                0
+            },
+            cut: if self.one_in(10) {
+                self.number(1..=80)
+            } else {
+                0
+            },
         }
     }
 
@@ -319,7 +355,11 @@ impl Dice {
                 (4, What::Unrelated),
             ]),
             soft: self.one_in(4),
-            more: if self.one_in(if world.short_log { 2 } else { 6 }) { self.number(1..=30) as u8 } else { 0 },
+            more: if self.one_in(if world.short_log { 2 } else { 6 }) {
+                self.number(1..=30) as u8
+            } else {
+                0
+            },
         }
     }
 
@@ -346,6 +386,8 @@ impl Dice {
             (1, StoreFault::Lose),
             (1, StoreFault::Delay),
             (2, StoreFault::Cut),
+            (1, StoreFault::Silence),
+            (1, StoreFault::LoseReplies),
             (1, StoreFault::Restart),
             (1, StoreFault::Failover),
             (1, StoreFault::Slow),

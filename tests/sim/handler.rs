@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{
-    ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, ETAG,
-    HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION, ORIGIN, SET_COOKIE, VARY,
+    ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, ETAG, HOST,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION, ORIGIN, SET_COOKIE, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::{sleep, timeout};
@@ -51,13 +51,18 @@ impl Facts {
     pub fn of(headers: &HeaderMap, keyed: bool) -> Self {
         let text = |name| {
             let value: Option<&HeaderValue> = headers.get(name);
-            value.and_then(|value| value.to_str().ok()).unwrap_or("-").to_owned()
+            value
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or("-")
+                .to_owned()
         };
         let authorization = text(AUTHORIZATION);
         let user = authorization.strip_prefix("Bearer ").filter(|_| !keyed);
         let user = user.map(str::to_owned);
         Self {
-            user: user.or_else(|| last_cookie(headers)).unwrap_or_else(|| "-".to_owned()),
+            user: user
+                .or_else(|| last_cookie(headers))
+                .unwrap_or_else(|| "-".to_owned()),
             lang: text(ACCEPT_LANGUAGE),
             origin: text(ORIGIN),
             host: text(HOST),
@@ -78,10 +83,15 @@ impl Facts {
 
 /// The last cookie called `sid`, its name trimmed and decoded: so does the crate `cookie`.
 fn last_cookie(headers: &HeaderMap) -> Option<String> {
-    let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
-    let named = pairs.filter(|(name, _)| name.trim().replace("%69", "i") == "sid");
-    named.last().map(|(_, value)| value.trim().to_owned())
+    let lines = headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|line| line.to_str().ok());
+    let pairs = lines
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.split_once('='));
+    let mut named = pairs.filter(|(name, _)| name.trim().replace("%69", "i") == "sid");
+    named.next_back().map(|(_, value)| value.trim().to_owned())
 }
 
 impl Origin {
@@ -99,12 +109,14 @@ impl Origin {
 
     pub fn set_mode(&self, mode: Mode) {
         self.with(mode.r, |resource| resource.mode = mode);
-        self.recorder.note(|trace, now| trace.modes.push((now, mode)));
+        self.recorder
+            .note(|trace, now| trace.modes.push((now, mode)));
     }
 
     pub fn touch(&self, r: u8) {
         self.with(r, |resource| resource.version += 1);
-        self.recorder.note(|trace, now| trace.touches.push((now, r)));
+        self.recorder
+            .note(|trace, now| trace.touches.push((now, r)));
     }
 
     pub fn version(&self, r: u8) -> u32 {
@@ -120,7 +132,10 @@ impl Origin {
     }
 
     fn with<T>(&self, r: u8, change: impl FnOnce(&mut Resource) -> T) -> T {
-        let mut resources = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut resources = self
+            .resources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         change(&mut resources[usize::from(r % RESOURCES)])
     }
 
@@ -138,7 +153,8 @@ impl Origin {
         request: Request<SimBody>,
     ) -> Result<Response<SimBody>, SimError> {
         let headers = request.headers();
-        let number = |name: &str| -> Option<usize> { headers.get(name)?.to_str().ok()?.parse().ok() };
+        let number =
+            |name: &str| -> Option<usize> { headers.get(name)?.to_str().ok()?.parse().ok() };
         let r = resource_of(request.uri().path());
         let Resource { version, mode, .. } = self.with(r, |resource| {
             resource.answers += 1;
@@ -180,7 +196,9 @@ impl Origin {
                 Err(_elapsed) => {
                     let mut response = Response::new(SimBody::empty());
                     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-                    response.headers_mut().insert("x-call", HeaderValue::from(n));
+                    response
+                        .headers_mut()
+                        .insert("x-call", HeaderValue::from(n));
                     self.answered(n, Answered::Cut);
                     return Ok(response);
                 }
@@ -228,7 +246,7 @@ impl Origin {
             Status::Failed => StatusCode::INTERNAL_SERVER_ERROR,
             Status::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Status::Error => return Err(SimError(n)),
-            Status::Panic => panic!("{PANIC}"),
+            Status::Panic => std::panic::panic_any(PANIC),
         };
         if status == StatusCode::OK && mode.on_match != OnMatch::Whole && matches(call, headers) {
             return Ok(self.not_modified(n, call));
@@ -237,10 +255,22 @@ impl Origin {
         let mut response = Response::new(SimBody::empty());
         *response.status_mut() = status;
         self.describe(n, call, response.headers_mut());
-        let text = format!("text/{}", if status == StatusCode::OK { "page" } else { "notice" });
+        let text = format!(
+            "text/{}",
+            if status == StatusCode::OK {
+                "page"
+            } else {
+                "notice"
+            }
+        );
         insert(response.headers_mut(), CONTENT_TYPE, &text);
         if mode.length == Length::Declared && mode.end != crate::step::End::Trailers {
-            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(size));
+            response
+                .headers_mut()
+                .insert(CONTENT_LENGTH, HeaderValue::from(size));
+        }
+        if call.is_head && mode.on_match == OnMatch::Narrow {
+            insert(response.headers_mut(), VARY, "accept-encoding");
         }
         match mode.extra {
             Extra::Nothing => {}
@@ -290,7 +320,11 @@ impl Origin {
         }
         match mode.check {
             Check::Strong | Check::Weak => {
-                insert(headers, ETAG, &etag(call.r, call.version, mode, &call.facts));
+                insert(
+                    headers,
+                    ETAG,
+                    &etag(call.r, call.version, mode, &call.facts),
+                );
             }
             Check::Date | Check::Coarse => {
                 insert(headers, LAST_MODIFIED, &modified(mode, call.version));
@@ -310,7 +344,9 @@ async fn change(
         sleep(Duration::from_millis(before as u64)).await;
     }
     let mut response = Response::new(SimBody::empty());
-    response.headers_mut().insert("x-call", HeaderValue::from(n));
+    response
+        .headers_mut()
+        .insert("x-call", HeaderValue::from(n));
     let location = format!("http://{AUTHORITY}{}", path(call.r + 1));
     *response.status_mut() = match answer.map_or(ChangeAnswer::NoContent, change_answer) {
         ChangeAnswer::NoContent => StatusCode::NO_CONTENT,
@@ -326,7 +362,7 @@ async fn change(
         ChangeAnswer::Refused => StatusCode::CONFLICT,
         ChangeAnswer::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         ChangeAnswer::Error => return Err(SimError(n)),
-        ChangeAnswer::Panic => panic!("{PANIC}"),
+        ChangeAnswer::Panic => std::panic::panic_any(PANIC),
     };
     Ok(response)
 }
@@ -347,7 +383,8 @@ fn matches(call: &Call, headers: &HeaderMap) -> bool {
         }
         Check::Date | Check::Coarse => {
             !headers.contains_key(IF_NONE_MATCH)
-                && sent(IF_MODIFIED_SINCE).is_some_and(|it| it == modified(&call.mode, call.version))
+                && sent(IF_MODIFIED_SINCE)
+                    .is_some_and(|it| it == modified(&call.mode, call.version))
         }
         Check::None => false,
     }
@@ -492,7 +529,9 @@ pub fn path(r: u8) -> String {
 }
 
 fn resource_of(path: &str) -> u8 {
-    path.trim_start_matches("/shop/r").parse().unwrap_or_default()
+    path.trim_start_matches("/shop/r")
+        .parse()
+        .unwrap_or_default()
 }
 
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {

@@ -22,7 +22,10 @@ impl Known {
     /// Whether a finding is this fault.
     pub fn is(&self, finding: &Finding) -> bool {
         self.kind == finding.kind
-            && self.because.iter().all(|because| finding.because.contains(because))
+            && self
+                .because
+                .iter()
+                .all(|because| finding.because.contains(because))
     }
 }
 
@@ -514,5 +517,26 @@ pub const KNOWN: &[Known] = &[
         because: &[Because::TooLong],
         what: "A newer response that is too long to be stored leaves the older one in use.",
         steps: "world tight=yes; 0 mode cc=swr; 0 get; 1 touch; 2 mode cc=swr size=9000; 3000 get; 4000 get",
+    },
+    Known {
+        name: "marker-evicted-under-way",
+        kind: Kind::Outdated,
+        because: &[Because::SmallMemory, Because::UnderWay],
+        what: "A change is forgotten while a variant is fetched whose marker was evicted.",
+        steps: "world memory=small; 0 mode r=5 by=lang size=3000; 0 mode by=lang; 0 get; 1 mode delay=1; 1 get lang=1; 1 get r=1; 1 get r=1; 1 get r=3; 1 get r=3; 1 get r=4; 1 get r=4; 1 get r=5; 1 get r=5 lang=1; 1 change",
+    },
+    Known {
+        name: "marker-evicted",
+        kind: Kind::Outdated,
+        because: &[Because::SmallMemory, Because::FieldsInKey],
+        what: "A change is forgotten where the marker of a page with fields in its key was evicted and the page was not.",
+        steps: "world memory=small; 0 mode r=5 by=lang size=3000; 0 get proxied=yes; 0 get r=1; 0 get r=1; 0 get; 0 get proxied=yes; 0 get r=5; 0 get r=5 lang=1; 0 get r=5 lang=2; 0 change; 1 get proxied=yes",
+    },
+    Known {
+        name: "purged-copy-displaces",
+        kind: Kind::FailureShown,
+        because: &[Because::KeysLost],
+        what: "A purged copy in the store displaces the usable stale one in memory.",
+        steps: "world store=yes; 0 get; 3000 mode cc=sie; 3000 purge; 3100 fault what=lose; 3100 get; 3101 mode status=503",
     },
 ];

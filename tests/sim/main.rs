@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 
 fn quiet_panics_of_the_handler() {
     std::panic::set_hook(Box::new(|info| {
-        if info.payload_as_str() != Some(handler::PANIC) {
+        if info.payload().downcast_ref::<&str>() != Some(&handler::PANIC) {
             eprintln!("{info}");
         }
     }));

@@ -71,10 +71,15 @@ fn simpler_step(
     shows: &dyn Fn(&Scenario) -> bool,
 ) -> Option<Scenario> {
     let Step { at, act } = scenario.steps[place];
-    let before = place.checked_sub(1).map_or(0, |before| scenario.steps[before].at);
+    let before = place
+        .checked_sub(1)
+        .map_or(0, |before| scenario.steps[before].at);
     let acts = act.simpler().into_iter().map(|act: Act| Step { at, act });
     let times = [before, before + 1, before + 100, before + 1_000];
-    let times = times.into_iter().filter(|time| *time < at).map(|at| Step { at, act });
+    let times = times
+        .into_iter()
+        .filter(|time| *time < at)
+        .map(|at| Step { at, act });
     acts.chain(times).find_map(|step| {
         let mut simpler = scenario.clone();
         let moved = at - step.at;

@@ -61,7 +61,11 @@ record! {
 impl World {
     /// How many instances there are: without a store they have nothing to do with each other.
     pub fn instances(&self) -> u8 {
-        if self.store { self.others.min(2) + 1 } else { 1 }
+        if self.store {
+            self.others.min(2) + 1
+        } else {
+            1
+        }
     }
 }
 
@@ -365,7 +369,7 @@ words! {
     /// How the handler answers a precondition that holds.
     pub enum OnMatch {
         NotModified = "304",
-        /// A 304 that names something else in `Vary`.
+        /// A 304 that names something else in `Vary`, as do responses to HEAD.
         Narrow = "narrow",
         /// A 304 with a content type of its own.
         Typed = "typed",
@@ -469,8 +473,12 @@ words! {
         Lose = "lose",
         /// Writes of values take `n` milliseconds.
         Delay = "delay",
-        /// One instance reaches nothing.
+        /// One instance finds no connection.
         Cut = "cut",
+        /// One instance gets no answer, and nothing that it sends arrives.
+        Silence = "silence",
+        /// One instance gets no answer to what it sends.
+        LoseReplies = "lose-replies",
         /// The store comes back with nothing.
         Restart = "restart",
         /// The log loses its last `n` records.
@@ -536,7 +544,9 @@ impl FromStr for Step {
         let [at, name, rest @ ..] = words.as_slice() else {
             return Err(format!("no step: {text}"));
         };
-        let at = at.parse().map_err(|_| format!("no time: {text}"))?;
+        let at = at
+            .parse()
+            .map_err(|_no_number| format!("no time: {text}"))?;
         let act = match *name {
             "get" => Act::Get(read_record(rest)?),
             "change" => Act::Change(read_record(rest)?),

@@ -39,7 +39,9 @@ pub fn run(scenario: &Scenario) -> Trace {
         .unwrap();
     runtime.block_on(async {
         let recorder = Recorder::new();
-        Running::begin(&scenario.world, recorder.clone()).run(scenario).await;
+        Running::begin(&scenario.world, recorder.clone())
+            .run(scenario)
+            .await;
         recorder.into_trace()
     })
 }
@@ -114,7 +116,8 @@ impl Running {
             }
             Act::Purge(purge) => {
                 let cache = self.instance(purge.at).cache.clone();
-                self.clients.spawn(send_purges(cache, purge, self.recorder.clone()));
+                self.clients
+                    .spawn(send_purges(cache, purge, self.recorder.clone()));
             }
             Act::Mode(mode) => self.origin.set_mode(crate::step::Mode {
                 r: mode.r % RESOURCES,
@@ -127,7 +130,8 @@ impl Running {
                 self.clients.spawn(access(cache, value, origin, recorder));
             }
             Act::Fault(fault) => {
-                self.recorder.note(|trace, now| trace.faults.push((now, fault)));
+                self.recorder
+                    .note(|trace, now| trace.faults.push((now, fault)));
                 self.fault(fault);
             }
         }
@@ -163,7 +167,11 @@ impl Running {
 
     fn service(&self, at: u8, via: bool) -> Service {
         let instance = self.instance(at);
-        if via { instance.via.clone() } else { instance.service.clone() }
+        if via {
+            instance.via.clone()
+        } else {
+            instance.service.clone()
+        }
     }
 
     fn fault(&self, fault: Fault) {
@@ -183,9 +191,9 @@ impl Running {
             }),
             StoreFault::Lose => store.lose_writes(u64::from(fault.n).max(1)),
             StoreFault::Delay => store.delay_writes(time),
-            StoreFault::Cut if fault.n % 3 == 0 => link.cut_off(Outage::Refused),
-            StoreFault::Cut if fault.n % 3 == 1 => link.cut_off(Outage::Silent),
-            StoreFault::Cut => link.cut_off(Outage::RepliesLost),
+            StoreFault::Cut => link.cut_off(Outage::Refused),
+            StoreFault::Silence => link.cut_off(Outage::Silent),
+            StoreFault::LoseReplies => link.cut_off(Outage::RepliesLost),
             StoreFault::Restart => store.restart_empty(),
             StoreFault::Failover => store.lose_records(fault.n.max(1) as usize),
             StoreFault::Slow => store.set_latency(time),
@@ -218,7 +226,8 @@ impl Running {
                 what: StoreFault::Heal,
                 ..Fault::default()
             };
-            self.recorder.note(|trace, now| trace.faults.push((now, fault)));
+            self.recorder
+                .note(|trace, now| trace.faults.push((now, fault)));
         }
     }
 
@@ -226,7 +235,11 @@ impl Running {
     async fn probe(&mut self) {
         for at in 0..self.instances.len() as u8 {
             for r in 0..RESOURCES {
-                let get = Get { at, r, ..Get::default() };
+                let get = Get {
+                    at,
+                    r,
+                    ..Get::default()
+                };
                 let service = self.service(at, false);
                 self.send(service, Asked::Get(get));
             }
@@ -257,7 +270,9 @@ impl Running {
         }
         drop((instances, store));
         sleep(FILL_DEADLINE * 2).await;
-        let left = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let left = tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks();
         recorder.note(|trace, _| trace.tasks_left = left);
     }
 }
@@ -304,7 +319,9 @@ where
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes, Error = BodyError> + Send + 'static,
 {
-    BoxCloneSyncService::new(service.map_response(|it: Response<B>| it.map(|body| body.boxed_unsync())))
+    BoxCloneSyncService::new(
+        service.map_response(|it: Response<B>| it.map(|body| body.boxed_unsync())),
+    )
 }
 
 fn config(world: &World, clock: TokioClock) -> CacheConfig {
@@ -331,7 +348,9 @@ fn config(world: &World, clock: TokioClock) -> CacheConfig {
 }
 
 fn policy(world: &World, namespace: &str) -> Policy {
-    let mut policy = Policy::builder().namespace(namespace).strip_tags(world.strip);
+    let mut policy = Policy::builder()
+        .namespace(namespace)
+        .strip_tags(world.strip);
     if world.keyed {
         policy = policy.key_cookies(["sid"]);
     }

@@ -36,22 +36,32 @@ fn judge_age(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding>) 
         (plain.max(one), error.max(one + other))
     });
     if !cc.may_be_stored() && says_it_all {
-        let odd = if cc == Cc::OddPrivate { Because::OddPrivate } else { Because::Unstorable };
+        let odd = if cc == Cc::OddPrivate {
+            Because::OddPrivate
+        } else {
+            Because::Unstorable
+        };
         let message = format!("request {id} got what call {by} did not let be stored");
         findings.push(Finding::new(Kind::TooOld, [odd], message));
     } else if age > with_error.max(plain) + case.skew() + TOLERANCE {
         let message = format!("request {id} got call {by} at an age of {age} ms ({cc:?})");
-        findings.push(Finding::new(Kind::TooOld, why_too_old(case, served), message));
+        findings.push(Finding::new(
+            Kind::TooOld,
+            why_too_old(case, served),
+            message,
+        ));
     } else if age > plain + case.skew() + TOLERANCE && !failed(case, served) {
         let message = format!("request {id} got call {by} stale, at {age} ms, and nothing failed");
-        let other_tag = |call: &Call| {
-            call.exchange == id && call.mode.on_match == OnMatch::OtherTag
-        };
+        let other_tag =
+            |call: &Call| call.exchange == id && call.mode.on_match == OnMatch::OtherTag;
         let facts = [
             (case.world.nested, Because::Nested),
             (case.trace.calls.iter().any(other_tag), Because::OtherTag),
         ];
-        let because = facts.into_iter().filter(|(holds, _)| *holds).map(|(_, it)| it);
+        let because = facts
+            .into_iter()
+            .filter(|(holds, _)| *holds)
+            .map(|(_, it)| it);
         findings.push(Finding::new(Kind::StaleWithoutError, because, message));
     }
 }
@@ -72,12 +82,17 @@ fn why_too_old(case: &Case<'_>, served: &Served<'_>) -> Vec<Because> {
 
 /// Whether a call of the handler failed shortly before, so that a stale response stands in.
 fn failed(case: &Case<'_>, served: &Served<'_>) -> bool {
-    let (from, to) = (served.exchange.began.ms.saturating_sub(REST), served.head.ms);
+    let (from, to) = (
+        served.exchange.began.ms.saturating_sub(REST),
+        served.head.ms,
+    );
     case.trace.calls.iter().any(|call| {
         let ended = call.answered_at().map_or(call.began.ms, |when| when.ms);
         let near = call.began.ms <= to && ended >= from;
         // One that takes its time may be given up.
-        let late = call.answered_at().is_none_or(|when| when.ms > call.began.ms + 4_000);
+        let late = call
+            .answered_at()
+            .is_none_or(|when| when.ms > call.began.ms + 4_000);
         call.r == served.get.r && call.at == served.get.at && near && (call.failed() || late)
     })
 }

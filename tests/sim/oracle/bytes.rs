@@ -24,12 +24,7 @@ pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {
 }
 
 /// An answer that no call of the handler has to do with.
-fn judge_own_answer(
-    case: &Case<'_>,
-    id: usize,
-    exchange: &Exchange,
-    findings: &mut Vec<Finding>,
-) {
+fn judge_own_answer(case: &Case<'_>, id: usize, exchange: &Exchange, findings: &mut Vec<Finding>) {
     let crate::trace::Asked::Get(get) = &exchange.asked else {
         return;
     };
@@ -41,7 +36,12 @@ fn judge_own_answer(
                 _ => false,
             };
             if !is_fine {
-                let last = case.trace.calls.iter().rev().find(|call| call.exchange == id);
+                let last = case
+                    .trace
+                    .calls
+                    .iter()
+                    .rev()
+                    .find(|call| call.exchange == id);
                 let other_tag = last.is_some_and(|call| call.mode.on_match == OnMatch::OtherTag);
                 let because = [
                     other_tag.then_some(Because::OtherTag),
@@ -64,39 +64,75 @@ fn judge_own_answer(
 }
 
 fn judge_content(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding>) {
-    let Served { id, get, seen, made, .. } = *served;
+    let Served {
+        id,
+        get,
+        seen,
+        made,
+        ..
+    } = *served;
     let call = case.call(made);
     let mut wrong = |kind, message: String| {
-        findings.push(Finding::new(kind, why_wrong(case, served), format!("request {id}: {message}")));
+        findings.push(Finding::new(
+            kind,
+            why_wrong(case, served),
+            format!("request {id}: {message}"),
+        ));
     };
     if call.r != get.r {
-        return wrong(Kind::WrongBytes, format!("it asked for r{} and got r{}", get.r, call.r));
+        return wrong(
+            Kind::WrongBytes,
+            format!("it asked for r{} and got r{}", get.r, call.r),
+        );
     }
-    let whole = content(made, call.facts.fact(call.mode.depends_on()), size(&call.mode));
+    let whole = content(
+        made,
+        call.facts.fact(call.mode.depends_on()),
+        size(&call.mode),
+    );
     let body = match seen.status {
         304 => &[][..],
         _ if get.head => &[][..],
         206 => {
             let start = first_byte(seen);
-            whole.get(start..(start + 80).min(whole.len())).unwrap_or_default()
+            whole
+                .get(start..(start + 80).min(whole.len()))
+                .unwrap_or_default()
         }
         416 => return,
         _ => &whole,
     };
     let is_prefix = body.starts_with(&seen.body);
     if !is_prefix {
-        return wrong(Kind::WrongBytes, "its body is not what the handler made".to_owned());
+        return wrong(
+            Kind::WrongBytes,
+            "its body is not what the handler made".to_owned(),
+        );
     }
     match seen.end {
         BodyEnd::Clean if seen.body.len() != body.len() => {
             let (got, due) = (seen.body.len(), body.len());
-            wrong(Kind::Truncated, format!("{got} of {due} bytes, and a clean end"));
+            wrong(
+                Kind::Truncated,
+                format!("{got} of {due} bytes, and a clean end"),
+            );
         }
-        BodyEnd::Clean if call.mode.end == End::Broken && call.r == get.r && !get.head && seen.status == 200 => {
-            wrong(Kind::WrongBytes, "a body that broke came to a clean end".to_owned());
+        BodyEnd::Clean
+            if call.mode.end == End::Broken
+                && call.r == get.r
+                && !get.head
+                && seen.status == 200 =>
+        {
+            wrong(
+                Kind::WrongBytes,
+                "a body that broke came to a clean end".to_owned(),
+            );
         }
         BodyEnd::Broken if call.mode.end != End::Broken => {
-            wrong(Kind::BodyBroken, "its body broke, and the handler's did not".to_owned());
+            wrong(
+                Kind::BodyBroken,
+                "its body broke, and the handler's did not".to_owned(),
+            );
         }
         _ => {}
     }
@@ -125,18 +161,30 @@ fn why_wrong(case: &Case<'_>, served: &Served<'_>) -> Vec<Because> {
 
 /// What the fields say agrees with the content, and nothing is replayed that was for one client.
 fn judge_fields(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding>) {
-    let Served { id, get, seen, by, made, .. } = *served;
+    let Served {
+        id,
+        get,
+        seen,
+        by,
+        made,
+        ..
+    } = *served;
     let (call, last) = (case.call(made), case.call(by));
     let text = |name: &str| seen.headers.get(name).and_then(|value| value.to_str().ok());
     let mut disagree = |because: &[Because], message: String| {
         let because = because.iter().copied();
-        findings.push(Finding::new(Kind::HeadersDisagree, because, format!("request {id}: {message}")));
+        findings.push(Finding::new(
+            Kind::HeadersDisagree,
+            because,
+            format!("request {id}: {message}"),
+        ));
     };
-    if matches!(seen.status, 200 | 206) && !(get.head && by == made) {
-        if let Some(kind) = text("content-type").filter(|kind| *kind != "text/page") {
-            let typed = (kind == "text/nothing").then_some(Because::TypedNotModified);
-            disagree(typed.as_slice(), format!("a page is said to be {kind}"));
-        }
+    if matches!(seen.status, 200 | 206)
+        && !(get.head && by == made)
+        && let Some(kind) = text("content-type").filter(|kind| *kind != "text/page")
+    {
+        let typed = (kind == "text/nothing").then_some(Because::TypedNotModified);
+        disagree(typed.as_slice(), format!("a page is said to be {kind}"));
     }
     if served.has_body()
         && call.mode.check == Check::Strong
@@ -147,7 +195,10 @@ fn judge_fields(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding
         let own = etag(call.r, call.version, &call.mode, &call.facts);
         if tag != own {
             let other = (last.mode.on_match == OnMatch::OtherTag).then_some(Because::OtherTag);
-            disagree(other.as_slice(), format!("the tag of {own} is said to be {tag}"));
+            disagree(
+                other.as_slice(),
+                format!("the tag of {own} is said to be {tag}"),
+            );
         }
     }
     let is_told = served.has_body() || (get.head && !last.is_head && last.status() == Some(200));
@@ -179,7 +230,13 @@ fn judge_fields(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding
 
 /// The content is for this requester.
 fn judge_requester(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding>) {
-    let Served { id, exchange, seen, made, .. } = *served;
+    let Served {
+        id,
+        exchange,
+        seen,
+        made,
+        ..
+    } = *served;
     let call = case.call(made);
     let by = call.mode.depends_on();
     if !served.has_body() && seen.status != 304 {
@@ -213,9 +270,9 @@ fn hidden_as_it_may_be(case: &Case<'_>, served: &Served<'_>) -> bool {
             && super::is_ordinary(&other.mode)
             && !other.is_head
             && other.status() == Some(200)
-            && other.answered_at().is_some_and(|when| {
-                when < began && began.ms < when.ms + other.mode.cc.fresh()
-            })
+            && other
+                .answered_at()
+                .is_some_and(|when| when < began && began.ms < when.ms + other.mode.cc.fresh())
     };
     case.world.memory == crate::step::Memory::Small || !case.trace.calls.iter().any(knows_better)
 }
@@ -256,7 +313,11 @@ fn why_not_for(case: &Case<'_>, served: &Served<'_>, by: By) -> Vec<Because> {
             Because::CredentialsAfterOthers,
         ),
     ];
-    facts.into_iter().filter(|(holds, _)| *holds).map(|(_, because)| because).collect()
+    facts
+        .into_iter()
+        .filter(|(holds, _)| *holds)
+        .map(|(_, because)| because)
+        .collect()
 }
 
 /// What the policy forbids to store is not served, and what it hides is not shown.
@@ -264,12 +325,19 @@ fn judge_policy(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding
     let Served { id, seen, by, .. } = *served;
     let is_draft = seen.headers.contains_key("x-draft");
     if case.world.picky && is_draft && case.call(by).exchange != id {
-        let message = format!("request {id} got the draft of request {}", case.call(by).exchange);
+        let message = format!(
+            "request {id} got the draft of request {}",
+            case.call(by).exchange
+        );
         findings.push(Finding::new(Kind::Forbidden, [Because::Draft], message));
     }
     if case.world.strip && seen.headers.contains_key("cache-tag") {
         let bypassed = case.call(by).exchange == id && served.get.upgrade;
         let because = bypassed.then_some(Because::Upgrade);
-        findings.push(Finding::new(Kind::TagsShown, because, format!("request {id}")));
+        findings.push(Finding::new(
+            Kind::TagsShown,
+            because,
+            format!("request {id}"),
+        ));
     }
 }

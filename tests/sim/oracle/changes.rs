@@ -100,16 +100,15 @@ fn known_elsewhere(case: &Case<'_>, done: Moment) -> Moment {
     let mut last = done.ms;
     let near = case.faults_between(done.ms.saturating_sub(1_000), done.ms + 200);
     let hinders = |what: &StoreFault| {
-        matches!(
-            what,
-            StoreFault::Cut | StoreFault::Slow | StoreFault::Restart | StoreFault::Failover
-        )
+        what.is_out_of_reach() || matches!(what, StoreFault::Restart | StoreFault::Failover)
     };
     if near.iter().any(hinders) {
         // It is announced when the store is back.
-        let healed = case.trace.faults.iter().find(|(when, fault)| {
-            when.ms > done.ms && fault.what == StoreFault::Heal
-        });
+        let healed = case
+            .trace
+            .faults
+            .iter()
+            .find(|(when, fault)| when.ms > done.ms && fault.what == StoreFault::Heal);
         last = healed.map_or(u64::MAX / 2, |(when, _)| when.ms);
     }
     for (when, fault) in &case.trace.faults {
@@ -130,7 +129,14 @@ fn judge_change(
     change: &Changed<'_>,
     findings: &mut Vec<Finding>,
 ) {
-    let Served { id, exchange, get, made, version, .. } = *served;
+    let Served {
+        id,
+        exchange,
+        get,
+        made,
+        version,
+        ..
+    } = *served;
     let is_other_url = get.utm != change.change.utm && !case.world.query;
     if version >= change.version || is_other_url || exchange.began <= change.known(case, get.at) {
         return;
@@ -152,11 +158,7 @@ fn judge_change(
     }
 }
 
-fn why_outdated(
-    case: &Case<'_>,
-    served: &Served<'_>,
-    change: &Changed<'_>,
-) -> BTreeSet<Because> {
+fn why_outdated(case: &Case<'_>, served: &Served<'_>, change: &Changed<'_>) -> BTreeSet<Because> {
     let made = case.call(served.made);
     let at = change.change.at % case.instances();
     let mut because: BTreeSet<Because> = why_old(case, served, change.began, change.done);
@@ -168,39 +170,52 @@ fn why_outdated(
         (served.get.at != at, Because::Elsewhere),
         (made.at != at, Because::FetchedElsewhere),
         (by_location, Because::Location),
-        (change.certainty == Certainty::ClientLeft, Because::ClientLeft),
-        (change.certainty == Certainty::Unknown, Because::OutcomeUnknown),
-        (served.get.via != change.change.via, Because::Namespaces),
         (
-            served.get.utm || change.change.utm,
-            Because::QueryRule,
+            change.certainty == Certainty::ClientLeft,
+            Because::ClientLeft,
         ),
+        (
+            change.certainty == Certainty::Unknown,
+            Because::OutcomeUnknown,
+        ),
+        (served.get.via != change.change.via, Because::Namespaces),
+        (served.get.utm || change.change.utm, Because::QueryRule),
     ];
-    because.extend(facts.into_iter().filter(|(holds, _)| *holds).map(|(_, because)| because));
+    because.extend(
+        facts
+            .into_iter()
+            .filter(|(holds, _)| *holds)
+            .map(|(_, because)| because),
+    );
     because
 }
 
 /// How the old state came to be served, whatever made it old between two moments.
-fn why_old(
-    case: &Case<'_>,
-    served: &Served<'_>,
-    began: Moment,
-    done: Moment,
-) -> BTreeSet<Because> {
+fn why_old(case: &Case<'_>, served: &Served<'_>, began: Moment, done: Moment) -> BTreeSet<Because> {
     let made = case.call(served.made);
     let maker = case.trace.exchanges.get(made.exchange).map(|it| &it.asked);
     let asked = match maker {
         Some(Asked::Get(get)) => Some(get),
         _ => None,
     };
-    let ended = case.trace.exchanges.get(made.exchange).and_then(|it| it.ended);
+    let ended = case
+        .trace
+        .exchanges
+        .get(made.exchange)
+        .and_then(|it| it.ended);
     let facts = [
         (
             made.began < done && ended.is_none_or(|ended| ended > began),
             Because::UnderWay,
         ),
-        (asked.is_some_and(|it| it.cond != Cond::None), Because::Conditional),
-        (asked.is_some_and(|it| it.range != Range::None), Because::Ranged),
+        (
+            asked.is_some_and(|it| it.cond != Cond::None),
+            Because::Conditional,
+        ),
+        (
+            asked.is_some_and(|it| it.range != Range::None),
+            Because::Ranged,
+        ),
         (served.get.proxied || case.world.keyed, Because::FieldsInKey),
         (
             renewals(case, served, began).any(|call| asked_before(case, call, done)),
@@ -214,7 +229,12 @@ fn why_old(
         ),
     ];
     let mut because: BTreeSet<Because> = case.why_memory().into_iter().collect();
-    because.extend(facts.into_iter().filter(|(holds, _)| *holds).map(|(_, because)| because));
+    because.extend(
+        facts
+            .into_iter()
+            .filter(|(holds, _)| *holds)
+            .map(|(_, because)| because),
+    );
     because.extend(case.why_faults(made.began.ms, served.exchange.began.ms));
     because
 }
@@ -281,14 +301,18 @@ struct Purged<'a> {
 }
 
 fn purges<'a>(case: &Case<'a>) -> Vec<Purged<'a>> {
-    let done = case.trace.purges.iter().filter_map(|done| match done.ended {
-        Some((when, true)) => Some(Purged {
-            purge: &done.purge,
-            began: done.began,
-            done: when,
-        }),
-        _ => None,
-    });
+    let done = case
+        .trace
+        .purges
+        .iter()
+        .filter_map(|done| match done.ended {
+            Some((when, true)) => Some(Purged {
+                purge: &done.purge,
+                began: done.began,
+                done: when,
+            }),
+            _ => None,
+        });
     done.collect()
 }
 
@@ -316,7 +340,14 @@ fn judge_purge(
     purge: &Purged<'_>,
     findings: &mut Vec<Finding>,
 ) {
-    let Served { id, exchange, get, by, made, .. } = *served;
+    let Served {
+        id,
+        exchange,
+        get,
+        by,
+        made,
+        ..
+    } = *served;
     let at = purge.purge.at % case.instances();
     let known = match get.at == at {
         true => purge.done,

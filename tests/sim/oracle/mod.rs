@@ -16,12 +16,8 @@ use std::collections::BTreeSet;
 
 use crate::finding::{Because, Finding};
 use crate::handler::{size, version_of_tag};
-use crate::step::{
-    Asks, Cond, End, Get, Memory, Mode, Range, Scenario, Status, StoreFault, World,
-};
-use crate::trace::{
-    Answered, Asked, Call, Exchange, Moment, Outcome, Seen, Trace,
-};
+use crate::step::{Asks, Cond, End, Get, Memory, Mode, Range, Scenario, Status, StoreFault, World};
+use crate::trace::{Answered, Asked, Call, Exchange, Moment, Outcome, Seen, Trace};
 
 /// Everything that is wrong with a run.
 pub fn judge(scenario: &Scenario, trace: &Trace) -> Vec<Finding> {
@@ -69,12 +65,14 @@ impl<'a> Case<'a> {
     }
 
     pub fn gets(&self) -> impl Iterator<Item = (usize, &'a Exchange, &'a Get)> + use<'a> {
-        self.trace.exchanges.iter().enumerate().filter_map(|(id, exchange)| {
-            match &exchange.asked {
+        self.trace
+            .exchanges
+            .iter()
+            .enumerate()
+            .filter_map(|(id, exchange)| match &exchange.asked {
                 Asked::Get(get) => Some((id, exchange, get)),
                 Asked::Change(_) => None,
-            }
-        })
+            })
     }
 
     /// All responses to GET and HEAD that some call of the handler has to do with.
@@ -92,7 +90,9 @@ impl<'a> Case<'a> {
         let tag = seen.headers.get("etag").and_then(|tag| tag.to_str().ok());
         let version = match made {
             Some(made) => self.call(made).version,
-            None => tag.and_then(version_of_tag).unwrap_or(self.call(by).version),
+            None => tag
+                .and_then(version_of_tag)
+                .unwrap_or(self.call(by).version),
         };
         Some(Served {
             id,
@@ -123,7 +123,10 @@ impl<'a> Case<'a> {
 
     /// Whether the store did what it should between two moments, and had for a while.
     pub fn calm(&self, from: u64, to: u64) -> bool {
-        !self.world.store || self.faults_between(from.saturating_sub(CALM), to).is_empty()
+        !self.world.store
+            || self
+                .faults_between(from.saturating_sub(CALM), to)
+                .is_empty()
     }
 
     /// The faults that were in force, or happened, between two times.
@@ -159,10 +162,7 @@ impl<'a> Case<'a> {
 
     /// Whether a request is as plain as can be, so that the cache owes it everything.
     pub fn is_plain(&self, get: &Get) -> bool {
-        !get.head
-            && get.cond == Cond::None
-            && get.range == Range::None
-            && get.asks == Asks::Nothing
+        !get.head && get.cond == Cond::None && get.range == Range::None && get.asks == Asks::Nothing
     }
 
     pub fn why_faults(&self, from: u64, to: u64) -> Vec<Because> {
@@ -173,9 +173,10 @@ impl<'a> Case<'a> {
                 StoreFault::Heal => continue,
                 StoreFault::Full => Because::Full,
                 StoreFault::Evict | StoreFault::EvictAll | StoreFault::Lose => Because::KeysLost,
-                StoreFault::Cut | StoreFault::Slow | StoreFault::Delay => Because::Away,
+                what if what.is_out_of_reach() => Because::Away,
+                StoreFault::Delay => Because::Away,
                 StoreFault::Restart | StoreFault::Failover => Because::LogLost,
-                StoreFault::Cross => Because::Crossed,
+                _ => Because::Crossed,
             });
         }
         because
@@ -232,12 +233,18 @@ impl Call {
 }
 
 impl StoreFault {
-    /// Whether it is in force until all faults end.
-    pub fn lasts(self) -> bool {
+    /// Whether operations of one instance, or of all, come too late or not at all.
+    pub fn is_out_of_reach(self) -> bool {
         matches!(
             self,
-            Self::Full | Self::Lose | Self::Delay | Self::Cut | Self::Slow | Self::Cross
+            Self::Cut | Self::Silence | Self::LoseReplies | Self::Slow
         )
+    }
+
+    /// Whether it is in force until all faults end.
+    pub fn lasts(self) -> bool {
+        self.is_out_of_reach()
+            || matches!(self, Self::Full | Self::Lose | Self::Delay | Self::Cross)
     }
 }
 
@@ -275,9 +282,13 @@ fn made_by(seen: &Seen) -> Option<usize> {
 /// Where a part begins in the whole.
 pub fn first_byte(seen: &Seen) -> usize {
     let range = seen.headers.get("content-range");
-    let text = range.and_then(|range| range.to_str().ok()).unwrap_or_default();
+    let text = range
+        .and_then(|range| range.to_str().ok())
+        .unwrap_or_default();
     let start = text.trim_start_matches("bytes ").split('-').next();
-    start.and_then(|start| start.parse().ok()).unwrap_or_default()
+    start
+        .and_then(|start| start.parse().ok())
+        .unwrap_or_default()
 }
 
 /// The longest body that is stored where memory is tight.

@@ -24,8 +24,15 @@ pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {
 
 /// Every response is counted once at each layer that it passes, and nothing else is.
 fn judge_counts(case: &Case<'_>, at: usize, counted: u64, findings: &mut Vec<Finding>) {
-    let mine = || case.trace.exchanges.iter().filter(|it| usize::from(it.at()) == at);
-    let answered = mine().filter(|it| matches!(it.outcome, Outcome::Response(_))).count() as u64;
+    let mine = || {
+        case.trace
+            .exchanges
+            .iter()
+            .filter(|it| usize::from(it.at()) == at)
+    };
+    let answered = mine()
+        .filter(|it| matches!(it.outcome, Outcome::Response(_)))
+        .count() as u64;
     let others = mine().count() as u64 - answered;
     let (least, most) = match case.world.nested {
         false => (answered, answered + others),
@@ -34,7 +41,9 @@ fn judge_counts(case: &Case<'_>, at: usize, counted: u64, findings: &mut Vec<Fin
     if counted < least || counted > most {
         let refreshed = case.trace.calls.iter().any(|call| {
             let exchange = case.trace.exchanges.get(call.exchange);
-            exchange.and_then(|it| it.head).is_some_and(|head| call.began > head)
+            exchange
+                .and_then(|it| it.head)
+                .is_some_and(|head| call.began > head)
         });
         let because = refreshed.then_some(Because::Refreshed);
         let message = format!("{counted} responses counted at instance {at}, {answered} seen");

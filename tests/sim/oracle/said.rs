@@ -26,7 +26,10 @@ pub struct Said {
 impl Said {
     pub fn of(served: &Served<'_>) -> Self {
         let lines = served.seen.headers.get_all("cache-status").iter();
-        let text = lines.filter_map(|line| line.to_str().ok()).collect::<Vec<_>>().join(",");
+        let text = lines
+            .filter_map(|line| line.to_str().ok())
+            .collect::<Vec<_>>()
+            .join(",");
         let mut said = Self::default();
         for parameter in text.split([';', ',']).map(str::trim) {
             match parameter {
@@ -44,7 +47,10 @@ fn judge_hit(case: &Case<'_>, served: &Served<'_>, said: &Said, findings: &mut V
     let id = served.id;
     let is_own = case.call(served.by).exchange == id;
     if said.hit && is_own && !said.stale {
-        let message = format!("request {id} was a hit, and is what call {} made", served.by);
+        let message = format!(
+            "request {id} was a hit, and is what call {} made",
+            served.by
+        );
         let nested = case.world.nested.then_some(Because::Nested);
         findings.push(Finding::new(Kind::SaysHit, nested, message));
     }
@@ -68,7 +74,6 @@ fn judge_stored(case: &Case<'_>, served: &Served<'_>, said: &Said, findings: &mu
         && case.trace.faults.iter().rev().any(|(when, fault)| {
             *when < served.head
                 && fault.what == StoreFault::Cut
-                && fault.n % 3 == 0
                 && fault.at % case.instances() == served.get.at
         });
     let facts = [

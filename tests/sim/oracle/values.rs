@@ -20,7 +20,9 @@ fn judge_age(case: &Case<'_>, place: usize, got: &ValueDone, findings: &mut Vec<
     let Some(version) = got.version else { return };
     let r = got.value.r % RESOURCES;
     for purge in &case.trace.purges {
-        let Some((done, true)) = purge.ended else { continue };
+        let Some((done, true)) = purge.ended else {
+            continue;
+        };
         let here = purge.purge.at % case.instances() == got.value.at % case.instances();
         let concerns = match purge.purge.what {
             What::Tag => purge.purge.r % RESOURCES == r,
@@ -53,8 +55,7 @@ fn judge_loss(case: &Case<'_>, place: usize, got: &ValueDone, findings: &mut Vec
     let Some(set) = set else { return };
     let lasts = got.began.ms + case.skew() < set.began.ms + 59_000;
     let is_gone = case.trace.purges.iter().any(|purge| {
-        purge.ended.is_none_or(|(ended, _)| ended > set.began)
-            && purge.began < got.began
+        purge.ended.is_none_or(|(ended, _)| ended > set.began) && purge.began < got.began
     }) || case.trace.values.iter().any(|other| {
         let removes = matches!(other.value.what, Access::Remove | Access::Set);
         let is_other = !std::ptr::eq(other, set);
@@ -79,8 +80,14 @@ fn judge_loss(case: &Case<'_>, place: usize, got: &ValueDone, findings: &mut Vec
 
 /// The version that a resource had at a moment.
 pub fn version_at(case: &Case<'_>, r: u8, when: Moment) -> u32 {
-    let touches = case.trace.touches.iter().filter(|(at, which)| *at < when && *which == r);
+    let touches = case
+        .trace
+        .touches
+        .iter()
+        .filter(|(at, which)| *at < when && *which == r);
     let writes = case.trace.calls.iter().filter(|call| call.began < when);
-    let writes = writes.flat_map(|call| &call.wrote).filter(|(which, _)| *which == r);
+    let writes = writes
+        .flat_map(|call| &call.wrote)
+        .filter(|(which, _)| *which == r);
     1 + touches.count() as u32 + writes.count() as u32
 }

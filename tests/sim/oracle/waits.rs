@@ -36,7 +36,11 @@ fn judge_end(case: &Case<'_>, id: usize, exchange: &Exchange, findings: &mut Vec
     };
     if pending {
         let because = case.world.nested.then_some(Because::Nested);
-        findings.push(Finding::new(Kind::NeverEnded, because, format!("request {id}")));
+        findings.push(Finding::new(
+            Kind::NeverEnded,
+            because,
+            format!("request {id}"),
+        ));
     }
 }
 
@@ -52,7 +56,10 @@ fn judge_longest(
     // A whole body is waited for where a part of it is asked for, or its length is not known.
     if waited > most + case.slowness() {
         let because = case.world.nested.then_some(Because::Nested);
-        let message = format!("request {id} waited for {waited} ms, from {} ms", exchange.began.ms);
+        let message = format!(
+            "request {id} waited for {waited} ms, from {} ms",
+            exchange.began.ms
+        );
         findings.push(Finding::new(Kind::WaitedTooLong, because, message));
     }
 }
@@ -66,13 +73,18 @@ fn judge_alone(
     (head, waited): (Moment, u64),
     findings: &mut Vec<Finding>,
 ) {
-    let others = case.trace.exchanges.iter().enumerate().any(|(other_id, other)| {
-        other_id != id
-            && other.r() == get.r
-            && (other.at() == get.at || case.world.lease)
-            && other.began < head
-            && other.ended.is_none_or(|ended| ended > exchange.began)
-    });
+    let others = case
+        .trace
+        .exchanges
+        .iter()
+        .enumerate()
+        .any(|(other_id, other)| {
+            other_id != id
+                && other.r() == get.r
+                && (other.at() == get.at || case.world.lease)
+                && other.began < head
+                && other.ended.is_none_or(|ended| ended > exchange.began)
+        });
     let calls = case.trace.calls.iter().any(|call| {
         call.exchange != id
             && call.r == get.r
@@ -109,9 +121,12 @@ fn judge_serial(
     if !case.is_plain(get) || get.upgrade || case.world.lease || case.world.nested {
         return;
     }
-    let since = case.trace.modes.iter().rev().find(|(when, mode)| {
-        mode.r == get.r && exchange.head.is_some_and(|head| *when < head)
-    });
+    let since = case
+        .trace
+        .modes
+        .iter()
+        .rev()
+        .find(|(when, mode)| mode.r == get.r && exchange.head.is_some_and(|head| *when < head));
     let since = since.map_or(Moment::default(), |(when, _)| *when);
     let before = |call: &&Call| {
         let is_answered = call.answered_at().is_some_and(|when| when < exchange.began);
@@ -136,16 +151,26 @@ fn judge_serial(
             (cc == Cc::NoCache, Because::NoCache),
             (cc == Cc::Zero, Because::Zero),
             (!cc.may_be_stored(), Because::Unstorable),
-            (known.iter().any(|call| call.status() == Some(304)), Because::NotModified),
+            (
+                known.iter().any(|call| call.status() == Some(304)),
+                Because::NotModified,
+            ),
         ];
-        let because = facts.into_iter().filter(|(holds, _)| *holds).map(|(_, because)| because);
+        let because = facts
+            .into_iter()
+            .filter(|(holds, _)| *holds)
+            .map(|(_, because)| because);
         let message = format!("request {id} waited for {waited} ms ({cc:?})");
         findings.push(Finding::new(Kind::Serialised, because, message));
     }
 }
 
 fn is_plain_call(case: &Case<'_>, call: &Call) -> bool {
-    let asked = case.trace.exchanges.get(call.exchange).map(|it| (it, &it.asked));
+    let asked = case
+        .trace
+        .exchanges
+        .get(call.exchange)
+        .map(|it| (it, &it.asked));
     match asked {
         Some((exchange, Asked::Get(get))) => case.is_plain(get) && !exchange.credentials,
         _ => false,
@@ -153,7 +178,10 @@ fn is_plain_call(case: &Case<'_>, call: &Call) -> bool {
 }
 
 fn cannot_be_shared(cc: Cc) -> bool {
-    matches!(cc, Cc::NoStore | Cc::Private | Cc::NoCache | Cc::Zero | Cc::None)
+    matches!(
+        cc,
+        Cc::NoStore | Cc::Private | Cc::NoCache | Cc::Zero | Cc::None
+    )
 }
 
 impl Case<'_> {

@@ -7,13 +7,14 @@ use super::{Case, Served, TIGHT, is_ordinary, same_profile};
 use crate::finding::{Because, Finding, Kind};
 use crate::handler::{RESOURCES, size};
 use crate::step::{Access, ChangeAnswer, End, Get, Memory, Mode, OnMatch, StoreFault, Vary, What};
-use crate::trace::{Asked, BodyEnd, Call, Exchange, Moment};
+use crate::trace::{Asked, BodyEnd, Call, Exchange, Moment, Outcome};
 
 pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {
     for (id, exchange, get) in case.gets() {
         if case.is_plain(get) {
             judge_need(case, id, exchange, get, findings);
             judge_order(case, id, exchange, get, findings);
+            judge_failure(case, id, exchange, get, findings);
         }
     }
     for (n, call) in case.trace.calls.iter().enumerate() {
@@ -61,6 +62,42 @@ fn judge_need(
     }
 }
 
+/// A stale response stands in for a failure, where it may.
+fn judge_failure(
+    case: &Case<'_>,
+    id: usize,
+    exchange: &Exchange,
+    get: &Get,
+    findings: &mut Vec<Finding>,
+) {
+    let failed = match &exchange.outcome {
+        Outcome::Error(_) => true,
+        Outcome::Response(seen) => matches!(seen.status, 500 | 503),
+        _ => false,
+    };
+    let own = case.calls_of(id).find(|(_, call)| call.failed());
+    let (Some((n, own)), Some(before)) = (own, last_before(case, exchange.began, get)) else {
+        return;
+    };
+    let call = case.call(before.by);
+    let lasts = call.began.ms + call.mode.cc.fresh() + call.mode.cc.if_error();
+    if failed
+        && case.is_reusable(&call.mode)
+        && own
+            .answered_at()
+            .is_some_and(|when| when.ms + case.skew() + 20 < lasts)
+        && !exchange.credentials
+        && !get.upgrade
+        && !case.is_starting(call)
+        && !is_explained(case, (call.began, own.began), get, &call.mode)
+    {
+        let message = format!("request {id} got the failure of call {n}, and could do without");
+        let mut because = why_more_work(case, (call.began, own.began), get, &call.mode);
+        because.extend(case.why_faults(call.began.ms, own.began.ms));
+        findings.push(Finding::new(Kind::FailureShown, because, message));
+    }
+}
+
 /// The last whole response that a plain request for the same got before.
 fn last_before<'a>(case: &Case<'a>, before: Moment, get: &Get) -> Option<Served<'a>> {
     let all = case.served().filter(|served| {
@@ -78,16 +115,30 @@ fn last_before<'a>(case: &Case<'a>, before: Moment, get: &Get) -> Option<Served<
 fn is_explained(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get, mode: &Mode) -> bool {
     let trace = case.trace;
     let within = |when: Moment| from < when && when < to;
-    let is_set_anew = trace.modes.iter().any(|(when, mode)| within(*when) && mode.r == get.r);
-    let is_touched = trace.touches.iter().any(|(when, r)| within(*when) && *r == get.r);
+    let is_set_anew = trace
+        .modes
+        .iter()
+        .any(|(when, mode)| within(*when) && mode.r == get.r);
+    let is_touched = trace
+        .touches
+        .iter()
+        .any(|(when, r)| within(*when) && *r == get.r);
+    // What the handler would answer now matters only if it was asked.
+    let is_answered_anew = trace
+        .calls
+        .iter()
+        .any(|call| call.r == get.r && call.began > from && call.began < to);
+    let is_other = (is_set_anew || is_touched) && is_answered_anew;
     let is_changed = trace.exchanges.iter().any(|exchange| {
         let Asked::Change(change) = &exchange.asked else {
             return false;
         };
-        let overlaps = exchange.began < to && exchange.ended.is_none_or(|ended| later(ended) > from);
+        let overlaps =
+            exchange.began < to && exchange.ended.is_none_or(|ended| later(ended) > from);
         let writes = !matches!(change.answer, ChangeAnswer::Refused | ChangeAnswer::Failed);
         let target = change.r % RESOURCES == get.r;
-        let location = (change.r + 1) % RESOURCES == get.r && change.answer == ChangeAnswer::Created;
+        let location =
+            (change.r + 1) % RESOURCES == get.r && change.answer == ChangeAnswer::Created;
         overlaps && writes && (target || location)
     });
     let is_purged = trace.purges.iter().any(|done| {
@@ -102,13 +153,7 @@ fn is_explained(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get, mode: 
     };
     let is_tight = case.world.tight && mode.frames > 0 && !slow(case, to);
     let is_displaced = variants_since(case, (from, to), get) > case.most_variants();
-    is_set_anew
-        || is_touched
-        || is_changed
-        || is_purged
-        || is_lost
-        || is_tight
-        || is_displaced
+    is_other || is_changed || is_purged || is_lost || is_tight || is_displaced
 }
 
 /// Whether more was fetched than a tier of a megabyte holds.
@@ -120,7 +165,8 @@ fn fills_middling(case: &Case<'_>, to: Moment) -> bool {
 
 /// Whether a client that takes its time was reading.
 fn slow(case: &Case<'_>, to: Moment) -> bool {
-    case.gets().any(|(_, exchange, get)| get.slow > 0 && exchange.began < to)
+    case.gets()
+        .any(|(_, exchange, get)| get.slow > 0 && exchange.began < to)
 }
 
 /// How many variants of a resource were asked for.
@@ -153,12 +199,19 @@ fn why_needless(
             && served.get.at == get.at
             && served.by != before.by
     });
-    if seen && matches!(mode.depends_on(), crate::step::By::Lang | crate::step::By::Origin) {
+    if seen
+        && matches!(
+            mode.depends_on(),
+            crate::step::By::Lang | crate::step::By::Origin
+        )
+    {
         because.push(Because::OtherVariants);
     }
-    let dead = case.trace.purges.iter().any(|done| {
-        done.began < from && concerns(case, &done.purge, get.r, get.utm)
-    });
+    let dead = case
+        .trace
+        .purges
+        .iter()
+        .any(|done| done.began < from && concerns(case, &done.purge, get.r, get.utm));
     because.extend((dead && case.world.two_variants).then_some(Because::DeadVariants));
     because
 }
@@ -177,10 +230,13 @@ fn why_more_work(
         purges.filter(|done| overlaps(done.began, done.ended.map(|(when, _)| when)))
     };
     let changes = || {
-        case.trace.exchanges.iter().filter_map(|exchange| match &exchange.asked {
-            Asked::Change(change) if overlaps(exchange.began, exchange.ended) => Some(change),
-            _ => None,
-        })
+        case.trace
+            .exchanges
+            .iter()
+            .filter_map(|exchange| match &exchange.asked {
+                Asked::Change(change) if overlaps(exchange.began, exchange.ended) => Some(change),
+                _ => None,
+            })
     };
     let see_other = changes().any(|change| {
         change.answer == ChangeAnswer::SeeOther && (change.r + 1) % RESOURCES == get.r
@@ -190,7 +246,10 @@ fn why_more_work(
     });
     let others = purges().count() + changes().count() + values.count();
     let facts = [
-        (purges().any(|done| done.purge.what == What::Empty), Because::EmptyPurge),
+        (
+            purges().any(|done| done.purge.what == What::Empty),
+            Because::EmptyPurge,
+        ),
         (others > 0, Because::UnrelatedPurge),
         (case.world.short_log && others > 8, Because::ManyPurges),
         (see_other, Because::SeeOther),
@@ -206,7 +265,11 @@ fn why_more_work(
         (slow(case, to), Because::SlowReaders),
         (case.world.memory == Memory::Off, Because::NoMemory),
     ];
-    facts.into_iter().filter(|(holds, _)| *holds).map(|(_, because)| because).collect()
+    facts
+        .into_iter()
+        .filter(|(holds, _)| *holds)
+        .map(|(_, because)| because)
+        .collect()
 }
 
 /// Nobody gets an older state than the handler has answered with since, to a request for the same.
@@ -237,13 +300,19 @@ fn judge_order(
     if case.calm(old.began.ms, exchange.began.ms) {
         let mode = &new.mode;
         let facts = [
-            (!is_ordinary(mode) || !mode.cc.may_be_stored(), Because::Unstorable),
+            (
+                !is_ordinary(mode) || !mode.cc.may_be_stored(),
+                Because::Unstorable,
+            ),
             (mode.end == End::Trailers, Because::Trailers),
             (case.world.tight && size(mode) > TIGHT, Because::TooLong),
             (case.world.nested, Because::Nested),
             (case.world.others > 0, Because::Elsewhere),
         ];
-        let because = facts.into_iter().filter(|(holds, _)| *holds).map(|(_, it)| it);
+        let because = facts
+            .into_iter()
+            .filter(|(holds, _)| *holds)
+            .map(|(_, it)| it);
         let message = format!(
             "request {id} got version {} after call {n} had made {}",
             served.version, new.version
@@ -274,7 +343,11 @@ fn judge_coalescing(case: &Case<'_>, n: usize, call: &Call, findings: &mut Vec<F
             && case.calls_of(other.exchange).count() == 1
     });
     let Some((m, leader)) = earlier else { return };
-    let led = case.trace.exchanges.get(leader.exchange).map_or(leader.began, |it| it.began);
+    let led = case
+        .trace
+        .exchanges
+        .get(leader.exchange)
+        .map_or(leader.began, |it| it.began);
     let window = (led, call.began);
     let is_excused = case.is_starting(leader)
         || super::changes::is_marked(case, leader)
@@ -319,20 +392,28 @@ fn is_related(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get) -> bool 
             && done.ended.is_none_or(|(ended, _)| later(ended) > from)
             && concerns(case, &done.purge, get.r, get.utm)
     });
-    let changed = trace.exchanges.iter().any(|exchange| match &exchange.asked {
-        Asked::Change(change) => {
-            let near = [change.r % RESOURCES, (change.r + 1) % RESOURCES].contains(&get.r);
-            near && exchange.began < to && exchange.ended.is_none_or(|ended| later(ended) > from)
-        }
-        Asked::Get(_) => false,
-    });
+    let changed = trace
+        .exchanges
+        .iter()
+        .any(|exchange| match &exchange.asked {
+            Asked::Change(change) => {
+                let near = [change.r % RESOURCES, (change.r + 1) % RESOURCES].contains(&get.r);
+                near && exchange.began < to
+                    && exchange.ended.is_none_or(|ended| later(ended) > from)
+            }
+            Asked::Get(_) => false,
+        });
     purged || changed
 }
 
 impl Case<'_> {
     /// Whether an instance may not have read the log yet when it made a call.
     fn is_starting(&self, call: &Call) -> bool {
-        let first = self.trace.exchanges.iter().find(|exchange| exchange.at() == call.at);
+        let first = self
+            .trace
+            .exchanges
+            .iter()
+            .find(|exchange| exchange.at() == call.at);
         let first = first.map_or(0, |exchange| exchange.began.ms);
         self.world.store && call.began.ms < first + 2_000
     }

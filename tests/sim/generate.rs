@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 
-use crate::handler::RESOURCES;
+use crate::fields::RESOURCES;
 use crate::step::*;
 use crate::text::{Record, read_record};
 

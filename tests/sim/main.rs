@@ -26,6 +26,8 @@ mod body;
 mod client;
 mod content;
 mod digest;
+mod facts;
+mod fields;
 mod finding;
 mod forms;
 mod generate;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use crate::handler::Facts;
+use crate::facts::Facts;
 use crate::step::{Change, Fault, Get, Mode, Purge, Value};
 
 /// A moment of the run: virtual milliseconds, and the order within one of them.

@@ -19,7 +19,8 @@ use tower_response_cache::{
 
 use crate::body::{SimBody, SimError};
 use crate::client::exchange;
-use crate::handler::{AUTHORITY, Handler, Origin, RESOURCES, path, tag};
+use crate::fields::{RESOURCES, path, tag};
+use crate::handler::{AUTHORITY, Handler, Origin};
 use crate::step::{
     Access, Act, Fault, Get, Memory, Purge as PurgeStep, Scenario, StoreFault, Value, What, World,
 };

@@ -2,8 +2,8 @@
 
 use super::{Case, Served, first_byte};
 use crate::content::content;
+use crate::fields::{etag, size};
 use crate::finding::{Because, Finding, Kind};
-use crate::handler::{etag, size};
 use crate::step::{
     Asks, By, Cc, Check, Cond, End, Host, How, Length, OnMatch, Range, Status, Vary,
 };

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{Case, Served, same_profile};
+use crate::fields::RESOURCES;
 use crate::finding::{Because, Finding, Kind};
-use crate::handler::RESOURCES;
 use crate::step::{Cc, Change, ChangeAnswer, Cond, Method, Purge, Range, StoreFault, What};
 use crate::trace::{Asked, Call, Moment, Outcome};
 

@@ -14,8 +14,8 @@ mod work;
 
 use std::collections::BTreeSet;
 
+use crate::fields::{size, version_of_tag};
 use crate::finding::{Because, Finding};
-use crate::handler::{size, version_of_tag};
 use crate::step::{Asks, Cond, End, Get, Memory, Mode, Range, Scenario, Status, StoreFault, World};
 use crate::trace::{Answered, Asked, Call, Exchange, Moment, Outcome, Seen, Trace};
 

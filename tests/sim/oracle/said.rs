@@ -1,8 +1,8 @@
 //! Whether `Cache-Status` tells the truth.
 
 use super::{Case, Served, TIGHT};
+use crate::fields::size;
 use crate::finding::{Because, Finding, Kind};
-use crate::handler::size;
 use crate::step::{End, Length, Memory, StoreFault};
 
 pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {

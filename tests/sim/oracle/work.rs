@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::changes::concerns;
 use super::{Case, Served, TIGHT, is_ordinary, same_profile};
+use crate::fields::{RESOURCES, size};
 use crate::finding::{Because, Finding, Kind};
-use crate::handler::{RESOURCES, size};
 use crate::step::{Access, ChangeAnswer, End, Get, Memory, Mode, OnMatch, StoreFault, Vary, What};
 use crate::trace::{Asked, BodyEnd, Call, Exchange, Moment, Outcome};
 

@@ -8,6 +8,7 @@ use crate::known::{KNOWN, recognise};
 use crate::oracle::judge;
 use crate::shrink::{shows, shrink};
 use crate::step::Scenario;
+use crate::teeth::shams_are_seen_through;
 use crate::world::run;
 use crate::{digest, generate};
 
@@ -36,6 +37,7 @@ pub fn asked_for() -> Result<(), String> {
         return fresh_seeds(Duration::from_secs(seconds));
     }
     known_faults_are_still_there()?;
+    shams_are_seen_through()?;
     fixed_seeds()?;
     fresh_seeds(SHORT.saturating_sub(began.elapsed()).max(LEAST))
 }

@@ -81,6 +81,7 @@ impl Dice {
             lease: store && self.one_in(8),
             short_log: self.one_in(10),
             tight: self.one_in(8),
+            sham: Sham::None,
             skew: if store && self.one_in(5) {
                 self.number(1..=30) as u8
             } else {

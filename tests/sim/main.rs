@@ -36,6 +36,7 @@ mod known;
 mod oracle;
 mod shrink;
 mod step;
+mod teeth;
 mod text;
 mod trace;
 mod world;

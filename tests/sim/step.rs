@@ -53,6 +53,8 @@ record! {
         pub short_log: bool,
         /// Bodies of at most 4 KiB are stored, and recorded in as much memory.
         pub tight: bool,
+        /// No cache at all, but something that is to be seen through.
+        pub sham: Sham,
         /// By how many seconds the clock of each further instance is behind the one before.
         pub skew: u8,
     }
@@ -66,6 +68,19 @@ impl World {
         } else {
             1
         }
+    }
+}
+
+words! {
+    /// What a bad cache does.
+    pub enum Sham {
+        None = "none",
+        NeverHits = "never-hits",
+        /// Gives the first response to a URL for ever.
+        Replays = "replays",
+        Truncates = "truncates",
+        /// Gives the first response to any request.
+        Mixes = "mixes",
     }
 }
 

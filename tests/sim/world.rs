@@ -22,13 +22,17 @@ use crate::client::exchange;
 use crate::fields::{RESOURCES, path, tag};
 use crate::handler::{AUTHORITY, Handler, Origin};
 use crate::step::{
-    Access, Act, Fault, Get, Memory, Purge as PurgeStep, Scenario, StoreFault, Value, What, World,
+    Access, Act, Fault, Get, Memory, Purge as PurgeStep, Scenario, Sham, StoreFault, Value, What,
+    World,
 };
+use crate::teeth;
 use crate::trace::{Asked, PurgeDone, Recorder, Rest, Trace, ValueDone};
 
 /// What a client sends its requests to.
-pub type Service =
-    BoxCloneSyncService<Request<SimBody>, Response<UnsyncBoxBody<Bytes, BodyError>>, SimError>;
+pub type Service = BoxCloneSyncService<Request<SimBody>, Response<Content>, SimError>;
+
+/// What it gives them to read.
+pub type Content = UnsyncBoxBody<Bytes, BodyError>;
 
 /// Runs a scenario to its end, on this thread and in no time.
 pub fn run(scenario: &Scenario) -> Trace {
@@ -304,6 +308,10 @@ impl Instance {
             true => boxed(layer("").layer(service)),
             false => boxed(service),
         };
+        let service = match world.sham {
+            Sham::None | Sham::NeverHits => service,
+            sham => teeth::sham(sham, service),
+        };
         Self {
             via: boxed(via),
             service,
@@ -357,6 +365,9 @@ fn policy(world: &World, namespace: &str) -> Policy {
     }
     if world.query {
         policy = policy.query(QueryRule::Except(vec!["utm_*".into()]));
+    }
+    if world.sham == Sham::NeverHits {
+        policy = policy.bypass_if(|_| true);
     }
     if world.picky {
         let draft = HeaderName::from_static("x-draft");

@@ -15,7 +15,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tower::ServiceExt;
 
 use crate::body::{SimBody, SimError};
-use crate::handler::{AUTHORITY, Facts, Origin, path};
+use crate::facts::Facts;
+use crate::fields::path;
+use crate::handler::{AUTHORITY, Origin};
 use crate::step::{Asks, Change, ChangeAnswer, Cond, Get, Host, How, Method, Range, User};
 use crate::trace::{Asked, BodyEnd, Exchange, Outcome, Recorder, Seen};
 use crate::world::Service;

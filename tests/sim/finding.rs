@@ -27,6 +27,8 @@ pub enum Kind {
     Replayed,
     /// An error that the handler never made.
     InventedError,
+    /// The handler's failure goes to a client, though a stale response might stand in.
+    FailureShown,
     /// A field for this cache alone goes to clients.
     TagsShown,
     /// Something that the policy does not let be stored is served.
@@ -42,7 +44,7 @@ pub enum Kind {
     PurgedServed,
     /// Fresh as ever after a soft purge, or a change whose outcome nobody knows.
     SoftPurgeIgnored,
-    /// Older than what the same client got before.
+    /// Older than what the handler has answered with since.
     Regressed,
     ValueOutdated,
     /// A value that was set is not there.

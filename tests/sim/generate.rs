@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 
-use crate::handler::RESOURCES;
+use crate::fields::RESOURCES;
 use crate::step::*;
 use crate::text::{Record, read_record};
 
@@ -81,6 +81,7 @@ impl Dice {
             lease: store && self.one_in(8),
             short_log: self.one_in(10),
             tight: self.one_in(8),
+            sham: Sham::None,
             skew: if store && self.one_in(5) {
                 self.number(1..=30) as u8
             } else {
@@ -386,6 +387,8 @@ impl Dice {
             (1, StoreFault::Lose),
             (1, StoreFault::Delay),
             (2, StoreFault::Cut),
+            (1, StoreFault::Silence),
+            (1, StoreFault::LoseReplies),
             (1, StoreFault::Restart),
             (1, StoreFault::Failover),
             (1, StoreFault::Slow),

@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{
-    ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, ETAG, HOST,
-    IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION, ORIGIN, SET_COOKIE, VARY,
+    CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION,
+    SET_COOKIE, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::{sleep, timeout};
@@ -14,11 +14,10 @@ use tower_response_cache::BoxFuture;
 
 use crate::body::{Frames, SimBody, SimError};
 use crate::content::content;
-use crate::step::{By, Cc, ChangeAnswer, Check, Extra, Length, Mode, OnMatch, Status, Vary};
+use crate::facts::Facts;
+use crate::fields::{RESOURCES, directives, etag, modified, path, resource_of, size, tag, vary};
+use crate::step::{By, ChangeAnswer, Check, Extra, Length, Mode, OnMatch, Status};
 use crate::trace::{Answered, Call, Recorder};
-
-/// How many resources there are.
-pub const RESOURCES: u8 = 6;
 
 /// All resources, whichever instance asks.
 #[derive(Debug)]
@@ -34,64 +33,6 @@ struct Resource {
     version: u32,
     mode: Mode,
     answers: u32,
-}
-
-/// What a handler reads of a request that its content may depend on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Facts {
-    pub user: String,
-    pub lang: String,
-    pub origin: String,
-    pub host: String,
-}
-
-impl Facts {
-    /// As the crate `cookie` and most handlers read them. Where the cookie is part of the key, the
-    /// handler goes by nothing else.
-    pub fn of(headers: &HeaderMap, keyed: bool) -> Self {
-        let text = |name| {
-            let value: Option<&HeaderValue> = headers.get(name);
-            value
-                .and_then(|value| value.to_str().ok())
-                .unwrap_or("-")
-                .to_owned()
-        };
-        let authorization = text(AUTHORIZATION);
-        let user = authorization.strip_prefix("Bearer ").filter(|_| !keyed);
-        let user = user.map(str::to_owned);
-        Self {
-            user: user
-                .or_else(|| last_cookie(headers))
-                .unwrap_or_else(|| "-".to_owned()),
-            lang: text(ACCEPT_LANGUAGE),
-            origin: text(ORIGIN),
-            host: text(HOST),
-        }
-    }
-
-    /// The one that the content depends on.
-    pub fn fact(&self, by: By) -> &str {
-        match by {
-            By::Nothing => "-",
-            By::Lang => &self.lang,
-            By::User => &self.user,
-            By::Origin => &self.origin,
-            By::Host => &self.host,
-        }
-    }
-}
-
-/// The last cookie called `sid`, its name trimmed and decoded: so does the crate `cookie`.
-fn last_cookie(headers: &HeaderMap) -> Option<String> {
-    let lines = headers
-        .get_all(COOKIE)
-        .iter()
-        .filter_map(|line| line.to_str().ok());
-    let pairs = lines
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.split_once('='));
-    let named = pairs.filter(|(name, _)| name.trim().replace("%69", "i") == "sid");
-    named.last().map(|(_, value)| value.trim().to_owned())
 }
 
 impl Origin {
@@ -171,8 +112,6 @@ impl Origin {
             exchange: number("x-exchange").unwrap_or(usize::MAX),
             r,
             is_head: request.method() == Method::HEAD,
-            conditional: headers.contains_key(IF_NONE_MATCH)
-                || headers.contains_key(IF_MODIFIED_SINCE),
             facts: Facts::of(headers, self.keyed),
             mode,
             version: wrote.first().map_or(version, |(_, version)| *version),
@@ -248,7 +187,7 @@ impl Origin {
             Status::Failed => StatusCode::INTERNAL_SERVER_ERROR,
             Status::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Status::Error => return Err(SimError(n)),
-            Status::Panic => panic!("{PANIC}"),
+            Status::Panic => std::panic::panic_any(PANIC),
         };
         if status == StatusCode::OK && mode.on_match != OnMatch::Whole && matches(call, headers) {
             return Ok(self.not_modified(n, call));
@@ -270,6 +209,9 @@ impl Origin {
             response
                 .headers_mut()
                 .insert(CONTENT_LENGTH, HeaderValue::from(size));
+        }
+        if call.is_head && mode.on_match == OnMatch::Narrow {
+            insert(response.headers_mut(), VARY, "accept-encoding");
         }
         match mode.extra {
             Extra::Nothing => {}
@@ -361,7 +303,7 @@ async fn change(
         ChangeAnswer::Refused => StatusCode::CONFLICT,
         ChangeAnswer::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         ChangeAnswer::Error => return Err(SimError(n)),
-        ChangeAnswer::Panic => panic!("{PANIC}"),
+        ChangeAnswer::Panic => std::panic::panic_any(PANIC),
     };
     Ok(response)
 }
@@ -387,150 +329,6 @@ fn matches(call: &Call, headers: &HeaderMap) -> bool {
         }
         Check::None => false,
     }
-}
-
-/// The tag of a version for a requester.
-pub fn etag(r: u8, version: u32, mode: &Mode, facts: &Facts) -> String {
-    let fact = facts.fact(mode.depends_on());
-    let weak = if mode.check == Check::Weak { "W/" } else { "" };
-    format!("{weak}\"r{r}.{version}.{fact}\"")
-}
-
-/// The version that a tag of [`etag`] names.
-pub fn version_of_tag(tag: &str) -> Option<u32> {
-    let inner = tag.trim_start_matches("W/").trim_matches('"');
-    inner.split('.').nth(1)?.parse().ok()
-}
-
-fn modified(mode: &Mode, version: u32) -> String {
-    let minute = match mode.check {
-        Check::Coarse => 0,
-        _ => version % 60,
-    };
-    format!("Mon, 05 Jan 2015 10:{minute:02}:00 GMT")
-}
-
-/// The size of a body in a mode.
-pub fn size(mode: &Mode) -> usize {
-    match mode.size {
-        0 => 100,
-        size => size.min(700_000) as usize,
-    }
-}
-
-/// The fields that a class of directives is made of.
-fn directives(cc: Cc) -> Vec<(&'static str, &'static str)> {
-    let one = |value| vec![("cache-control", value)];
-    match cc {
-        Cc::Fresh => one("max-age=60"),
-        Cc::Public => one("public, max-age=60"),
-        Cc::Shared => one("s-maxage=60"),
-        Cc::Targeted => vec![("cdn-cache-control", "max-age=60")],
-        Cc::Short => one("max-age=2"),
-        Cc::Swr => one("max-age=2, stale-while-revalidate=20"),
-        Cc::Sie => one("max-age=2, stale-if-error=60"),
-        Cc::Must => one("max-age=2, must-revalidate"),
-        Cc::Zero => one("max-age=0"),
-        Cc::NoCache => one("no-cache"),
-        Cc::NoStore => one("no-store"),
-        Cc::Private => one("private, max-age=60"),
-        Cc::None => Vec::new(),
-        Cc::OddPublic => one("max-age=60, public=\"x\""),
-        Cc::OddPrivate => one("max-age=60, \"private\""),
-    }
-}
-
-impl Mode {
-    /// What of the request the content depends on: a page that is guarded is one of its user.
-    pub fn depends_on(&self) -> By {
-        match self.status {
-            Status::Guarded => By::User,
-            _ => self.by,
-        }
-    }
-}
-
-impl Cc {
-    /// Milliseconds for which a response is fresh.
-    pub fn fresh(self) -> u64 {
-        match self {
-            Self::Fresh | Self::Public | Self::Shared | Self::Targeted | Self::OddPublic => 60_000,
-            Self::Short | Self::Swr | Self::Sie | Self::Must => 2_000,
-            Self::Zero
-            | Self::NoCache
-            | Self::NoStore
-            | Self::Private
-            | Self::None
-            | Self::OddPrivate => 0,
-        }
-    }
-
-    /// Milliseconds for which it may be served stale while it is fetched anew.
-    pub fn while_revalidate(self) -> u64 {
-        if self == Self::Swr { 20_000 } else { 0 }
-    }
-
-    /// Milliseconds for which it may be served stale if that fails.
-    pub fn if_error(self) -> u64 {
-        if self == Self::Sie { 60_000 } else { 0 }
-    }
-
-    /// Whether a shared cache may keep it for others at all.
-    pub fn may_be_stored(self) -> bool {
-        !matches!(
-            self,
-            Self::NoStore | Self::Private | Self::None | Self::OddPrivate
-        )
-    }
-
-    /// Whether it permits sharing the answer to a request with credentials.
-    pub fn permits_sharing(self) -> bool {
-        matches!(self, Self::Public | Self::Shared | Self::Targeted)
-    }
-}
-
-/// What `Vary` says. What the content depends on is named, but where the key or the rules about
-/// credentials have to do without: a handler that says nothing of it would be at fault itself.
-fn vary(mode: &Mode, keyed: bool, facts: &Facts, n: usize) -> Option<String> {
-    let (name, has_it) = match mode.depends_on() {
-        By::Nothing | By::Host => (None, false),
-        By::Lang => (Some("accept-language"), facts.lang != "-"),
-        By::Origin => (Some("origin"), facts.origin != "-"),
-        // The key has it, or nothing permits to share it.
-        By::User if keyed || !mode.cc.permits_sharing() && mode.cc != Cc::Must => (None, false),
-        By::User => (Some("cookie, authorization"), true),
-    };
-    match mode.vary {
-        Vary::Right => name.map(str::to_owned),
-        // The rest gets what those get who do not have the field.
-        Vary::Sometimes => name.filter(|_| has_it).map(str::to_owned),
-        Vary::Changing => {
-            let further = ["x-one", "x-two", "x-three"][n % 3];
-            Some(name.map_or_else(|| further.to_owned(), |name| format!("{name}, {further}")))
-        }
-        Vary::Star => Some("*".to_owned()),
-        Vary::OddStar => Some("*x".to_owned()),
-    }
-}
-
-/// The tag of a resource.
-pub fn tag(r: u8) -> String {
-    format!("r{}", r % RESOURCES)
-}
-
-/// The path and query of a resource; every second one has a query.
-pub fn path(r: u8) -> String {
-    let r = r % RESOURCES;
-    match r % 2 {
-        0 => format!("/shop/r{r}"),
-        _ => format!("/shop/r{r}?q=1"),
-    }
-}
-
-fn resource_of(path: &str) -> u8 {
-    path.trim_start_matches("/shop/r")
-        .parse()
-        .unwrap_or_default()
 }
 
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {

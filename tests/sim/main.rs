@@ -24,9 +24,10 @@
 
 mod body;
 mod client;
-mod clock;
 mod content;
 mod digest;
+mod facts;
+mod fields;
 mod finding;
 mod forms;
 mod generate;
@@ -35,6 +36,7 @@ mod known;
 mod oracle;
 mod shrink;
 mod step;
+mod teeth;
 mod text;
 mod trace;
 mod world;
@@ -54,7 +56,7 @@ fn main() -> ExitCode {
 
 fn quiet_panics_of_the_handler() {
     std::panic::set_hook(Box::new(|info| {
-        if info.payload_as_str() != Some(handler::PANIC) {
+        if info.payload().downcast_ref::<&str>() != Some(&handler::PANIC) {
             eprintln!("{info}");
         }
     }));

@@ -53,6 +53,8 @@ record! {
         pub short_log: bool,
         /// Bodies of at most 4 KiB are stored, and recorded in as much memory.
         pub tight: bool,
+        /// No cache at all, but something that is to be seen through.
+        pub sham: Sham,
         /// By how many seconds the clock of each further instance is behind the one before.
         pub skew: u8,
     }
@@ -66,6 +68,19 @@ impl World {
         } else {
             1
         }
+    }
+}
+
+words! {
+    /// What a bad cache does.
+    pub enum Sham {
+        None = "none",
+        NeverHits = "never-hits",
+        /// Gives the first response to a URL for ever.
+        Replays = "replays",
+        Truncates = "truncates",
+        /// Gives the first response to any request.
+        Mixes = "mixes",
     }
 }
 
@@ -369,7 +384,7 @@ words! {
     /// How the handler answers a precondition that holds.
     pub enum OnMatch {
         NotModified = "304",
-        /// A 304 that names something else in `Vary`.
+        /// A 304 that names something else in `Vary`, as do responses to HEAD.
         Narrow = "narrow",
         /// A 304 with a content type of its own.
         Typed = "typed",
@@ -473,8 +488,12 @@ words! {
         Lose = "lose",
         /// Writes of values take `n` milliseconds.
         Delay = "delay",
-        /// One instance reaches nothing.
+        /// One instance finds no connection.
         Cut = "cut",
+        /// One instance gets no answer, and nothing that it sends arrives.
+        Silence = "silence",
+        /// One instance gets no answer to what it sends.
+        LoseReplies = "lose-replies",
         /// The store comes back with nothing.
         Restart = "restart",
         /// The log loses its last `n` records.
@@ -540,7 +559,9 @@ impl FromStr for Step {
         let [at, name, rest @ ..] = words.as_slice() else {
             return Err(format!("no step: {text}"));
         };
-        let at = at.parse().map_err(|_| format!("no time: {text}"))?;
+        let at = at
+            .parse()
+            .map_err(|_no_number| format!("no time: {text}"))?;
         let act = match *name {
             "get" => Act::Get(read_record(rest)?),
             "change" => Act::Change(read_record(rest)?),

@@ -128,7 +128,9 @@ macro_rules! record {
                 let mut all = Vec::new();
                 $(
                     for simpler in crate::text::Word::simpler(&self.$field) {
-                        all.push(Self { $field: simpler, ..*self });
+                        let mut one = *self;
+                        one.$field = simpler;
+                        all.push(one);
                     }
                 )*
                 all

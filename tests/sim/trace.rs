@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use crate::handler::Facts;
+use crate::facts::Facts;
 use crate::step::{Change, Fault, Get, Mode, Purge, Value};
 
 /// A moment of the run: virtual milliseconds, and the order within one of them.
@@ -42,8 +42,6 @@ pub struct Call {
     pub exchange: usize,
     pub r: u8,
     pub is_head: bool,
-    /// The request was conditional, by the client's or by the cache's wish.
-    pub conditional: bool,
     pub facts: Facts,
     pub mode: Mode,
     /// The version that it read when it began, or wrote.
@@ -155,7 +153,6 @@ pub struct ValueDone {
 pub struct Rest {
     pub flights: u64,
     pub fill_bytes: u64,
-    pub records: u64,
     /// How many responses it has counted.
     pub counted: u64,
 }

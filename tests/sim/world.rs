@@ -14,25 +14,29 @@ use tower::util::BoxCloneSyncService;
 use tower_layer::Layer;
 use tower_response_cache::{
     BodyError, Cache, CacheConfig, CacheLayer, InProcessStore, Outage, Policy, Purge, QueryRule,
-    ValueOptions,
+    TokioClock, ValueOptions, testing,
 };
 
 use crate::body::{SimBody, SimError};
 use crate::client::exchange;
-use crate::clock::SimClock;
-use crate::handler::{AUTHORITY, Handler, Origin, RESOURCES, path, tag};
+use crate::fields::{RESOURCES, path, tag};
+use crate::handler::{AUTHORITY, Handler, Origin};
 use crate::step::{
-    Access, Act, Fault, Get, Memory, Purge as PurgeStep, Scenario, StoreFault, Value, What, World,
+    Access, Act, Fault, Get, Memory, Purge as PurgeStep, Scenario, Sham, StoreFault, Value, What,
+    World,
 };
+use crate::teeth;
 use crate::trace::{Asked, PurgeDone, Recorder, Rest, Trace, ValueDone};
 
 /// What a client sends its requests to.
-pub type Service =
-    BoxCloneSyncService<Request<SimBody>, Response<UnsyncBoxBody<Bytes, BodyError>>, SimError>;
+pub type Service = BoxCloneSyncService<Request<SimBody>, Response<Content>, SimError>;
+
+/// What it gives them to read.
+pub type Content = UnsyncBoxBody<Bytes, BodyError>;
 
 /// Runs a scenario to its end, on this thread and in no time.
 pub fn run(scenario: &Scenario) -> Trace {
-    fastrand::seed(scenario.world.seed);
+    testing::seed(scenario.world.seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -69,7 +73,7 @@ impl Running {
     fn begin(world: &World, recorder: Recorder) -> Self {
         let origin = Origin::new(recorder.clone(), world.keyed);
         let store = world.store.then(|| {
-            let store = InProcessStore::with_clock(Arc::new(SimClock::behind(0)));
+            let store = InProcessStore::new();
             store.seed(world.seed);
             if world.short_log {
                 store.set_log_length(SHORT_LOG);
@@ -192,9 +196,9 @@ impl Running {
             }),
             StoreFault::Lose => store.lose_writes(u64::from(fault.n).max(1)),
             StoreFault::Delay => store.delay_writes(time),
-            StoreFault::Cut if fault.n % 3 == 0 => link.cut_off(Outage::Refused),
-            StoreFault::Cut if fault.n % 3 == 1 => link.cut_off(Outage::Silent),
-            StoreFault::Cut => link.cut_off(Outage::RepliesLost),
+            StoreFault::Cut => link.cut_off(Outage::Refused),
+            StoreFault::Silence => link.cut_off(Outage::Silent),
+            StoreFault::LoseReplies => link.cut_off(Outage::RepliesLost),
             StoreFault::Restart => store.restart_empty(),
             StoreFault::Failover => store.lose_records(fault.n.max(1) as usize),
             StoreFault::Slow => store.set_latency(time),
@@ -265,7 +269,6 @@ impl Running {
             let rest = Rest {
                 flights: statistics.flights,
                 fill_bytes: statistics.fill_bytes,
-                records: statistics.memory_records,
                 counted: outcomes.iter().map(|(_, count)| count).sum(),
             };
             recorder.note(|trace, _| trace.ends.push(rest));
@@ -288,7 +291,8 @@ impl Instance {
     ) -> Self {
         let store = store.map(InProcessStore::instance);
         let skew = u64::from(world.skew.min(30)) * u64::from(number);
-        let config = config(world, SimClock::behind(skew));
+        let clock = TokioClock::default().behind(Duration::from_secs(skew));
+        let config = config(world, clock);
         let cache = match &store {
             Some(store) => Cache::with_store(config, Arc::new(store.clone())),
             None => Cache::new(config),
@@ -303,6 +307,10 @@ impl Instance {
         let service = match world.nested {
             true => boxed(layer("").layer(service)),
             false => boxed(service),
+        };
+        let service = match world.sham {
+            Sham::None | Sham::NeverHits => service,
+            sham => teeth::sham(sham, service),
         };
         Self {
             via: boxed(via),
@@ -325,7 +333,7 @@ where
     )
 }
 
-fn config(world: &World, clock: SimClock) -> CacheConfig {
+fn config(world: &World, clock: TokioClock) -> CacheConfig {
     let mut config = CacheConfig::builder()
         .clock(clock)
         .lease(world.lease)
@@ -357,6 +365,9 @@ fn policy(world: &World, namespace: &str) -> Policy {
     }
     if world.query {
         policy = policy.query(QueryRule::Except(vec!["utm_*".into()]));
+    }
+    if world.sham == Sham::NeverHits {
+        policy = policy.bypass_if(|_| true);
     }
     if world.picky {
         let draft = HeaderName::from_static("x-draft");

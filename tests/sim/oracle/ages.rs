@@ -21,21 +21,20 @@ fn judge_age(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding>) 
         let cc = call.mode.cc;
         (cc.fresh() + cc.while_revalidate(), cc.if_error())
     };
-    // A 304 changes the fields that it has, and no others.
-    let between = |(n, call): &(usize, &Call)| {
-        (made..=by).contains(n) && call.r == served.get.r && call.answered.is_some()
-    };
-    let calls = case.trace.calls.iter().enumerate().filter(between);
-    let lifetimes = calls
-        .filter(|(n, _)| *n == by || made != by)
-        .map(|(_, call)| lifetime(call));
-    let (plain, with_error) = lifetimes.fold((0, 0), |(plain, error), (one, other)| {
-        (plain.max(one), error.max(one + other))
-    });
     let last = case.call(by);
     let cc = last.mode.cc;
     // What says nothing leaves what was said before.
     let says_it_all = cc != Cc::None || (!last.is_head && last.status() != Some(304));
+    // A 304 changes the fields that it has, and no others.
+    let counts = |(n, call): &(usize, &Call)| {
+        let is_between = (made != by && (made..by).contains(n)) || (!says_it_all && *n < by);
+        call.r == served.get.r && call.answered.is_some() && (*n == by || is_between)
+    };
+    let calls = case.trace.calls.iter().enumerate().filter(counts);
+    let lifetimes = calls.map(|(_, call)| lifetime(call));
+    let (plain, with_error) = lifetimes.fold((0, 0), |(plain, error), (one, other)| {
+        (plain.max(one), error.max(one + other))
+    });
     if !cc.may_be_stored() && says_it_all {
         let odd = if cc == Cc::OddPrivate {
             Because::OddPrivate

@@ -2,8 +2,8 @@
 
 use super::{Case, Served, first_byte};
 use crate::content::content;
+use crate::fields::{etag, size};
 use crate::finding::{Because, Finding, Kind};
-use crate::handler::{etag, size};
 use crate::step::{
     Asks, By, Cc, Check, Cond, End, Host, How, Length, OnMatch, Range, Status, Vary,
 };
@@ -43,9 +43,13 @@ fn judge_own_answer(case: &Case<'_>, id: usize, exchange: &Exchange, findings: &
                     .rev()
                     .find(|call| call.exchange == id);
                 let other_tag = last.is_some_and(|call| call.mode.on_match == OnMatch::OtherTag);
+                let because = [
+                    other_tag.then_some(Because::OtherTag),
+                    case.world.nested.then_some(Because::Nested),
+                ];
                 findings.push(Finding::new(
                     Kind::InventedError,
-                    other_tag.then_some(Because::OtherTag),
+                    because.into_iter().flatten(),
                     format!("request {id} got {} of nobody's making", seen.status),
                 ));
             }
@@ -175,11 +179,12 @@ fn judge_fields(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding
             format!("request {id}: {message}"),
         ));
     };
-    if matches!(seen.status, 200 | 206) && !(get.head && by == made) {
-        if let Some(kind) = text("content-type").filter(|kind| *kind != "text/page") {
-            let typed = (kind == "text/nothing").then_some(Because::TypedNotModified);
-            disagree(typed.as_slice(), format!("a page is said to be {kind}"));
-        }
+    if matches!(seen.status, 200 | 206)
+        && !(get.head && by == made)
+        && let Some(kind) = text("content-type").filter(|kind| *kind != "text/page")
+    {
+        let typed = (kind == "text/nothing").then_some(Because::TypedNotModified);
+        disagree(typed.as_slice(), format!("a page is said to be {kind}"));
     }
     if served.has_body()
         && call.mode.check == Check::Strong
@@ -196,12 +201,21 @@ fn judge_fields(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding
             );
         }
     }
-    if served.has_body()
+    let is_told = served.has_body() || (get.head && !last.is_head && last.status() == Some(200));
+    if is_told
         && seen.status == 200
         && let Some(length) = super::number(seen, "content-length")
         && length != size(&call.mode)
     {
         disagree(&[], format!("{length} bytes declared"));
+    }
+    if seen.status == 304
+        && last.exchange != id
+        && let (Some(sent), Some(tag)) = (&served.exchange.sent, text("etag"))
+        && sent.starts_with(['"', 'W'])
+        && sent.trim_start_matches("W/") != tag.trim_start_matches("W/")
+    {
+        disagree(&[], format!("304 to {sent}, and the tag is {tag}"));
     }
     for (name, because) in [
         ("set-cookie", Because::SetCookie),
@@ -266,7 +280,9 @@ fn hidden_as_it_may_be(case: &Case<'_>, served: &Served<'_>) -> bool {
 fn why_not_for(case: &Case<'_>, served: &Served<'_>, by: By) -> Vec<Because> {
     let call = case.call(served.made);
     let narrower = case.trace.calls.iter().any(|other| {
-        other.r == call.r && other.mode.on_match == OnMatch::Narrow && other.status() == Some(304)
+        let names_less = other.mode.on_match == OnMatch::Narrow || other.mode.depends_on() != by;
+        let updates = other.status() == Some(304) || other.is_head;
+        other.r == call.r && other.began > call.began && updates && names_less
     });
     // A HEAD that names less renews what a GET has brought.
     let mode = &call.mode;

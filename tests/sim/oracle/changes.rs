@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{Case, Served, same_profile};
+use crate::fields::RESOURCES;
 use crate::finding::{Because, Finding, Kind};
-use crate::handler::RESOURCES;
 use crate::step::{Cc, Change, ChangeAnswer, Cond, Method, Purge, Range, StoreFault, What};
 use crate::trace::{Asked, Call, Moment, Outcome};
 
@@ -100,10 +100,7 @@ fn known_elsewhere(case: &Case<'_>, done: Moment) -> Moment {
     let mut last = done.ms;
     let near = case.faults_between(done.ms.saturating_sub(1_000), done.ms + 200);
     let hinders = |what: &StoreFault| {
-        matches!(
-            what,
-            StoreFault::Cut | StoreFault::Slow | StoreFault::Restart | StoreFault::Failover
-        )
+        what.is_out_of_reach() || matches!(what, StoreFault::Restart | StoreFault::Failover)
     };
     if near.iter().any(hinders) {
         // It is announced when the store is back.
@@ -248,7 +245,7 @@ fn renewals<'a>(
     served: &Served<'_>,
     began: Moment,
 ) -> impl Iterator<Item = &'a Call> {
-    let (r, until) = (served.get.r, served.exchange.began);
+    let (r, until) = (served.get.r, served.head);
     case.trace.calls.iter().filter(move |call| {
         let renews = call.status() == Some(304) || (call.is_head && call.status() == Some(200));
         renews && call.r == r && began < call.began && call.began < until
@@ -268,7 +265,7 @@ pub fn is_marked(case: &Case<'_>, call: &Call) -> bool {
         other.r == call.r
             && other.at == call.at
             && other.answered_at().is_some_and(lately)
-            && !super::is_ordinary(&other.mode)
+            && !case.is_reusable(&other.mode)
     })
 }
 
@@ -377,6 +374,7 @@ fn judge_purge(
     } else if case.call(by).began < purge.began
         && case.call(made).mode.cc != Cc::Must
         && is_overdue(case, served, known, call)
+        && case.calm(purge.began.ms, exchange.began.ms)
     {
         findings.push(Finding::new(Kind::SoftPurgeIgnored, because, message));
     }

@@ -14,8 +14,8 @@ mod work;
 
 use std::collections::BTreeSet;
 
+use crate::fields::{size, version_of_tag};
 use crate::finding::{Because, Finding};
-use crate::handler::version_of_tag;
 use crate::step::{Asks, Cond, End, Get, Memory, Mode, Range, Scenario, Status, StoreFault, World};
 use crate::trace::{Answered, Asked, Call, Exchange, Moment, Outcome, Seen, Trace};
 
@@ -155,6 +155,11 @@ impl<'a> Case<'a> {
         seen
     }
 
+    /// As [`is_ordinary`], and no longer than what is stored.
+    pub fn is_reusable(&self, mode: &Mode) -> bool {
+        is_ordinary(mode) && !(self.world.tight && size(mode) > TIGHT)
+    }
+
     /// Whether a request is as plain as can be, so that the cache owes it everything.
     pub fn is_plain(&self, get: &Get) -> bool {
         !get.head && get.cond == Cond::None && get.range == Range::None && get.asks == Asks::Nothing
@@ -168,9 +173,10 @@ impl<'a> Case<'a> {
                 StoreFault::Heal => continue,
                 StoreFault::Full => Because::Full,
                 StoreFault::Evict | StoreFault::EvictAll | StoreFault::Lose => Because::KeysLost,
-                StoreFault::Cut | StoreFault::Slow | StoreFault::Delay => Because::Away,
+                what if what.is_out_of_reach() => Because::Away,
+                StoreFault::Delay => Because::Away,
                 StoreFault::Restart | StoreFault::Failover => Because::LogLost,
-                StoreFault::Cross => Because::Crossed,
+                _ => Because::Crossed,
             });
         }
         because
@@ -201,6 +207,13 @@ impl Call {
         self.answered.map(|(when, _)| when)
     }
 
+    /// When its body has come to its end, whoever read it, in milliseconds.
+    pub fn ended(&self) -> Option<u64> {
+        let Mode { frames, gap, .. } = self.mode;
+        let body = u64::from(gap) * (u64::from(frames) + 2);
+        self.answered_at().map(|when| when.ms + body)
+    }
+
     pub fn status(&self) -> Option<u16> {
         match self.answered {
             Some((_, Answered::Status(status))) => Some(status),
@@ -220,12 +233,18 @@ impl Call {
 }
 
 impl StoreFault {
-    /// Whether it is in force until all faults end.
-    pub fn lasts(self) -> bool {
+    /// Whether operations of one instance, or of all, come too late or not at all.
+    pub fn is_out_of_reach(self) -> bool {
         matches!(
             self,
-            Self::Full | Self::Lose | Self::Delay | Self::Cut | Self::Slow | Self::Cross
+            Self::Cut | Self::Silence | Self::LoseReplies | Self::Slow
         )
+    }
+
+    /// Whether it is in force until all faults end.
+    pub fn lasts(self) -> bool {
+        self.is_out_of_reach()
+            || matches!(self, Self::Full | Self::Lose | Self::Delay | Self::Cross)
     }
 }
 
@@ -271,6 +290,9 @@ pub fn first_byte(seen: &Seen) -> usize {
         .and_then(|start| start.parse().ok())
         .unwrap_or_default()
 }
+
+/// The longest body that is stored where memory is tight.
+pub const TIGHT: usize = 4 << 10;
 
 /// How long a fault may make itself felt after it has ended, in milliseconds.
 const CALM: u64 = 15_000;

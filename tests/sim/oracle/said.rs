@@ -1,8 +1,8 @@
 //! Whether `Cache-Status` tells the truth.
 
-use super::{Case, Served};
+use super::{Case, Served, TIGHT};
+use crate::fields::size;
 use crate::finding::{Because, Finding, Kind};
-use crate::handler::size;
 use crate::step::{End, Length, Memory, StoreFault};
 
 pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {
@@ -74,7 +74,6 @@ fn judge_stored(case: &Case<'_>, served: &Served<'_>, said: &Said, findings: &mu
         && case.trace.faults.iter().rev().any(|(when, fault)| {
             *when < served.head
                 && fault.what == StoreFault::Cut
-                && fault.n % 3 == 0
                 && fault.at % case.instances() == served.get.at
         });
     let facts = [
@@ -102,5 +101,3 @@ const STALE: [&str; 4] = [
     "detail=soft-purged",
     "detail=max-stale",
 ];
-
-const TIGHT: usize = 4 << 10;

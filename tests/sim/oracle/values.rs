@@ -1,8 +1,8 @@
 //! The application's own values.
 
 use super::Case;
+use crate::fields::RESOURCES;
 use crate::finding::{Because, Finding, Kind};
-use crate::handler::RESOURCES;
 use crate::step::{Access, Memory, What};
 use crate::trace::{Moment, ValueDone};
 

@@ -89,7 +89,7 @@ fn judge_alone(
         call.exchange != id
             && call.r == get.r
             && call.began < head
-            && call.answered_at().is_none_or(|when| when > exchange.began)
+            && call.ended().is_none_or(|ms| ms >= exchange.began.ms)
     });
     let store = if case.world.store { STORE } else { 0 };
     if !others && !calls && waited > store + 20 + case.slowness() {

@@ -3,17 +3,18 @@
 use std::collections::BTreeSet;
 
 use super::changes::concerns;
-use super::{Case, Served, is_ordinary, same_profile};
+use super::{Case, Served, TIGHT, is_ordinary, same_profile};
+use crate::fields::{RESOURCES, size};
 use crate::finding::{Because, Finding, Kind};
-use crate::handler::{RESOURCES, size};
-use crate::step::{ChangeAnswer, Get, Memory, Mode, OnMatch, StoreFault, Vary, What};
-use crate::trace::{Asked, BodyEnd, Call, Exchange, Moment};
+use crate::step::{Access, ChangeAnswer, End, Get, Memory, Mode, OnMatch, StoreFault, Vary, What};
+use crate::trace::{Asked, BodyEnd, Call, Exchange, Moment, Outcome};
 
 pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {
     for (id, exchange, get) in case.gets() {
         if case.is_plain(get) {
             judge_need(case, id, exchange, get, findings);
             judge_order(case, id, exchange, get, findings);
+            judge_failure(case, id, exchange, get, findings);
         }
     }
     for (n, call) in case.trace.calls.iter().enumerate() {
@@ -45,7 +46,7 @@ fn judge_need(
     let window = (call.began, needless.began);
     let permits = call.mode.cc.permits_sharing();
     let excused = exchange.began.ms + case.skew() + 20 > expires
-        || !is_ordinary(&call.mode)
+        || !case.is_reusable(&call.mode)
         || (exchange.credentials && !permits)
         || case.is_starting(call)
         || is_explained(case, window, get, &call.mode);
@@ -58,6 +59,42 @@ fn judge_need(
         );
         let because = why_needless(case, window, get, &call.mode, &before);
         findings.push(Finding::new(Kind::NeedlessCall, because, message));
+    }
+}
+
+/// A stale response stands in for a failure, where it may.
+fn judge_failure(
+    case: &Case<'_>,
+    id: usize,
+    exchange: &Exchange,
+    get: &Get,
+    findings: &mut Vec<Finding>,
+) {
+    let failed = match &exchange.outcome {
+        Outcome::Error(_) => true,
+        Outcome::Response(seen) => matches!(seen.status, 500 | 503),
+        _ => false,
+    };
+    let own = case.calls_of(id).find(|(_, call)| call.failed());
+    let (Some((n, own)), Some(before)) = (own, last_before(case, exchange.began, get)) else {
+        return;
+    };
+    let call = case.call(before.by);
+    let lasts = call.began.ms + call.mode.cc.fresh() + call.mode.cc.if_error();
+    if failed
+        && case.is_reusable(&call.mode)
+        && own
+            .answered_at()
+            .is_some_and(|when| when.ms + case.skew() + 20 < lasts)
+        && !exchange.credentials
+        && !get.upgrade
+        && !case.is_starting(call)
+        && !is_explained(case, (call.began, own.began), get, &call.mode)
+    {
+        let message = format!("request {id} got the failure of call {n}, and could do without");
+        let mut because = why_more_work(case, (call.began, own.began), get, &call.mode);
+        because.extend(case.why_faults(call.began.ms, own.began.ms));
+        findings.push(Finding::new(Kind::FailureShown, because, message));
     }
 }
 
@@ -86,11 +123,18 @@ fn is_explained(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get, mode: 
         .touches
         .iter()
         .any(|(when, r)| within(*when) && *r == get.r);
+    // What the handler would answer now matters only if it was asked.
+    let is_answered_anew = trace
+        .calls
+        .iter()
+        .any(|call| call.r == get.r && call.began > from && call.began < to);
+    let is_other = (is_set_anew || is_touched) && is_answered_anew;
     let is_changed = trace.exchanges.iter().any(|exchange| {
         let Asked::Change(change) = &exchange.asked else {
             return false;
         };
-        let overlaps = exchange.began < to && exchange.ended.is_none_or(|ended| ended > from);
+        let overlaps =
+            exchange.began < to && exchange.ended.is_none_or(|ended| later(ended) > from);
         let writes = !matches!(change.answer, ChangeAnswer::Refused | ChangeAnswer::Failed);
         let target = change.r % RESOURCES == get.r;
         let location =
@@ -98,7 +142,7 @@ fn is_explained(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get, mode: 
         overlaps && writes && (target || location)
     });
     let is_purged = trace.purges.iter().any(|done| {
-        let overlaps = done.began < to && done.ended.is_none_or(|(ended, _)| ended > from);
+        let overlaps = done.began < to && done.ended.is_none_or(|(ended, _)| later(ended) > from);
         overlaps && concerns(case, &done.purge, get.r, get.utm)
     });
     let is_lost = match case.world.memory {
@@ -107,17 +151,9 @@ fn is_explained(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get, mode: 
         Memory::Small => true,
         Memory::Off => !case.world.store || !case.calm(from.ms, to.ms),
     };
-    let is_tight = case.world.tight && (mode.frames > 0 || size(mode) > 4 << 10) && !slow(case, to);
-    let is_long = case.world.tight && size(mode) > 4 << 10;
+    let is_tight = case.world.tight && mode.frames > 0 && !slow(case, to);
     let is_displaced = variants_since(case, (from, to), get) > case.most_variants();
-    is_set_anew
-        || is_touched
-        || is_changed
-        || is_purged
-        || is_lost
-        || is_tight
-        || is_long
-        || is_displaced
+    is_other || is_changed || is_purged || is_lost || is_tight || is_displaced
 }
 
 /// Whether more was fetched than a tier of a megabyte holds.
@@ -186,8 +222,9 @@ fn why_more_work(
     get: &Get,
     mode: &Mode,
 ) -> Vec<Because> {
-    let overlaps =
-        |began: Moment, ended: Option<Moment>| began < to && ended.is_none_or(|ended| ended > from);
+    let overlaps = |began: Moment, ended: Option<Moment>| {
+        began < to && ended.is_none_or(|ended| later(ended) > from)
+    };
     let purges = || {
         let purges = case.trace.purges.iter();
         purges.filter(|done| overlaps(done.began, done.ended.map(|(when, _)| when)))
@@ -204,7 +241,10 @@ fn why_more_work(
     let see_other = changes().any(|change| {
         change.answer == ChangeAnswer::SeeOther && (change.r + 1) % RESOURCES == get.r
     });
-    let others = purges().count() + changes().count();
+    let values = case.trace.values.iter().filter(|done| {
+        matches!(done.value.what, Access::Set | Access::Remove) && overlaps(done.began, done.ended)
+    });
+    let others = purges().count() + changes().count() + values.count();
     let facts = [
         (
             purges().any(|done| done.purge.what == What::Empty),
@@ -232,8 +272,7 @@ fn why_more_work(
         .collect()
 }
 
-/// Nobody gets an older state than the same client has got before, where all that came between is
-/// that the handler answered with a newer one.
+/// Nobody gets an older state than the handler has answered with since, to a request for the same.
 fn judge_order(
     case: &Case<'_>,
     id: usize,
@@ -247,25 +286,26 @@ fn judge_order(
     if exchange.credentials || served.is_own(case) || case.world.memory != Memory::Plenty {
         return;
     }
-    let Some(newer) = last_before(case, exchange.began, get) else {
-        return;
-    };
-    let (old, new) = (case.call(served.made), case.call(newer.made));
-    let was_there = old.answered_at().is_some_and(|when| when < new.began);
-    if newer.version > served.version
-        && newer.has_body()
-        && newer.seen.status == 200
-        && was_there
-        && case.calm(old.began.ms, exchange.began.ms)
-    {
+    let old = case.call(served.made);
+    let newer = case.trace.calls.iter().enumerate().rev().find(|(_, call)| {
+        let asked = plain_maker(case, call);
+        asked.is_some_and(|(_, other)| same_profile(other, get) && !other.upgrade)
+            && call.version > served.version
+            && call.status() == Some(200)
+            && call.mode.end != End::Broken
+            && old.answered_at().is_some_and(|when| when < call.began)
+            && call.ended().is_some_and(|ms| ms < exchange.began.ms)
+    });
+    let Some((n, new)) = newer else { return };
+    if case.calm(old.began.ms, exchange.began.ms) {
         let mode = &new.mode;
         let facts = [
             (
                 !is_ordinary(mode) || !mode.cc.may_be_stored(),
                 Because::Unstorable,
             ),
-            (mode.end == crate::step::End::Trailers, Because::Trailers),
-            (case.world.tight && size(mode) > 4 << 10, Because::TooLong),
+            (mode.end == End::Trailers, Because::Trailers),
+            (case.world.tight && size(mode) > TIGHT, Because::TooLong),
             (case.world.nested, Because::Nested),
             (case.world.others > 0, Because::Elsewhere),
         ];
@@ -274,8 +314,8 @@ fn judge_order(
             .filter(|(holds, _)| *holds)
             .map(|(_, it)| it);
         let message = format!(
-            "request {id} got version {} after request {} had got {}",
-            served.version, newer.id, newer.version
+            "request {id} got version {} after call {n} had made {}",
+            served.version, new.version
         );
         findings.push(Finding::new(Kind::Regressed, because, message));
     }
@@ -286,15 +326,15 @@ fn judge_coalescing(case: &Case<'_>, n: usize, call: &Call, findings: &mut Vec<F
     let Some((exchange, get)) = plain_maker(case, call) else {
         return;
     };
-    let is_long = case.world.tight && size(&call.mode) > 4 << 10;
-    if !is_ordinary(&call.mode) || is_long || case.world.lease {
+    if !case.is_reusable(&call.mode) || case.world.lease {
         return;
     }
     let earlier = case.trace.calls[..n].iter().enumerate().find(|(_, other)| {
-        let Some((_, leader)) = plain_maker(case, other) else {
+        let Some((led, leader)) = plain_maker(case, other) else {
             return false;
         };
         same_profile(leader, get)
+            && !gave_up(led, other)
             && leader.leave == 0
             && !leader.upgrade
             && other.mode == call.mode
@@ -303,16 +343,35 @@ fn judge_coalescing(case: &Case<'_>, n: usize, call: &Call, findings: &mut Vec<F
             && case.calls_of(other.exchange).count() == 1
     });
     let Some((m, leader)) = earlier else { return };
-    let window = (leader.began, call.began);
-    let is_excused = super::changes::is_marked(case, leader)
+    let led = case
+        .trace
+        .exchanges
+        .get(leader.exchange)
+        .map_or(leader.began, |it| it.began);
+    let window = (led, call.began);
+    let is_excused = case.is_starting(leader)
+        || super::changes::is_marked(case, leader)
         || (exchange.credentials && !call.mode.cc.permits_sharing())
-        || call.began.ms >= exchange.began.ms + 4_500
+        || gave_up(exchange, call)
         || is_related(case, window, get)
         || !case.calm(leader.began.ms, call.began.ms);
     if !is_excused {
         let because = why_more_work(case, window, get, &call.mode);
         let message = format!("call {n} beside call {m} for the same");
         findings.push(Finding::new(Kind::NotCoalesced, because, message));
+    }
+}
+
+/// Whether a request had waited for another as long as it does, so that nobody waits for it.
+fn gave_up(exchange: &Exchange, call: &Call) -> bool {
+    call.began.ms >= exchange.began.ms + 4_500
+}
+
+/// When what happened at a moment is known to have been read back from the log.
+fn later(when: Moment) -> Moment {
+    Moment {
+        ms: when.ms + 50,
+        ..when
     }
 }
 
@@ -330,7 +389,7 @@ fn is_related(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get) -> bool 
     let trace = case.trace;
     let purged = trace.purges.iter().any(|done| {
         done.began < to
-            && done.ended.is_none_or(|(ended, _)| ended > from)
+            && done.ended.is_none_or(|(ended, _)| later(ended) > from)
             && concerns(case, &done.purge, get.r, get.utm)
     });
     let changed = trace
@@ -339,7 +398,8 @@ fn is_related(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get) -> bool 
         .any(|exchange| match &exchange.asked {
             Asked::Change(change) => {
                 let near = [change.r % RESOURCES, (change.r + 1) % RESOURCES].contains(&get.r);
-                near && exchange.began < to && exchange.ended.is_none_or(|ended| ended > from)
+                near && exchange.began < to
+                    && exchange.ended.is_none_or(|ended| later(ended) > from)
             }
             Asked::Get(_) => false,
         });

@@ -7,14 +7,26 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::server::State;
-use super::{InProcessStore, Outage};
+use super::server::{Server, State};
 use crate::base::sync::Mutex;
 use crate::error::StoreError;
 use crate::store::LogPosition;
 
-#[derive(Debug)]
+/// How an instance is cut off from the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outage {
+    /// There is no connection: operations fail at once with [`StoreError::Unavailable`].
+    Refused,
+    /// Nothing arrives: operations end at their deadline with [`StoreError::TimedOut`].
+    Silent,
+    /// Commands arrive and are obeyed, and their replies are lost: [`StoreError::TimedOut`].
+    RepliesLost,
+}
+
+/// An instance's connection to the server.
 pub(super) struct Link {
+    server: Arc<Server>,
     /// What is wrong, and since when.
     outage: Mutex<(Option<Outage>, Instant)>,
     mismatches: AtomicU64,
@@ -23,8 +35,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(server: Arc<Server>) -> Self {
         Self {
+            server,
             outage: Mutex::new((None, Instant::now())),
             mismatches: AtomicU64::new(0),
             reader: tokio::sync::Mutex::new(()),
@@ -52,7 +65,7 @@ impl Link {
     }
 }
 
-impl InProcessStore {
+impl Link {
     /// Does one thing at the server, within the deadline.
     ///
     /// The command is on its way as soon as this is polled: the server obeys it at its time,
@@ -85,7 +98,7 @@ impl InProcessStore {
 
     /// Fails if the connection takes no command.
     async fn send(&self, deadline: Instant) -> Result<(), StoreError> {
-        match self.link.outage() {
+        match self.outage() {
             None | Some(Outage::RepliesLost) if Instant::now() < deadline => Ok(()),
             Some(Outage::Refused) => Err(StoreError::Unavailable),
             _ => {
@@ -97,7 +110,7 @@ impl InProcessStore {
 
     /// Fails if the connection brings no reply.
     async fn receive(&self, deadline: Instant) -> Result<(), StoreError> {
-        match self.link.outage() {
+        match self.outage() {
             None => Ok(()),
             Some(Outage::Refused) => Err(StoreError::Unavailable),
             Some(Outage::Silent | Outage::RepliesLost) => {
@@ -114,7 +127,7 @@ impl InProcessStore {
         block: Duration,
     ) -> Result<Vec<(LogPosition, Bytes)>, StoreError> {
         let end = Instant::now() + block.min(LONGEST_BLOCK);
-        let _turn = timeout_at(end, self.link.reader.lock())
+        let _turn = timeout_at(end, self.reader.lock())
             .await
             .map_err(|_taken| StoreError::Busy)?;
         self.let_others_run().await;
@@ -164,7 +177,7 @@ impl InProcessStore {
     }
 
     fn is_refused(&self) -> bool {
-        self.link.outage() == Some(Outage::Refused)
+        self.outage() == Some(Outage::Refused)
     }
 
     async fn let_others_run(&self) {

@@ -11,6 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+pub use self::link::Outage;
+
 use self::link::Link;
 use self::server::{Server, State};
 use super::{
@@ -62,18 +64,6 @@ pub struct InProcessStore {
     link: Arc<Link>,
 }
 
-/// How an instance is cut off from the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Outage {
-    /// There is no connection: operations fail at once with [`StoreError::Unavailable`].
-    Refused,
-    /// Nothing arrives: operations end at their deadline with [`StoreError::TimedOut`].
-    Silent,
-    /// Commands arrive and are obeyed, and their replies are lost: [`StoreError::TimedOut`].
-    RepliesLost,
-}
-
 impl InProcessStore {
     /// An empty store that does all it is asked at once, by [`TokioClock`].
     #[must_use]
@@ -84,9 +74,10 @@ impl InProcessStore {
     /// An empty store whose values expire by this clock. The log's positions are made of it too.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        let server = Arc::new(Server::new(clock));
         Self {
-            server: Arc::new(Server::new(clock)),
-            link: Arc::new(Link::new()),
+            link: Arc::new(Link::new(Arc::clone(&server))),
+            server,
         }
     }
 
@@ -95,7 +86,7 @@ impl InProcessStore {
     pub fn instance(&self) -> Self {
         Self {
             server: Arc::clone(&self.server),
-            link: Arc::new(Link::new()),
+            link: Arc::new(Link::new(Arc::clone(&self.server))),
         }
     }
 }
@@ -239,7 +230,10 @@ impl SharedStore for InProcessStore {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         let key = key.to_owned();
-        Box::pin(self.perform(deadline, move |state| Ok(state.read(&key))))
+        Box::pin(
+            self.link
+                .perform(deadline, move |state| Ok(state.read(&key))),
+        )
     }
 
     fn set<'a>(
@@ -250,7 +244,10 @@ impl SharedStore for InProcessStore {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let key = key.to_owned();
-        Box::pin(self.perform(deadline, move |state| state.set(key, value, ttl)))
+        Box::pin(
+            self.link
+                .perform(deadline, move |state| state.set(key, value, ttl)),
+        )
     }
 
     fn remove<'a>(
@@ -259,7 +256,10 @@ impl SharedStore for InProcessStore {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<u64, StoreError>> {
         let keys = keys.to_vec();
-        Box::pin(self.perform(deadline, move |state| Ok(state.remove_all(&keys))))
+        Box::pin(
+            self.link
+                .perform(deadline, move |state| Ok(state.remove_all(&keys))),
+        )
     }
 
     fn lease<'a>(
@@ -270,7 +270,10 @@ impl SharedStore for InProcessStore {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Leased, StoreError>> {
         let (key, token) = (key.to_owned(), Bytes::from(token.to_owned()));
-        Box::pin(self.perform(deadline, move |state| state.lease(key, token, ttl)))
+        Box::pin(
+            self.link
+                .perform(deadline, move |state| state.lease(key, token, ttl)),
+        )
     }
 
     fn release<'a>(
@@ -280,7 +283,7 @@ impl SharedStore for InProcessStore {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let (key, token) = (key.to_owned(), token.to_owned());
-        Box::pin(self.perform(deadline, move |state| {
+        Box::pin(self.link.perform(deadline, move |state| {
             state.release(&key, token.as_bytes());
             Ok(())
         }))
@@ -289,7 +292,7 @@ impl SharedStore for InProcessStore {
     fn ping(&self, deadline: Instant) -> BoxFuture<'_, Result<Duration, StoreError>> {
         let started = Instant::now();
         Box::pin(async move {
-            self.perform(deadline, |_state| Ok(())).await?;
+            self.link.perform(deadline, |_state| Ok(())).await?;
             Ok(started.elapsed())
         })
     }
@@ -318,7 +321,8 @@ impl SharedStore for InProcessStore {
         let record = Bytes::copy_from_slice(record);
         Box::pin(async move {
             let after = options.after;
-            self.perform(deadline, move |state| state.append(record, after))
+            self.link
+                .perform(deadline, move |state| state.append(record, after))
                 .await
                 .map(Appended::unreplicated)
         })
@@ -329,7 +333,10 @@ impl SharedStore for InProcessStore {
         position: LogPosition,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Presence, StoreError>> {
-        Box::pin(self.perform(deadline, move |state| Ok(state.log_holds(position))))
+        Box::pin(
+            self.link
+                .perform(deadline, move |state| Ok(state.log_holds(position))),
+        )
     }
 
     fn log_read(
@@ -337,11 +344,11 @@ impl SharedStore for InProcessStore {
         after: LogPosition,
         block: Duration,
     ) -> BoxFuture<'_, Result<Vec<(LogPosition, Bytes)>, StoreError>> {
-        Box::pin(self.read_log(after, block))
+        Box::pin(self.link.read_log(after, block))
     }
 
     fn log_bounds(&self, deadline: Instant) -> BoxFuture<'_, Result<LogBounds, StoreError>> {
-        Box::pin(self.perform(deadline, |state| Ok(state.log_bounds())))
+        Box::pin(self.link.perform(deadline, |state| Ok(state.log_bounds())))
     }
 
     fn note_mismatch(&self, _key: &str) {

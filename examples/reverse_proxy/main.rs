@@ -27,7 +27,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use tower::Layer;
 use tower_response_cache::{
-    Cache, CacheConfig, CacheLayer, ConfigError, LanguageRule, PartialRule, Policy, SetCookieRule,
+    Cache, CacheConfig, CacheLayer, ConfigError, PartialRule, Policy, SetCookieRule,
 };
 
 mod admin;
@@ -101,10 +101,6 @@ struct CacheArgs {
     /// What happens to responses to requests for a range.
     #[arg(long, value_enum, default_value_t = Partial::Refuse)]
     partial: Partial,
-    /// Serve a response in the language that a client prefers, whatever else it accepts: right
-    /// where the origin chooses by language alone.
-    #[arg(long)]
-    preferred_language: bool,
     /// Let one instance at a time fetch a missing response. [CACHE_LEASE]
     #[arg(long)]
     lease: bool,
@@ -189,11 +185,6 @@ impl CacheArgs {
                 SetCookie::Refuse => SetCookieRule::Refuse,
                 SetCookie::Strip => SetCookieRule::StoreAndStrip,
                 SetCookie::Store => SetCookieRule::StoreForEveryone,
-            })
-            .language(if self.preferred_language {
-                LanguageRule::PreferredLanguage
-            } else {
-                LanguageRule::SameField
             })
             .partial(match self.partial {
                 Partial::Refuse => PartialRule::Refuse,

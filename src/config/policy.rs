@@ -9,9 +9,7 @@ use http::{HeaderMap, HeaderName, StatusCode, request, response};
 use super::bounds::check_duration;
 use crate::error::ConfigError;
 use crate::key::{KeyRules, QueryRule, Scheme};
-use crate::semantics::{
-    CookieRule, LanguageRule, PartialRule, SetCookieRule, StorageRules, is_tag,
-};
+use crate::semantics::{CookieRule, PartialRule, SetCookieRule, StorageRules, is_tag};
 
 /// What holds for the routes of one [`CacheLayer`](crate::CacheLayer), beyond what responses say
 /// of themselves. The default is RFC 9111 for a shared cache, with explicit freshness only.
@@ -157,13 +155,6 @@ impl PolicyBuilder {
     /// What happens to a 206, the answer to a request for a range. Default: it is not stored.
     pub fn partial(mut self, rule: PartialRule) -> Self {
         self.policy.rules.partial = rule;
-        self
-    }
-
-    /// Which of the variants that differ by `Accept-Language` a request may get. Default: that of
-    /// requests with the same `Accept-Language`.
-    pub fn language(mut self, rule: LanguageRule) -> Self {
-        self.policy.rules.language = rule;
         self
     }
 

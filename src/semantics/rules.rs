@@ -48,20 +48,6 @@ pub enum PartialRule {
     ReplaySameRange,
 }
 
-/// Which of the variants that differ by `Accept-Language` a request may get.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LanguageRule {
-    /// That of a request with the same `Accept-Language`, as RFC 9111, section 4.1, asks.
-    #[default]
-    SameField,
-    /// Also one in the language that the request prefers to all others, by `Content-Language`.
-    ///
-    /// Right where the application picks a response by its language alone; beyond RFC 9111,
-    /// which cannot know that. Only what is in memory is found so.
-    PreferredLanguage,
-}
-
 /// The part of a `Policy` that the pure functions consult. Plain data.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -89,8 +75,6 @@ pub struct StorageRules {
     pub set_cookie: SetCookieRule,
     /// Responses to requests for a range.
     pub partial: PartialRule,
-    /// Responses in several languages.
-    pub language: LanguageRule,
     /// Whether a client's `no-cache`, `max-age`, `min-fresh`, `max-stale` and `Pragma` are obeyed.
     /// Default: no, since they let any client flood the handler.
     pub client_directives: bool,
@@ -115,7 +99,6 @@ impl Default for StorageRules {
             cookies: CookieRule::default(),
             set_cookie: SetCookieRule::default(),
             partial: PartialRule::default(),
-            language: LanguageRule::default(),
             client_directives: false,
             tags: Vec::new(),
             strip_tags: false,

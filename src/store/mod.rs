@@ -17,7 +17,6 @@ pub(crate) use crate::error::StoreError;
 
 #[cfg(feature = "test-util")]
 mod chaos;
-mod languages;
 mod lookup;
 mod memory;
 mod rejected;
@@ -28,7 +27,6 @@ mod variants;
 
 #[cfg(feature = "test-util")]
 pub use chaos::ChaosStore;
-pub(crate) use languages::Languages;
 pub(crate) use lookup::{Lookup, MemoryLookup};
 pub(crate) use memory::Memory;
 pub(crate) use shared::{Flushed, Shared, SharedSettings};

@@ -6,9 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use http::header::CONTENT_LOCATION;
 use http::{HeaderValue, Method, Response, StatusCode};
-use tower_response_cache::{
-    CookieRule, LanguageRule, PartialRule, Policy, Purge, QueryRule, SetCookieRule,
-};
+use tower_response_cache::{CookieRule, PartialRule, Policy, QueryRule, SetCookieRule};
 
 use crate::support::app::{App, Lines, feed, headers, request, response};
 use crate::support::eventually;
@@ -671,45 +669,6 @@ async fn a_206_that_is_not_one_valid_part_is_never_stored() {
         assert!(!app.get("/", asked).await.is_stored(), "{asked:?} {sent:?}");
         assert!(!app.get("/", asked).await.is_hit(), "{asked:?} {sent:?}");
     }
-}
-
-#[tokio::test]
-async fn a_preferred_language_selects_only_where_the_policy_says_so() {
-    let sending = |rule| {
-        let policy = Policy::builder().language(rule).build().unwrap();
-        App::with(policy, |request, number| {
-            let other = request.headers.get("x").map_or("", |x| x.to_str().unwrap());
-            let lines = [
-                ("cache-control", "max-age=60"),
-                ("vary", "accept-language, x"),
-                ("content-language", "de"),
-            ];
-            response(200, &lines, format!("{other}{number}"))
-        })
-    };
-    let first = [("accept-language", "en, de")];
-    let preferring = [("accept-language", "fr;q=0.5, DE;q=1.0")];
-    let app = sending(LanguageRule::SameField);
-    app.get("/", &first).await;
-    assert!(!app.get("/", &preferring).await.is_hit());
-
-    let app = sending(LanguageRule::PreferredLanguage);
-    app.get("/", &first).await;
-    assert!(app.get("/", &preferring).await.is_hit());
-    let others: [Lines<'_>; 7] = [
-        &[("accept-language", "fr, de")],
-        &[("accept-language", "fr, de;q=0.9")],
-        &[("accept-language", "de;q=0")],
-        &[("accept-language", "de;q=x")],
-        &[("accept-language", "*")],
-        &[],
-        &[("accept-language", "de"), ("x", "1")],
-    ];
-    for lines in others {
-        assert!(!app.get("/", lines).await.is_hit(), "{lines:?}");
-    }
-    app.cache.purge(Purge::everything()).await.unwrap();
-    assert!(!app.get("/", &preferring).await.is_hit());
 }
 
 #[tokio::test]

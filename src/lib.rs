@@ -109,7 +109,7 @@ pub use error::{ConfigError, ErrorCode, PurgeError, StoreError};
 pub use key::{QueryRule, Scheme};
 pub use purge::Purge;
 pub use response::body::{BodyError, ResponseBody};
-pub use semantics::{CacheOptions, CookieRule, PartialRule, SetCookieRule, StorageRules};
+pub use semantics::{CacheOptions, CookieRule, SetCookieRule, StorageRules};
 pub use service::CacheService;
 pub use service::future::ResponseFuture;
 pub use service::layer::CacheLayer;

@@ -26,9 +26,7 @@ use http::uri::{Authority, Scheme, Uri};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use tower::Layer;
-use tower_response_cache::{
-    Cache, CacheConfig, CacheLayer, ConfigError, PartialRule, Policy, SetCookieRule,
-};
+use tower_response_cache::{Cache, CacheConfig, CacheLayer, ConfigError, Policy, SetCookieRule};
 
 mod admin;
 mod fields;
@@ -98,9 +96,6 @@ struct CacheArgs {
     /// What happens to responses with `Set-Cookie`.
     #[arg(long, value_enum, default_value_t = SetCookie::Refuse)]
     set_cookie: SetCookie,
-    /// What happens to responses to requests for a range.
-    #[arg(long, value_enum, default_value_t = Partial::Refuse)]
-    partial: Partial,
     /// Let one instance at a time fetch a missing response. [CACHE_LEASE]
     #[arg(long)]
     lease: bool,
@@ -114,14 +109,6 @@ enum SetCookie {
     Strip,
     /// They are stored with their cookies: everybody gets the cookie that was made for one.
     Store,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Partial {
-    /// They are not stored.
-    Refuse,
-    /// They are stored for requests for the same range.
-    Replay,
 }
 
 #[tokio::main]
@@ -185,10 +172,6 @@ impl CacheArgs {
                 SetCookie::Refuse => SetCookieRule::Refuse,
                 SetCookie::Strip => SetCookieRule::StoreAndStrip,
                 SetCookie::Store => SetCookieRule::StoreForEveryone,
-            })
-            .partial(match self.partial {
-                Partial::Refuse => PartialRule::Refuse,
-                Partial::Replay => PartialRule::ReplaySameRange,
             })
             .build()
     }

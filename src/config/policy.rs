@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, StatusCode, request, response};
 use super::bounds::check_duration;
 use crate::error::ConfigError;
 use crate::key::{KeyRules, QueryRule, Scheme};
-use crate::semantics::{CookieRule, PartialRule, SetCookieRule, StorageRules, is_tag};
+use crate::semantics::{CookieRule, SetCookieRule, StorageRules, is_tag};
 
 /// What holds for the routes of one [`CacheLayer`](crate::CacheLayer), beyond what responses say
 /// of themselves. The default is RFC 9111 for a shared cache, with explicit freshness only.
@@ -149,12 +149,6 @@ impl PolicyBuilder {
     /// What happens to responses with `Set-Cookie`. Default: they are not stored.
     pub fn set_cookie(mut self, rule: SetCookieRule) -> Self {
         self.policy.rules.set_cookie = rule;
-        self
-    }
-
-    /// What happens to a 206, the answer to a request for a range. Default: it is not stored.
-    pub fn partial(mut self, rule: PartialRule) -> Self {
-        self.policy.rules.partial = rule;
         self
     }
 

@@ -34,7 +34,7 @@ pub(crate) use invalidation::{concerns_others, invalidated};
 pub use options::CacheOptions;
 pub(crate) use range::{RangeAnswer, content_range, resolve, unsatisfied_range};
 pub(crate) use reuse::{Reuse, is_failure, may_serve_on_error, reuse};
-pub use rules::{CookieRule, PartialRule, SetCookieRule, StorageRules};
+pub use rules::{CookieRule, SetCookieRule, StorageRules};
 pub(crate) use tags::{group_tag, invalidated_groups, is_tag, strip_tags};
 pub(crate) use validate::{Freshened, HeadOutcome, freshen, head_updates, make_conditional};
 pub(crate) use vary::variant_value;

@@ -33,21 +33,6 @@ pub enum SetCookieRule {
     StoreForEveryone,
 }
 
-/// What happens to a 206 (Partial Content), the answer to a request for a range.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PartialRule {
-    /// It is not stored. Ranges are served from complete stored responses.
-    #[default]
-    Refuse,
-    /// It is stored as a response of its own, for requests with the very same `Range` and
-    /// `If-Range`. Parts are neither combined nor cut.
-    ///
-    /// Danger: the client chooses the range, and so how many parts there are: each takes a
-    /// place among the variants of its resource, whose number is bounded.
-    ReplaySameRange,
-}
-
 /// The part of a `Policy` that the pure functions consult. Plain data.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -73,8 +58,6 @@ pub struct StorageRules {
     pub cookies: CookieRule,
     /// Responses with `Set-Cookie`.
     pub set_cookie: SetCookieRule,
-    /// Responses to requests for a range.
-    pub partial: PartialRule,
     /// Whether a client's `no-cache`, `max-age`, `min-fresh`, `max-stale` and `Pragma` are obeyed.
     /// Default: no, since they let any client flood the handler.
     pub client_directives: bool,
@@ -98,7 +81,6 @@ impl Default for StorageRules {
             keep: Duration::from_secs(600),
             cookies: CookieRule::default(),
             set_cookie: SetCookieRule::default(),
-            partial: PartialRule::default(),
             client_directives: false,
             tags: Vec::new(),
             strip_tags: false,

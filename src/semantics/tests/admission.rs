@@ -503,36 +503,6 @@ fn a_post_is_admitted_only_as_what_a_get_would_be() {
     }
 }
 
-/// RFC 9111, section 3.3: only as the answer to the very range, and only where the policy says
-/// so. All sixteen combinations of what has to come together.
-#[test]
-fn a_part_is_admitted_only_if_all_is_in_order() {
-    for bits in 0..16 {
-        let has = |bit: u32| bits & (1 << bit) != 0;
-        let request = [
-            ("range", if has(1) { "bytes=0-1" } else { "bytes=0-1,3-4" }),
-            ("x", "1"),
-        ];
-        let request = if has(0) { &request[..] } else { &request[1..] };
-        let range = if has(2) { "bytes 0-1/9" } else { "bytes 1-0/9" };
-        let mut case = Case::new(&[("cache-control", "max-age=60"), ("content-range", range)])
-            .request(request)
-            .status(206);
-        if has(3) {
-            case.rules.partial = PartialRule::ReplaySameRange;
-        }
-        let found = case.admit();
-        if bits == 15 {
-            assert_eq!(found.unwrap().vary[..], ["if-range", "range"]);
-        } else {
-            assert_eq!(found, Err(R::Partial), "{bits:b}");
-        }
-        // HEAD has no range to answer.
-        case.method = Method::HEAD;
-        assert!(case.admit().is_err());
-    }
-}
-
 /// RFC 9111, section 5.2.1.2: a client may take what is stale; but only what was ever fresh.
 #[test]
 fn what_was_never_fresh_is_not_kept_for_clients_that_take_stale() {

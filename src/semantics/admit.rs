@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use super::exchange::{MethodClass, RequestFacts};
 use super::fields::{Exclusions, is_coding, is_hop_by_hop, is_set_cookie};
-use super::freshness::{Flags, Lifetimes, lifetimes, sent_date};
-use super::invalidation::describes_target;
+use super::freshness::{Lifetimes, lifetimes, sent_date};
 use super::options::CacheOptions;
 use super::rules::{CookieRule, SetCookieRule, StorageRules};
 use super::syntax::dates::date_value;
@@ -57,29 +56,6 @@ pub(crate) fn admit(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<Adm
     }
     check_status(exchange.status)?;
     assess(exchange, rules)
-}
-
-/// Judges the response to a `POST` for `target`, to be stored for `GET`; `exchange` is told as
-/// if it had been one.
-///
-/// RFC 9110, section 9.3.3: "Responses to POST requests are only cacheable when they include
-/// explicit freshness information … and a Content-Location header field that has the same value
-/// as the POST's target URI". Then, says section 8.7, the content is that of a `GET` of it.
-pub(crate) fn admit_posted(
-    exchange: &Exchange<'_>,
-    target: &Uri,
-    rules: &StorageRules,
-) -> Result<Admitted, Reason> {
-    if exchange.status != StatusCode::OK || !describes_target(exchange.headers, target) {
-        return Err(Reason::Method);
-    }
-    let admitted = assess(exchange, rules)?;
-    let lifetimes = &admitted.lifetimes;
-    let fresh = lifetimes.fresh_until > lifetimes.stored;
-    if !fresh || lifetimes.flags.contains(Flags::ASSIGNED) {
-        return Err(Reason::NoFreshness);
-    }
-    Ok(admitted)
 }
 
 /// As [`admit`], of a response that is the stored one with fields updated.

@@ -26,7 +26,7 @@ pub(crate) mod tags;
 pub(crate) mod validate;
 pub(crate) mod vary;
 
-pub(crate) use admit::{Admitted, Exchange, admit, admit_posted};
+pub(crate) use admit::{Admitted, Exchange, admit};
 pub(crate) use conditional::{Precondition, evaluate, not_modified_headers};
 pub(crate) use exchange::{MethodClass, RequestFacts};
 pub(crate) use freshness::{Flags, Lifetimes};

@@ -1,6 +1,5 @@
 //! Asking the handler: the call, and what its answer does to the cache.
 
-mod posted;
 mod revalidate;
 mod store;
 
@@ -15,8 +14,6 @@ use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower::util::Oneshot;
 use tower_service::Service;
-
-pub(crate) use posted::Posted;
 
 use crate::base::clock::Timestamp;
 use crate::base::position::LogPosition;

@@ -449,60 +449,6 @@ fn tags_are_kept_from_clients_only_where_the_policy_says_so() {
     }
 }
 
-/// RFC 9110, section 9.3.3: only with its own explicit, positive lifetime and the target as its
-/// `Content-Location`.
-#[test]
-fn a_post_is_admitted_only_as_what_a_get_would_be() {
-    let target: http::Uri = "http://example.org/a".parse().unwrap();
-    let same = ("content-location", "/a");
-    let fresh = ("cache-control", "max-age=60");
-    let own = CacheOptions::new().max_age(60);
-    let table: [(Lines<'_>, u16, Option<CacheOptions>, Option<R>); 12] = [
-        (&[same, fresh], 200, None, None),
-        (&[same, ("cache-control", "max-age=1")], 200, None, None),
-        (&[same], 200, Some(own.clone()), None),
-        (&[fresh], 200, None, Some(R::Method)),
-        (&[fresh], 200, Some(own), Some(R::Method)),
-        (
-            &[("content-location", "/b"), fresh],
-            200,
-            None,
-            Some(R::Method),
-        ),
-        (&[same, fresh], 201, None, Some(R::Method)),
-        (&[fresh], 201, None, Some(R::Method)),
-        (&[same], 200, None, Some(R::NoFreshness)),
-        (
-            &[same, ("cache-control", "max-age=0"), ("etag", "\"a\"")],
-            200,
-            None,
-            Some(R::NoFreshness),
-        ),
-        (
-            &[same, ("cache-control", "no-cache"), ("etag", "\"a\"")],
-            200,
-            None,
-            Some(R::NoFreshness),
-        ),
-        (
-            &[same, fresh, ("set-cookie", "a")],
-            200,
-            None,
-            Some(R::SetCookie),
-        ),
-    ];
-    for (lines, status, options, expected) in table {
-        for default_ttl in [None, Some(secs(600))] {
-            let mut case = Case::new(lines).status(status);
-            case.options = options.clone();
-            // A lifetime that the policy makes up is none of the response's own.
-            case.rules.default_ttl = default_ttl;
-            let found = case.with(|exchange| admit_posted(exchange, &target, &case.rules));
-            assert_eq!(found.err(), expected, "{lines:?} {status} {default_ttl:?}");
-        }
-    }
-}
-
 /// RFC 9111, section 5.2.1.2: a client may take what is stale; but only what was ever fresh.
 #[test]
 fn what_was_never_fresh_is_not_kept_for_clients_that_take_stale() {

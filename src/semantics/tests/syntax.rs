@@ -13,7 +13,7 @@ fn response(lines: &[&str]) -> ResponseDirectives {
 }
 
 fn request(line: &str) -> RequestDirectives {
-    RequestDirectives::read(&headers(&[("cache-control", line)]))
+    facts(&[("cache-control", line)]).directives
 }
 
 fn names(list: &[&str]) -> Qualified {
@@ -242,24 +242,6 @@ fn pragma_counts_only_without_cache_control() {
             .directives
             .no_cache
     );
-}
-
-#[test]
-fn both_readers_of_request_directives_agree() {
-    for lines in [
-        &[
-            ("cache-control", "no-cache"),
-            ("cache-control", "max-age=3"),
-        ][..],
-        &[("pragma", "no-cache")],
-        &[("pragma", "no-cache"), ("cache-control", "max-stale")],
-        &[],
-    ] {
-        assert_eq!(
-            facts(lines).directives,
-            RequestDirectives::read(&headers(lines))
-        );
-    }
 }
 
 #[test]

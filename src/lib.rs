@@ -111,7 +111,7 @@ pub use error::{ConfigError, ErrorCode, PurgeError, StoreError};
 pub use key::{QueryRule, Scheme};
 pub use purge::Purge;
 pub use response::body::{BodyError, ResponseBody};
-pub use semantics::{CacheOptions, CookieRule, LanguageRule, PartialRule, SetCookieRule};
+pub use semantics::{CacheOptions, CookieRule, SetCookieRule};
 pub use service::CacheService;
 pub use service::future::ResponseFuture;
 pub use service::layer::CacheLayer;

@@ -9,9 +9,7 @@ use http::{HeaderMap, HeaderName, StatusCode, request, response};
 use super::bounds::{Bounds, Show, YEAR};
 use crate::error::ConfigError;
 use crate::key::{KeyRules, QueryRule, Scheme};
-use crate::semantics::{
-    CookieRule, LanguageRule, PartialRule, SetCookieRule, StorageRules, is_tag,
-};
+use crate::semantics::{CookieRule, SetCookieRule, StorageRules, is_tag};
 
 /// The rules of one [`CacheLayer`](crate::CacheLayer), for what responses do not say themselves.
 ///
@@ -185,19 +183,6 @@ impl PolicyBuilder {
     /// Danger: [`SetCookieRule::StoreForEveryone`] can hand out one user's session.
     pub fn set_cookie(mut self, rule: SetCookieRule) -> Self {
         self.policy.rules.set_cookie = rule;
-        self
-    }
-
-    /// What happens to a 206, the answer to a request for a range. Default: it is not stored.
-    pub fn partial(mut self, rule: PartialRule) -> Self {
-        self.policy.rules.partial = rule;
-        self
-    }
-
-    /// Which of the variants that differ by `Accept-Language` a request may get. Default: that of
-    /// requests with the same `Accept-Language`.
-    pub fn language(mut self, rule: LanguageRule) -> Self {
-        self.policy.rules.language = rule;
         self
     }
 

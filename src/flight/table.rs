@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::leader::Errand;
@@ -28,8 +28,6 @@ pub(crate) struct Flights {
     costs: quick_cache::sync::Cache<u128, Duration>,
     /// No key has been marked yet.
     unmarked: AtomicBool,
-    /// How many changes there were of the targets whose hashes share a place.
-    changes: [AtomicU64; PLACES],
 }
 
 /// Flights under way by the hashes of their keys.
@@ -47,7 +45,6 @@ impl Flights {
             rests: random::bounded_map(marks),
             costs: random::bounded_map(marks),
             unmarked: AtomicBool::new(true),
-            changes: [const { AtomicU64::new(0) }; PLACES],
         }
     }
 
@@ -89,21 +86,6 @@ impl Flights {
     /// Whether anyone is fetching the key of this hash.
     pub(crate) fn has(&self, hash: u128) -> bool {
         self.tables.lock(hash).contains_key(&hash)
-    }
-
-    /// How many requests with unsafe methods for the target of this hash have succeeded, and for
-    /// some others: none may be overlooked by one who stores what was asked for before.
-    pub(crate) fn changes(&self, hash: u128) -> u64 {
-        self.changes_at(hash).load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn note_change(&self, hash: u128) {
-        self.changes_at(hash).fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn changes_at(&self, hash: u128) -> &AtomicU64 {
-        let [first, ..] = &self.changes;
-        self.changes.get(hash as usize % PLACES).unwrap_or(first)
     }
 
     /// Remembers for a while that responses for `key` cannot be shared: with anyone, or when it
@@ -207,9 +189,6 @@ impl Flights {
         }
     }
 }
-
-/// So many that changes of other targets seldom count.
-const PLACES: usize = 256;
 
 /// How long a key rests after a failed fetch.
 const REST: Duration = Duration::from_secs(2);

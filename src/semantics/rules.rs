@@ -33,35 +33,6 @@ pub enum SetCookieRule {
     StoreForEveryone,
 }
 
-/// What happens to a 206 (Partial Content), the answer to a request for a range.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PartialRule {
-    /// It is not stored. Ranges are served from complete stored responses.
-    #[default]
-    Refuse,
-    /// It is stored as a response of its own, for requests with the very same `Range` and
-    /// `If-Range`. Parts are neither combined nor cut.
-    ///
-    /// Danger: the client chooses the range, and so how many parts there are: each takes a
-    /// place among the variants of its resource, whose number is bounded.
-    ReplaySameRange,
-}
-
-/// Which of the variants that differ by `Accept-Language` a request may get.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LanguageRule {
-    /// That of a request with the same `Accept-Language`, as RFC 9111, section 4.1, asks.
-    #[default]
-    SameField,
-    /// Also one in the language that the request prefers to all others, by `Content-Language`.
-    ///
-    /// Right where the application picks a response by its language alone; beyond RFC 9111,
-    /// which cannot know that. Only what is in memory is found so.
-    PreferredLanguage,
-}
-
 /// The part of a `Policy` that the pure functions consult. Plain data.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct StorageRules {
@@ -86,10 +57,6 @@ pub(crate) struct StorageRules {
     pub(crate) cookies: CookieRule,
     /// Responses with `Set-Cookie`.
     pub(crate) set_cookie: SetCookieRule,
-    /// Responses to requests for a range.
-    pub(crate) partial: PartialRule,
-    /// Responses in several languages.
-    pub(crate) language: LanguageRule,
     /// Whether a client's `no-cache`, `max-age`, `min-fresh`, `max-stale` and `Pragma` are obeyed.
     /// Default: no, since they let any client flood the handler.
     pub(crate) client_directives: bool,
@@ -113,8 +80,6 @@ impl Default for StorageRules {
             keep: Duration::from_secs(600),
             cookies: CookieRule::default(),
             set_cookie: SetCookieRule::default(),
-            partial: PartialRule::default(),
-            language: LanguageRule::default(),
             client_directives: false,
             tags: Vec::new(),
             strip_tags: false,

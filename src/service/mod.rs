@@ -95,7 +95,7 @@ where
         let facts = RequestFacts::read(&parts.method, &parts.headers);
         match course(&facts, &body) {
             Course::Pass(outcome) => self.pass(parts, body, outcome),
-            Course::Change => self.change(parts, body, facts),
+            Course::Change => self.change(parts, body),
             Course::Refuse => {
                 ResponseFuture::ready(from_entry::not_cached(self.settings.cache.status_name()))
             }
@@ -176,18 +176,13 @@ impl<S> CacheService<S> {
     }
 
     /// RFC 9111 4.4: what an unsafe method changes is not served from the cache any more.
-    fn change<B, R>(
-        &self,
-        mut parts: Parts,
-        body: B,
-        facts: RequestFacts,
-    ) -> ResponseFuture<S, B, R>
+    fn change<B, R>(&self, mut parts: Parts, body: B) -> ResponseFuture<S, B, R>
     where
         S: Service<Request<B>, Response = Response<R>> + Clone,
         S::Error: Send + 'static,
         R: Send + 'static,
     {
-        let change = Change::begin(&self.settings, &parts, facts);
+        let change = Change::begin(&self.settings, &parts);
         parts.extensions.insert(self.settings.cache.clone());
         let inner = Oneshot::new(self.inner(), Request::from_parts(parts, body));
         ResponseFuture::changing(inner, change)

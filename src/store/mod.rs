@@ -19,7 +19,6 @@ pub(crate) use crate::error::StoreError;
 mod chaos;
 #[cfg(feature = "test-util")]
 mod in_process;
-mod languages;
 mod lookup;
 mod memory;
 mod rejected;
@@ -32,7 +31,6 @@ mod variants;
 pub use chaos::ChaosStore;
 #[cfg(feature = "test-util")]
 pub use in_process::{InProcessStore, Outage};
-pub(crate) use languages::Languages;
 pub(crate) use lookup::{Lookup, MemoryLookup};
 pub(crate) use memory::Memory;
 pub(crate) use shared::{Flushed, Shared, SharedSettings};

@@ -1,6 +1,5 @@
 //! Asking the handler: the call, and what its answer does to the cache.
 
-mod posted;
 mod revalidate;
 mod store;
 
@@ -15,8 +14,6 @@ use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower::util::Oneshot;
 use tower_service::Service;
-
-pub(crate) use posted::Posted;
 
 use crate::base::clock::Timestamp;
 use crate::base::position::LogPosition;
@@ -318,7 +315,6 @@ impl FetchContext {
     fn exchange<'a>(&'a self, head: &'a response::Parts) -> Exchange<'a> {
         Exchange {
             facts: &self.facts,
-            request_headers: &self.headers,
             status: head.status,
             headers: &head.headers,
             options: head.extensions.get::<CacheOptions>(),

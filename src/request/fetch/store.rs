@@ -12,7 +12,7 @@ use crate::recording::part;
 use crate::request::fill::{Commit, Fill, NewEntry, Peeked, Recorded, peek};
 use crate::request::handler::Content;
 use crate::response::body::ResponseBody;
-use crate::semantics::{self, Admitted, LanguageRule, Lifetimes};
+use crate::semantics::{self, Admitted, Lifetimes};
 use crate::service::future::passed;
 use crate::status::{Outcome, Reason};
 use crate::store::Stored;
@@ -43,16 +43,6 @@ impl FetchContext {
             Peeked::Begun(..) => declared,
         };
         let new_entry = self.new_entry(head.status, admitted, &Tags::default(), length);
-        if self.settings.policy.rules.language == LanguageRule::PreferredLanguage {
-            let languages = self.cache().tiers().languages();
-            languages.note(
-                &self.lookup.base,
-                &new_entry.fields,
-                &self.headers,
-                &head.headers,
-                &new_entry.head.key,
-            );
-        }
         self.release_unless_reusable(&new_entry.head.lifetimes);
         let max_body = self.max_body();
         match peeked {

@@ -108,7 +108,8 @@ pub use config::{CacheConfig, CacheConfigBuilder, Policy, PolicyBuilder};
 pub use error::{ConfigError, ErrorCode, PurgeError, StoreError};
 pub use key::{QueryRule, Scheme};
 pub use purge::Purge;
-pub use response::body::{BodyError, ResponseBody};
+pub use response::body::ResponseBody;
+pub use response::error::BodyError;
 pub use semantics::{
     CacheOptions, CookieRule, LanguageRule, PartialRule, SetCookieRule, StorageRules,
 };

@@ -1,7 +1,6 @@
-//! Requests with unsafe methods: what they change is not served from the cache any more.
+//! Requests with unsafe methods, which invalidate the stored responses that they may have changed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_LOCATION;
@@ -15,15 +14,16 @@ use crate::cache::Cache;
 use crate::flight::{Credentials, JoinRequest, Leader, Role};
 use crate::key::{Key, KeyBuilder, KeyRef, Traces};
 use crate::purge::Purge;
-use crate::request::fetch::Posted;
+use crate::request::detached::{Answer, Detachable, KeepAlive};
+use crate::request::fetch::posted::Posted;
 use crate::request::handler::Content;
+use crate::request::settings::Settings;
 use crate::response::body::ResponseBody;
+use crate::response::passed::passed;
 use crate::semantics::{self, CacheOptions, MethodClass, RequestFacts};
-use crate::service::future::{BoxFlow, passed};
-use crate::service::layer::Settings;
 use crate::status::{Forwarded, Outcome, Reason};
 
-/// What a request with an unsafe method may change, noted before its handler is called.
+/// A request with an unsafe method and what it may change, noted before its handler is called.
 pub(crate) struct Change {
     settings: Arc<Settings>,
     method: Method,
@@ -31,13 +31,6 @@ pub(crate) struct Change {
     target: Option<KeyBuilder>,
     /// Of a `POST`, whose response may be stored for GET.
     posting: Option<Posting>,
-}
-
-/// What is left to do about a change once its handler has answered.
-pub(crate) enum Settled<R: Send + 'static, E: Send + 'static> {
-    Nothing(Response<ResponseBody<R>>),
-    /// The store or the purge log is told, and then the response goes out.
-    Pending(BoxFlow<R, E>),
 }
 
 impl Change {
@@ -56,25 +49,24 @@ impl Change {
         }
     }
 
-    /// For how long it may go on without its client.
-    pub(crate) fn deadline(&self) -> Duration {
-        self.settings.cache.config().fill_deadline
-    }
-
     /// RFC 9111 4.4: a cache "MUST invalidate the target URI when it receives a non-error status
     /// code in response to an unsafe request method".
-    pub(crate) fn settle<R: Content, E: Send>(mut self, response: Response<R>) -> Settled<R, E> {
-        if !succeeded(&response) {
-            return Settled::Nothing(self.pass(response));
+    ///
+    /// The response waits until the store and the purge log know of the change.
+    pub(crate) fn settle<R: Content, E: Send>(mut self, response: Response<R>) -> Answer<R, E> {
+        if !is_non_error(&response) {
+            return Answer::Ready(self.pass(response));
         }
         if let Some(target) = &self.target {
             let flights = self.settings.cache.flights();
             flights.note_change(target.base().hash());
         }
-        match self.is_of_nothing_known(&response) {
-            true => Settled::Nothing(self.pass(response)),
-            false => Settled::Pending(Box::pin(async { Ok(self.announce(response).await) })),
+        if self.is_of_nothing_known(&response) {
+            return Answer::Ready(self.pass(response));
         }
+        let deadline = self.settings.cache.config().fill_deadline;
+        let future = Box::pin(async { Ok(self.announce(response).await) });
+        Answer::Pending(Detachable::new(future, KeepAlive::always(), deadline))
     }
 
     /// Whether it is certain, without asking anybody, that nothing of what may have changed is
@@ -107,7 +99,7 @@ impl Change {
         let named = named(target.as_ref(), &response);
         let purge = purge.into_iter().chain(named).reduce(Purge::and);
         let announced = match purge {
-            Some(purge) => announce(cache, &purge, deadline).await,
+            Some(purge) => append_to_log(cache, &purge, deadline).await,
             None => Announced::Nothing,
         };
         // What this very response purges is not stored from it: others have to let go of it
@@ -138,7 +130,7 @@ impl Change {
 
     fn pass<R>(&self, response: Response<R>) -> Response<ResponseBody<R>> {
         let outcome = Outcome::forward(Forwarded::Method, Some(Reason::Method));
-        passed(response, outcome, &self.settings.cache)
+        passed(response, outcome, self.settings.cache.status_name())
     }
 }
 
@@ -202,7 +194,7 @@ impl Posting {
 
 /// RFC 9111 4.4: "a 'non-error response' is one with a 2xx (Successful) or 3xx (Redirection)
 /// status code".
-fn succeeded<R>(response: &Response<R>) -> bool {
+fn is_non_error<R>(response: &Response<R>) -> bool {
     response.status().is_success() || response.status().is_redirection()
 }
 
@@ -243,9 +235,9 @@ async fn invalidated(
     selectors.reduce(Purge::and)
 }
 
-/// A fault of the store is no fault of the request: what could not be invalidated elsewhere
-/// is trusted there no longer than the purge bound, since the log is out of sight as well.
-async fn announce(cache: &Cache, purge: &Purge, deadline: Instant) -> Announced {
+/// An error of the store does not fail the request. Other instances trust what they could not be
+/// told to invalidate no longer than the purge bound, since they cannot read the log either.
+async fn append_to_log(cache: &Cache, purge: &Purge, deadline: Instant) -> Announced {
     cache.follow_log();
     if let Err(error) = cache.log().append(purge, deadline).await {
         tracing::debug!(%error, "a change was not announced to other instances");
@@ -293,7 +285,7 @@ impl Gate {
         let keys = [target, &traces.stored];
         match cache.tiers().remove(&keys, deadline).await {
             Ok(existed) => existed || known_here,
-            Err(_store_trouble) => true,
+            Err(_) => true,
         }
     }
 }

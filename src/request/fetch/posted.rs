@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Response, Uri};
 
-use super::FetchContext;
+use super::context::FetchContext;
 use crate::base::clock::Timestamp;
 use crate::base::position::LogPosition;
 use crate::flight::Leader;
 use crate::key::Key;
-use crate::request::Fallback;
+use crate::request::fallback::Fallback;
 use crate::request::handler::Content;
+use crate::request::settings::Settings;
 use crate::response::body::ResponseBody;
+use crate::response::passed::passed;
 use crate::semantics::{self, RequestFacts};
-use crate::service::future::passed;
-use crate::service::layer::Settings;
 use crate::status::{Forwarded, Reason};
 use crate::store::Lookup;
 
@@ -57,7 +57,7 @@ impl Posted {
                 traces: None,
                 entry: None,
             },
-            stale: Fallback::Nothing(Forwarded::Method, Reason::Method),
+            fallback: Fallback::Nothing(Forwarded::Method, Reason::Method),
             leader: Some(leader),
             position,
             request_time,
@@ -74,7 +74,11 @@ impl Posted {
             // The request's fields went to the handler: what depends on them is not stored.
             Ok(_) | Err(_) => {
                 let response = Response::from_parts(head, body);
-                passed(response, fetched.stale.outcome(), fetched.cache())
+                passed(
+                    response,
+                    fetched.fallback.outcome(),
+                    fetched.cache().status_name(),
+                )
             }
         }
     }

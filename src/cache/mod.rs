@@ -122,8 +122,8 @@ impl Cache {
         let limits = Limits {
             flights: config.max_flights,
             followers: config.max_followers,
-            marks: 10_000,
-            mark_ttl: config.uncacheable_ttl,
+            keys: 10_000,
+            hit_for_miss_ttl: config.uncacheable_ttl,
             deadline: config.fill_deadline,
         };
         let inner = Inner {

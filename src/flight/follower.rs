@@ -1,33 +1,39 @@
-//! One who waits for what another has asked for.
+//! A request that waits for another request's fetch.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::{Flight, Stage};
+use super::state::{Flight, Stage};
 use crate::recording::wakers::WakerKey;
 
-/// One who waits for the leader's response. Dropping it leaves no trace.
+/// A request that waits for the leader's response. Dropping it removes it from the flight.
 #[derive(Debug)]
 pub(crate) struct Follower {
     flight: Arc<Flight>,
-    place: WakerKey,
+    waker_key: WakerKey,
 }
 
 impl Follower {
-    pub(super) fn of(flight: Arc<Flight>) -> Self {
-        Self {
-            flight,
-            place: WakerKey::default(),
+    /// Joins a flight, unless it has as many followers as it may.
+    pub(super) fn join(flight: &Arc<Flight>, max_followers: usize) -> Option<Self> {
+        let mut state = flight.lock();
+        if state.followers >= max_followers {
+            return None;
         }
+        state.followers += 1;
+        Some(Self {
+            flight: Arc::clone(flight),
+            waker_key: WakerKey::default(),
+        })
     }
 
-    /// Waits for the head or the end.
+    /// Waits until the flight has left [`Stage::Waiting`].
     pub(crate) async fn wait(&mut self) -> Stage {
         poll_fn(|context| {
             let mut state = self.flight.lock();
             if matches!(state.stage, Stage::Waiting) {
-                state.waiters.enter(&mut self.place, context);
+                state.waiters.enter(&mut self.waker_key, context);
                 return Poll::Pending;
             }
             Poll::Ready(state.stage.clone())
@@ -35,7 +41,7 @@ impl Follower {
         .await
     }
 
-    /// What the flight has come to by now.
+    /// The stage of the flight now.
     pub(crate) fn stage(&self) -> Stage {
         self.flight.lock().stage.clone()
     }
@@ -45,8 +51,8 @@ impl Drop for Follower {
     fn drop(&mut self) {
         let mut state = self.flight.lock();
         state.followers -= 1;
-        let left = state.waiters.leave(&mut self.place);
+        let waker = state.waiters.leave(&mut self.waker_key);
         drop(state);
-        drop(left);
+        drop(waker);
     }
 }

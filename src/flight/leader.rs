@@ -1,36 +1,38 @@
-//! The one who calls the handler, and what it makes of the flight.
+//! The request that calls the handler, and how it ends its flight.
 
 use std::sync::Arc;
 
 use http::HeaderName;
 
-use super::{Flight, Flights, SharedHead, Stage, Uncacheable};
+use super::hit_for_miss::Uncacheable;
+use super::lease::Lease;
+use super::state::{Flight, SharedHead, Stage};
+use super::table::Flights;
 use crate::base::clock::Timestamp;
 use crate::entry::Entry;
-use crate::flight::lease::Lease;
 use crate::key::Key;
 use crate::recording::Recording;
 
-/// The one who calls the handler. Dropped without a result, the flight has failed.
+/// The request that calls the handler. The flight fails if its leader is dropped without a result.
 #[derive(Debug)]
 pub(crate) struct Leader {
     flights: Arc<Flights>,
     flight: Arc<Flight>,
-    errand: Errand,
+    purpose: Purpose,
     /// The right to fetch on behalf of all instances.
     lease: Option<Lease>,
-    /// There is nothing left to do.
-    landed: bool,
+    /// The flight has been taken from the table, and `Drop` has nothing left to do.
+    finished: bool,
 }
 
 impl Leader {
-    pub(super) const fn new(flights: Arc<Flights>, flight: Arc<Flight>, errand: Errand) -> Self {
+    pub(super) const fn new(flights: Arc<Flights>, flight: Arc<Flight>, purpose: Purpose) -> Self {
         Self {
             flights,
             flight,
-            errand,
+            purpose,
             lease: None,
-            landed: false,
+            finished: false,
         }
     }
 
@@ -43,68 +45,69 @@ impl Leader {
         self.lease = Some(lease);
     }
 
-    /// Takes the lease, to be kept until the other instances can see the entry.
+    /// Takes the lease, which the caller keeps until the other instances can see the entry.
     pub(crate) fn take_lease(&mut self) -> Option<Lease> {
         self.lease.take()
     }
 
-    /// Lets the followers have the recording while it grows. Later requests join still.
-    pub(crate) fn share(&self, shared: SharedHead, recording: Arc<Recording>) {
-        self.flight.set(Stage::Shared(shared, recording));
+    /// Gives the followers the recording while it grows. Later requests can still join.
+    pub(crate) fn share_recording(&self, shared: SharedHead, recording: Arc<Recording>) {
+        self.flight.set_stage(Stage::Recording(shared, recording));
     }
 
-    /// Lets the followers have a complete entry. Unless it is stored already, the leader is to be
-    /// kept until it is, so that no request falls between the flight and the entry.
-    pub(crate) fn land(&self, entry: Arc<Entry>, fields: Arc<[HeaderName]>) {
-        self.flight.set(Stage::Landed(entry, fields));
+    /// Gives the followers a complete entry, and leaves the flight open. If the entry is still to
+    /// be stored, the caller keeps the leader until it is: no request then misses both.
+    pub(crate) fn share_entry(&self, entry: Arc<Entry>, fields: Arc<[HeaderName]>) {
+        self.flight.set_stage(Stage::Complete(entry, fields));
     }
 
-    /// As [`Leader::land`] of an entry that is stored already, and the end of the flight: who comes
-    /// later finds the entry.
-    pub(crate) fn land_stored(mut self, entry: &Arc<Entry>, fields: Arc<[HeaderName]>) {
-        self.landed = true;
+    /// Ends the flight with an entry that is stored already. Later requests find it in the cache.
+    pub(crate) fn finish(mut self, entry: &Arc<Entry>, fields: Arc<[HeaderName]>) {
+        self.finished = true;
         self.flights.remove(&self.flight);
-        // Nobody joins any more.
+        // No request can join any more, so the count does not rise again.
         if self.flight.lock().followers > 0 {
-            self.land(Arc::clone(entry), fields);
+            self.share_entry(Arc::clone(entry), fields);
         }
     }
 
-    /// Ends the flight: every follower goes to the handler with its own request.
+    /// Ends the flight: every follower calls the handler with its own request.
     pub(crate) fn release(self) {
-        self.flight.set(Stage::Released(None));
+        self.flight.set_stage(Stage::Released(None));
     }
 
-    /// Ends the flight, and marks its key so that no flight is begun for a while.
-    pub(crate) fn release_and_mark(self, whom: Uncacheable, now: Timestamp) {
-        self.flights.mark(&self.flight.key, whom, now);
-        self.flight.set(Stage::Released(Some(whom)));
+    /// Ends the flight, and lets no flight for its key begin for a while.
+    pub(crate) fn release_as_uncacheable(self, whom: Uncacheable, now: Timestamp) {
+        self.flights.add_hit_for_miss(&self.flight.key, whom, now);
+        self.flight.set_stage(Stage::Released(Some(whom)));
     }
 }
 
 impl Drop for Leader {
     fn drop(&mut self) {
-        if self.landed {
+        if self.finished {
             return;
         }
-        let landed = matches!(self.flight.lock().stage, Stage::Landed(..));
-        if self.errand == Errand::Refresh && !landed {
-            self.flights
-                .rest(&self.flight.key, self.flights.clock.now());
+        let is_complete = matches!(self.flight.lock().stage, Stage::Complete(..));
+        if self.purpose == Purpose::Refresh && !is_complete {
+            self.flights.back_off_now(&self.flight.key);
         }
         self.flights.remove(&self.flight);
-        let lost = matches!(self.flight.lock().stage, Stage::Waiting | Stage::Shared(..));
-        if lost {
-            self.flight.set(Stage::Failed);
+        let is_open = matches!(
+            self.flight.lock().stage,
+            Stage::Waiting | Stage::Recording(..)
+        );
+        if is_open {
+            self.flight.set_stage(Stage::Failed);
         }
     }
 }
 
 /// Why a flight was begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Errand {
-    /// A request waits for it.
+pub(super) enum Purpose {
+    /// A request waits for the response.
     Request,
-    /// The stale entry was served: if the refresh comes to nothing, the next is let wait.
+    /// The stale entry was served. If the refresh fails, the key backs off.
     Refresh,
 }

@@ -1,7 +1,8 @@
-//! One fetch for all instances: a short-lived key in the shared store says who is at it.
+//! One fetch for all instances: a short-lived key in the shared store says that one instance is
+//! fetching.
 //!
-//! It saves work and nothing else: when the store fails, or the holder takes longer than the
-//! lease lasts, several instances call their handlers, as they do without it.
+//! A lease saves work and nothing else. When the store fails, or the holder takes longer than the
+//! lease lasts, several instances call their handlers, as they do without leases.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,58 +11,62 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::base::task;
-use crate::cache::Cache;
 use crate::key::Key;
 use crate::store::{Leased, SharedStore};
 
-/// The right to fetch a key. Dropped, it is given back.
+/// Where leases are kept, and how long they last.
+#[derive(Clone, Copy)]
+pub(crate) struct LeaseStore<'a> {
+    pub(crate) store: &'a Arc<dyn SharedStore>,
+    /// The prefix of every key of this cache.
+    pub(crate) prefix: &'a str,
+    /// No longer than requests wait for a lease, so that none waits for an instance that is gone.
+    pub(crate) ttl: Duration,
+    /// How long giving a lease back may take.
+    pub(crate) timeout: Duration,
+}
+
+/// The right to fetch a key. Dropping it gives it back.
 pub(crate) struct Lease {
     store: Arc<dyn SharedStore>,
+    /// Empty if there is nothing to give back.
     name: String,
     token: String,
     timeout: Duration,
 }
 
-/// What asking for a lease came to.
+/// The store's answer to a request for a lease.
 #[derive(Debug)]
 pub(crate) enum LeaseAnswer {
     Granted(Lease),
     /// Another instance is fetching.
     Held,
-    /// There are no leases, or the store does not answer: as if there were none.
+    /// The store did not answer. The caller goes on as if there were no leases.
     Unavailable,
 }
 
-impl Lease {
-    /// Asks for the right to fetch `key`. It lasts as long as anyone waits for it, so that nobody
-    /// waits for an instance that is gone.
-    pub(crate) async fn ask(cache: &Cache, key: &Key, deadline: Instant) -> LeaseAnswer {
-        let config = cache.config();
-        let Some(store) = cache.tiers().store().filter(|_| config.lease) else {
-            return LeaseAnswer::Unavailable;
-        };
-        let lease = Self {
-            store: Arc::clone(store),
-            name: format!("{}:lease:{:032x}", config.prefix, key.hash()),
+impl LeaseStore<'_> {
+    /// Asks for the right to fetch `key`.
+    pub(crate) async fn ask(self, key: &Key, deadline: Instant) -> LeaseAnswer {
+        let mut lease = Lease {
+            store: Arc::clone(self.store),
+            name: format!("{}:lease:{:032x}", self.prefix, key.hash()),
             token: format!("{:032x}", fastrand::u128(..)),
-            timeout: config.operation_timeout,
+            timeout: self.timeout,
         };
-        let asked = store.lease(&lease.name, &lease.token, config.follower_wait, deadline);
-        let answer = asked.await;
+        let answer = self
+            .store
+            .lease(&lease.name, &lease.token, self.ttl, deadline)
+            .await;
         match answer {
             Ok(Leased::Granted) => LeaseAnswer::Granted(lease),
             Ok(Leased::Held) => {
-                lease.forgo();
+                lease.name.clear();
                 LeaseAnswer::Held
             }
-            // It may have been granted all the same, and is given back in that case.
-            Err(_as_without) => LeaseAnswer::Unavailable,
+            // The store may have granted it before the error. Dropping the lease gives it back.
+            Err(_) => LeaseAnswer::Unavailable,
         }
-    }
-
-    /// It was not granted: there is nothing to give back.
-    fn forgo(mut self) {
-        self.name.clear();
     }
 }
 
@@ -73,9 +78,10 @@ impl Drop for Lease {
         }
         let (store, timeout) = (Arc::clone(&self.store), self.timeout);
         let token = std::mem::take(&mut self.token);
-        let _left_to_expire_without_a_runtime = task::spawn(async move {
+        // If there is no runtime, or the store fails, the lease expires by itself.
+        let _ = task::spawn(async move {
             let deadline = Instant::now() + timeout;
-            let _left_to_expire = store.release(&name, &token, deadline).await;
+            let _ = store.release(&name, &token, deadline).await;
         });
     }
 }

@@ -1,149 +1,127 @@
-//! Which flights are under way, and which keys have none.
+//! The flights under way, and what is remembered of keys that have none.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::leader::Errand;
-use super::{Credentials, Flight, JoinRequest, Joined, Leader, Limits, Role, Uncacheable};
+use super::hit_for_miss::{Credentials, HitForMiss, Uncacheable};
+use super::state::Flight;
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::random;
-use crate::base::sync::Striped;
+use crate::base::sync::{MutexGuard, Striped};
 use crate::key::Key;
 
-/// The flights under way and the keys that are marked uncacheable, of one process.
+/// Bounds on coalescing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) flights: usize,
+    pub(crate) followers: usize,
+    /// How many keys are remembered that have no flight.
+    pub(crate) keys: usize,
+    /// How long a key counts as uncacheable.
+    pub(crate) hit_for_miss_ttl: Duration,
+    /// How long requests join a flight. Its leader counts as lost after that.
+    pub(crate) deadline: Duration,
+}
+
+/// The flights of one process, and the keys that begin none for a while.
 #[derive(Debug)]
 pub(crate) struct Flights {
-    limits: Limits,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) limits: Limits,
+    clock: Arc<dyn Clock>,
     tables: Striped<Table>,
-    /// How many flights there are in all tables.
+    /// The number of flights in all tables.
     under_way: AtomicUsize,
-    /// Hit-for-miss: until when each key is known to be uncacheable, and for whom.
-    marks: quick_cache::sync::Cache<(u128, Credentials), Timestamp>,
-    /// Until when a failed fetch of a key that can be served stale is not tried again.
-    rests: quick_cache::sync::Cache<u128, Timestamp>,
+    hit_for_miss: HitForMiss,
+    /// The time until which a key is not fetched again, since its last fetch failed and a stale
+    /// response can be served.
+    backoff: quick_cache::sync::Cache<u128, Timestamp>,
     /// How long the handler took for a key, where entries are refreshed early.
-    costs: quick_cache::sync::Cache<u128, Duration>,
-    /// No key has been marked yet.
-    unmarked: AtomicBool,
+    fetch_times: quick_cache::sync::Cache<u128, Duration>,
 }
 
 /// Flights under way by the hashes of their keys.
-type Table = HashMap<u128, Arc<Flight>, quick_cache::DefaultHashBuilder>;
+pub(super) type Table = HashMap<u128, Arc<Flight>, quick_cache::DefaultHashBuilder>;
 
 impl Flights {
     pub(crate) fn new(limits: Limits, clock: Arc<dyn Clock>) -> Self {
-        let marks = limits.marks.max(1);
+        let keys = limits.keys.max(1);
         Self {
             limits,
             clock,
             tables: Striped::default(),
             under_way: AtomicUsize::new(0),
-            marks: random::bounded_map(marks),
-            rests: random::bounded_map(marks),
-            costs: random::bounded_map(marks),
-            unmarked: AtomicBool::new(true),
+            hit_for_miss: HitForMiss::new(keys),
+            backoff: random::bounded_map(keys),
+            fetch_times: random::bounded_map(keys),
         }
     }
 
-    /// Joins the flight for `key`, or begins one.
-    pub(crate) fn join_or_lead(self: &Arc<Self>, key: &Key, join_request: &JoinRequest) -> Joined {
-        if self.is_marked(key, join_request.credentials, join_request.now) {
-            return Joined::Alone;
-        }
-        let mut table = self.tables.lock(key.hash());
-        if let Some(flight) = self.joinable(&table, key, join_request.version, join_request.now) {
-            return flight.join(key, self.limits.followers);
-        }
-        if join_request.role == Role::FollowerOnly {
-            return Joined::Alone;
-        }
-        let (version, now) = (join_request.version, join_request.now);
-        self.begin(&mut table, key, version, now, Errand::Request)
-            .map_or(Joined::Alone, Joined::Lead)
-    }
-
-    /// Leads a flight for `key` unless there is one, or the key rests or is marked: for
-    /// background refreshes.
-    pub(crate) fn lead_if_idle(
-        self: &Arc<Self>,
-        key: &Key,
-        join_request: &JoinRequest,
-    ) -> Option<Leader> {
-        let (version, now) = (join_request.version, join_request.now);
-        if self.rests(key, now) || self.is_marked(key, join_request.credentials, now) {
-            return None;
-        }
-        let mut table = self.tables.lock(key.hash());
-        if self.joinable(&table, key, version, now).is_some() {
-            return None;
-        }
-        self.begin(&mut table, key, version, now, Errand::Refresh)
-    }
-
-    /// Whether anyone is fetching the key of this hash.
-    pub(crate) fn has(&self, hash: u128) -> bool {
-        self.tables.lock(hash).contains_key(&hash)
-    }
-
-    /// Remembers for a while that responses for `key` cannot be shared: with anyone, or when it
-    /// is someone with credentials who asks.
-    pub(crate) fn mark(&self, key: &Key, whom: Uncacheable, now: Timestamp) {
-        self.unmarked.store(false, Ordering::Release);
-        let until = now.saturating_add(self.limits.mark_ttl);
-        if whom == Uncacheable::ForAll {
-            self.marks
-                .insert((key.hash(), Credentials::Anonymous), until);
-        }
-        self.marks
-            .insert((key.hash(), Credentials::Credentialed), until);
-    }
-
-    /// Takes the mark away that a response which could be shared has proved wrong.
-    pub(crate) fn unmark(&self, key: &Key, credentials: Credentials) {
-        if !self.unmarked.load(Ordering::Acquire) {
-            self.marks.remove(&(key.hash(), credentials));
-        }
-    }
-
-    /// Lets a key rest whose fetch failed, since it can be served stale meanwhile.
-    pub(crate) fn rest(&self, key: &Key, now: Timestamp) {
-        self.rests.insert(key.hash(), now.saturating_add(REST));
-    }
-
-    /// Whether the last fetch of a key failed a moment ago.
-    pub(crate) fn rests(&self, key: &Key, now: Timestamp) -> bool {
-        self.rests.get(&key.hash()).is_some_and(|until| now < until)
-    }
-
-    /// Remembers how long the handler took for a key.
-    pub(crate) fn note_cost(&self, key: &Key, cost: Duration) {
-        self.costs.insert(key.hash(), cost);
-    }
-
-    /// How long the handler took for a key, if this instance called it.
-    pub(crate) fn cost(&self, key: &Key) -> Option<Duration> {
-        self.costs.get(&key.hash())
-    }
-
-    /// The flights under way.
+    /// The number of flights under way.
     pub(crate) fn len(&self) -> usize {
         self.under_way.load(Ordering::Relaxed)
     }
 
-    fn is_marked(&self, key: &Key, credentials: Credentials, now: Timestamp) -> bool {
-        if self.unmarked.load(Ordering::Acquire) {
-            return false;
-        }
-        let until = self.marks.get(&(key.hash(), credentials));
+    /// Whether a key with this hash is being fetched.
+    pub(crate) fn has(&self, hash: u128) -> bool {
+        self.tables.lock(hash).contains_key(&hash)
+    }
+
+    /// Remembers for a while that responses for `key` cannot be shared, so that no request waits
+    /// for another's.
+    pub(crate) fn add_hit_for_miss(&self, key: &Key, whom: Uncacheable, now: Timestamp) {
+        let until = now.saturating_add(self.limits.hit_for_miss_ttl);
+        self.hit_for_miss.insert(key, whom, until);
+    }
+
+    /// Forgets that a key is uncacheable, since a response for it could be shared after all.
+    pub(crate) fn remove_hit_for_miss(&self, key: &Key, credentials: Credentials) {
+        self.hit_for_miss.remove(key, credentials);
+    }
+
+    pub(super) fn is_hit_for_miss(
+        &self,
+        key: &Key,
+        credentials: Credentials,
+        now: Timestamp,
+    ) -> bool {
+        self.hit_for_miss.contains(key, credentials, now)
+    }
+
+    /// Lets no refresh of `key` begin for a moment, since its fetch failed.
+    pub(crate) fn back_off(&self, key: &Key, now: Timestamp) {
+        self.backoff.insert(key.hash(), now.saturating_add(BACKOFF));
+    }
+
+    pub(super) fn back_off_now(&self, key: &Key) {
+        self.back_off(key, self.clock.now());
+    }
+
+    /// Whether the last fetch of a key failed a moment ago.
+    pub(crate) fn is_backing_off(&self, key: &Key, now: Timestamp) -> bool {
+        let until = self.backoff.get(&key.hash());
         until.is_some_and(|until| now < until)
     }
 
-    /// The flight for `key`, unless it is another's by a collision of hashes or too old: begun
-    /// before a purge, or so long ago that nobody waits for it any more.
-    fn joinable<'a>(
+    /// Remembers how long the handler took for a key.
+    pub(crate) fn note_fetch_time(&self, key: &Key, time: Duration) {
+        self.fetch_times.insert(key.hash(), time);
+    }
+
+    /// How long the handler took for a key, if this instance has called it.
+    pub(crate) fn fetch_time(&self, key: &Key) -> Option<Duration> {
+        self.fetch_times.get(&key.hash())
+    }
+
+    /// The table in which the flight for `key` stands.
+    pub(super) fn table(&self, key: &Key) -> MutexGuard<'_, Table> {
+        self.tables.lock(key.hash())
+    }
+
+    /// The flight that stands for `key`. A flight that began before the last purge, or whose
+    /// deadline has passed, is not joined. The flight may be another key's if their hashes collide.
+    pub(super) fn joinable<'a>(
         &self,
         table: &'a Table,
         key: &Key,
@@ -151,19 +129,19 @@ impl Flights {
         now: Timestamp,
     ) -> Option<&'a Arc<Flight>> {
         let flight = table.get(&key.hash())?;
-        let current = flight.version == version && now.since(flight.began) < self.limits.deadline;
-        current.then_some(flight)
+        let is_current =
+            flight.version == version && now.since(flight.began) < self.limits.deadline;
+        is_current.then_some(flight)
     }
 
-    /// Begins a flight, unless there are too many; one that takes another's place is none more.
-    fn begin(
-        self: &Arc<Self>,
+    /// Begins a flight, unless there are too many. Replacing a flight does not add to the count.
+    pub(super) fn begin(
+        &self,
         table: &mut Table,
         key: &Key,
         version: u64,
         began: Timestamp,
-        errand: Errand,
-    ) -> Option<Leader> {
+    ) -> Option<Arc<Flight>> {
         if !table.contains_key(&key.hash()) {
             let one_more = |flights| (flights < self.limits.flights).then_some(flights + 1);
             let counted =
@@ -173,16 +151,16 @@ impl Flights {
         }
         let flight = Arc::new(Flight::new(key.clone(), version, began));
         table.insert(key.hash(), Arc::clone(&flight));
-        Some(Leader::new(Arc::clone(self), flight, errand))
+        Some(flight)
     }
 
-    /// Takes a flight from the table, unless a later one stands in its place.
+    /// Takes a flight from the table, unless a later one has replaced it.
     pub(super) fn remove(&self, flight: &Arc<Flight>) {
         let hash = flight.key.hash();
         let mut table = self.tables.lock(hash);
         if table
             .get(&hash)
-            .is_some_and(|standing| Arc::ptr_eq(standing, flight))
+            .is_some_and(|current| Arc::ptr_eq(current, flight))
         {
             table.remove(&hash);
             self.under_way.fetch_sub(1, Ordering::Relaxed);
@@ -190,5 +168,5 @@ impl Flights {
     }
 }
 
-/// How long a key rests after a failed fetch.
-const REST: Duration = Duration::from_secs(2);
+/// How long a key is not fetched again after a failed fetch.
+const BACKOFF: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! A body that is recorded while it is served: written by one, read by many.
+//! A body that is recorded while it is served: one writer, many readers.
 
 pub(crate) mod wakers;
 
@@ -10,49 +10,52 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::base::sync::{Mutex, MutexGuard};
 use crate::recording::wakers::{Waiters, WakerKey};
 
-/// The frames of a body so far, and how it ended. Readers never hold the writer up.
+/// The frames of a body so far, and how it ended. A slow reader never delays the writer.
 #[derive(Debug, Default)]
 pub(crate) struct Recording {
-    /// The length that the response declares: readers may stream it while it grows.
+    /// The length that the response declares. With it, followers stream the body while it grows.
     declared: Option<u64>,
-    state: Mutex<State>,
+    state: Mutex<RecordingState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct RecordingState {
     frames: Vec<Bytes>,
-    /// All frames as one, which then stands in their place.
+    /// All frames as one. It replaces them.
     joined: Option<Bytes>,
     length: u64,
     end: Option<End>,
-    /// The client whose response is recorded reads no more.
-    own_client_left: bool,
-    /// The memory that the frames take, until an entry accounts for it, or they are gone.
+    /// The leader's client reads no more.
+    leader_left: bool,
+    /// The memory that the frames take. It is given back when an entry accounts for them, or when
+    /// they are dropped.
     memory: Option<OwnedSemaphorePermit>,
-    /// Those who wait for a frame.
+    /// The tasks that wait for a frame.
     readers: Waiters,
-    /// Those who wait for the end.
-    whole: Waiters,
+    /// The tasks that wait for the end.
+    end_waiters: Waiters,
 }
 
 /// How a recording ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Cleanly, with the length that was declared.
+    /// The body ended cleanly, with the declared length.
     Complete,
-    /// All the content is here, and trailers follow that are not recorded.
+    /// The recording has all the content, and trailers follow that are not recorded.
     BeforeTrailers,
-    /// By an error, a panic, the cap, or abandonment: what there is must not pass for the whole.
+    /// An error, a panic, the cap, or abandonment ended the recording. Its frames must not pass for
+    /// the whole body.
     Failed,
 }
 
-/// A reader's place in a recording.
+/// How far one reader has read a recording.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
-    /// The next frame, and the bytes before it: frames may be joined at any time.
+    /// The next frame, as long as the frames are not joined.
     next: usize,
+    /// The bytes read so far, from which the reader goes on once the frames are joined.
     read: usize,
-    place: WakerKey,
+    waker_key: WakerKey,
 }
 
 /// The recording ended before the body did.
@@ -61,9 +64,9 @@ pub(crate) struct Incomplete;
 
 impl Recording {
     pub(crate) fn new(declared: Option<u64>, memory: Option<OwnedSemaphorePermit>) -> Self {
-        let state = State {
+        let state = RecordingState {
             memory,
-            ..State::default()
+            ..RecordingState::default()
         };
         Self {
             declared,
@@ -80,7 +83,7 @@ impl Recording {
         self.lock().length
     }
 
-    /// Adds a frame, and the memory that it takes beyond what is reserved already.
+    /// Adds a frame, and the memory that it takes beyond the memory reserved before.
     pub(crate) fn push(&self, frame: Bytes, memory: Option<OwnedSemaphorePermit>) {
         let mut state = self.lock();
         state.length += frame.len() as u64;
@@ -103,20 +106,21 @@ impl Recording {
         }
         state.end = Some(end);
         let freed = match end {
-            // The entry accounts for it, and readers share it as they share any entry.
+            // The entry accounts for the memory now, and readers share it as they share any entry.
             End::Complete => (Vec::new(), state.memory.take()),
             End::BeforeTrailers => (Vec::new(), None),
-            End::Failed => state.free_if_useless(),
+            End::Failed => state.free_if_unread(),
         };
         let readers = state.readers.take();
-        let whole = state.whole.take();
+        let end_waiters = state.end_waiters.take();
         drop(state);
         drop(freed);
         readers.wake();
-        whole.wake();
+        end_waiters.wake();
     }
 
-    /// The next frame for a follower; `None` after the last. Nothing of a failed recording.
+    /// The next frame for a follower; `None` after the last. A failed recording gives followers no
+    /// more frames, since they cannot get the rest.
     pub(crate) fn poll_frame(
         &self,
         reader: &mut Reader,
@@ -132,9 +136,9 @@ impl Recording {
         state.wait_for_frame(reader, context).map(|()| None)
     }
 
-    /// The next frame for the client whose response is recorded; `None` after the last, however
-    /// the recording ended: that client's body goes on by itself.
-    pub(crate) fn poll_own(
+    /// The next frame for the leader's client; `None` after the last, however the recording ended:
+    /// the leader's body goes on with what the recording did not take.
+    pub(crate) fn poll_as_leader(
         &self,
         reader: &mut Reader,
         context: &Context<'_>,
@@ -155,7 +159,7 @@ impl Recording {
         state.wait_for_frame(reader, context).map(|()| None)
     }
 
-    /// Whether there is nothing more to come for this reader.
+    /// Whether the recording is complete and this reader has read all of it.
     pub(crate) fn is_read(&self, reader: &Reader) -> bool {
         let state = self.lock();
         state.end == Some(End::Complete) && reader.read as u64 == state.length
@@ -163,15 +167,15 @@ impl Recording {
 
     /// A follower reads no more.
     pub(crate) fn leave(&self, reader: &mut Reader) {
-        let left = self.lock().readers.leave(&mut reader.place);
+        let left = self.lock().readers.leave(&mut reader.waker_key);
         drop(left);
     }
 
-    /// The client whose response is recorded reads no more.
-    pub(crate) fn leave_own(&self, reader: &mut Reader) {
+    /// The leader's client reads no more.
+    pub(crate) fn leave_as_leader(&self, reader: &mut Reader) {
         let mut state = self.lock();
-        let left = state.readers.leave(&mut reader.place);
-        state.own_client_left = true;
+        let left = state.readers.leave(&mut reader.waker_key);
+        state.leader_left = true;
         let freed = match state.end {
             Some(End::Failed) => state.free(),
             _ => (Vec::new(), None),
@@ -182,18 +186,18 @@ impl Recording {
 
     /// The whole body once it is complete.
     pub(crate) async fn whole(&self) -> Result<Bytes, Incomplete> {
-        let mut waiting = WaitingForTheEnd {
+        let mut waiter = EndWaiter {
             recording: self,
-            place: WakerKey::default(),
+            waker_key: WakerKey::default(),
         };
-        match std::future::poll_fn(|context| waiting.poll(context)).await {
+        match std::future::poll_fn(|context| waiter.poll(context)).await {
             End::Complete | End::BeforeTrailers => Ok(self.join()),
             End::Failed => Err(Incomplete),
         }
     }
 
-    /// All frames so far as one, in whose place it then stands. They are copied once, without
-    /// anyone waiting for it.
+    /// All frames so far as one, which replaces them. The frames are copied once, outside the
+    /// lock, so that neither the writer nor a reader waits for the copy.
     pub(crate) fn join(&self) -> Bytes {
         let state = self.lock();
         if let Some(joined) = &state.joined {
@@ -210,12 +214,12 @@ impl Recording {
         joined
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, RecordingState> {
         self.state.lock()
     }
 }
 
-impl State {
+impl RecordingState {
     fn read(&self, reader: &mut Reader) -> Option<Bytes> {
         let frame = match &self.joined {
             Some(joined) if reader.read < joined.len() => joined.slice(reader.read..),
@@ -231,11 +235,12 @@ impl State {
         if self.end.is_some() {
             return Poll::Ready(());
         }
-        self.readers.enter(&mut reader.place, context);
+        self.readers.enter(&mut reader.waker_key, context);
         Poll::Pending
     }
 
-    /// Of a failed recording only its own client reads on: what it has read is of no more use.
+    /// Drops the frame that was read last. Only the leader's client reads a failed recording on,
+    /// so nobody needs the frame any more.
     fn forget_read(&mut self, reader: &Reader) {
         let last = reader.next.checked_sub(1);
         if let Some(frame) = last.and_then(|last| self.frames.get_mut(last)) {
@@ -243,46 +248,46 @@ impl State {
         }
     }
 
-    fn free_if_useless(&mut self) -> (Vec<Bytes>, Option<OwnedSemaphorePermit>) {
-        if self.own_client_left {
+    fn free_if_unread(&mut self) -> (Vec<Bytes>, Option<OwnedSemaphorePermit>) {
+        if self.leader_left {
             self.free()
         } else {
             (Vec::new(), None)
         }
     }
 
-    /// What is to be dropped once the lock is released.
+    /// Takes the frames and their memory. The caller drops them once it has released the lock.
     fn free(&mut self) -> (Vec<Bytes>, Option<OwnedSemaphorePermit>) {
         self.joined = None;
         (std::mem::take(&mut self.frames), self.memory.take())
     }
 }
 
-/// One who waits for the end, and leaves no trace when it stops.
-struct WaitingForTheEnd<'a> {
+/// A task that waits for the end. Its waker is removed when it is dropped.
+struct EndWaiter<'a> {
     recording: &'a Recording,
-    place: WakerKey,
+    waker_key: WakerKey,
 }
 
-impl WaitingForTheEnd<'_> {
+impl EndWaiter<'_> {
     fn poll(&mut self, context: &Context<'_>) -> Poll<End> {
         let mut state = self.recording.lock();
         if let Some(end) = state.end {
             return Poll::Ready(end);
         }
-        state.whole.enter(&mut self.place, context);
+        state.end_waiters.enter(&mut self.waker_key, context);
         Poll::Pending
     }
 }
 
-impl Drop for WaitingForTheEnd<'_> {
+impl Drop for EndWaiter<'_> {
     fn drop(&mut self) {
-        let left = self.recording.lock().whole.leave(&mut self.place);
+        let left = self.recording.lock().end_waiters.leave(&mut self.waker_key);
         drop(left);
     }
 }
 
-/// Frames as one, in memory of their own.
+/// Frames as one, in memory of its own.
 pub(crate) fn concatenate(mut frames: Vec<Bytes>) -> Bytes {
     if frames.len() <= 1 {
         return frames.pop().map_or_else(Bytes::new, compact);
@@ -295,16 +300,18 @@ pub(crate) fn concatenate(mut frames: Vec<Bytes>) -> Bytes {
     joined.freeze()
 }
 
-/// The same bytes, with little or nothing that is kept in memory because of them.
+/// The same bytes in an allocation that is not much longer than they are.
 fn compact(bytes: Bytes) -> Bytes {
-    part(bytes).1
+    to_send_and_to_keep(bytes).1
 }
 
-/// A body twice: as it came, to be sent, and to be kept, with little or nothing that is kept in
-/// memory because of it. Serializers leave up to as much room behind what they write, and a
-/// client's frames are parts of what it read at once. What a long frame is part of is not much
-/// longer, or it is the application's own.
-pub(crate) fn part(bytes: Bytes) -> (Bytes, Bytes) {
+/// A body twice: as the handler gave it, to be sent, and in an allocation that is not much longer
+/// than the body, to be kept.
+///
+/// A serializer may leave as much unused room as it wrote, and the frames that an HTTP client
+/// reads at once are parts of one allocation, which a kept part would keep alive. A long shared
+/// frame is not copied: its allocation is not much longer, or the application keeps it anyway.
+pub(crate) fn to_send_and_to_keep(bytes: Bytes) -> (Bytes, Bytes) {
     let (sent, is_compact) = match bytes.try_into_mut() {
         Ok(own) => {
             let is_compact = own.capacity() - own.len() <= own.len() / 8;
@@ -315,12 +322,14 @@ pub(crate) fn part(bytes: Bytes) -> (Bytes, Bytes) {
             (shared, is_long)
         }
     };
-    let kept = match is_compact {
-        true => sent.clone(),
-        false => Bytes::copy_from_slice(&sent),
+    let kept = if is_compact {
+        sent.clone()
+    } else {
+        Bytes::copy_from_slice(&sent)
     };
     (sent, kept)
 }
 
-/// In bytes: as much as is copied in the time that it takes to get memory for it.
+/// Shared frames below this length, in bytes, are copied: copying so little takes no longer than
+/// the allocation for it.
 const COPIED_IF_SHARED: usize = 4096;

@@ -2,22 +2,23 @@
 
 use std::task::{Context, Waker};
 
-/// The wakers of those who wait. Lives inside whatever lock guards the event.
+/// The wakers of the tasks that wait for an event. They live inside the lock that guards the event.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     wakers: Vec<Option<Waker>>,
-    /// Places that were left.
+    /// The slots of waiters that have left.
     free: Vec<usize>,
-    /// Counts the times that all were woken, after which their places are void.
+    /// How often all waiters were woken. A key of an earlier round is void.
     round: u64,
 }
 
-/// One waiter's place, so that it is not entered twice and can be left.
+/// The slot of one waiter and the round in which it was taken, so that the waiter is not entered
+/// twice and can leave.
 #[derive(Debug, Default)]
 pub(crate) struct WakerKey(Option<(u64, usize)>);
 
 impl Waiters {
-    /// Enters, or renews, a waiter.
+    /// Enters a waiter, or renews its waker.
     pub(crate) fn enter(&mut self, key: &mut WakerKey, context: &Context<'_>) {
         let index = match key.0 {
             Some((round, index)) if round == self.round => index,
@@ -35,8 +36,8 @@ impl Waiters {
         }
     }
 
-    /// Gives a place back, so that those who come and go do not pile up. The waker is to be
-    /// dropped once the lock is released: it may be all that is left of its task.
+    /// Frees a waiter's slot, so that waiters that come and go do not pile up. The caller drops the
+    /// waker once it has released the lock: the waker may own the last reference to its task.
     #[must_use]
     pub(crate) fn leave(&mut self, key: &mut WakerKey) -> Option<Waker> {
         let (round, index) = key.0.take()?;
@@ -48,7 +49,7 @@ impl Waiters {
         waker
     }
 
-    /// All who wait, to be woken once the lock is released.
+    /// Takes all wakers. The caller wakes them once it has released the lock.
     #[must_use]
     pub(crate) fn take(&mut self) -> Wakers {
         self.round += 1;
@@ -56,14 +57,14 @@ impl Waiters {
         Wakers(std::mem::take(&mut self.wakers))
     }
 
-    /// How many wait.
+    /// The number of waiters.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.wakers.len() - self.free.len()
     }
 }
 
-/// Those to wake, once what they wait for can be seen.
+/// The wakers to wake once the event can be seen.
 #[derive(Debug)]
 pub(crate) struct Wakers(Vec<Option<Waker>>);
 
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn each_is_woken_once_and_who_left_is_not() {
+    fn a_waiter_is_woken_once_and_one_that_left_is_not() {
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
         let context = Context::from_waker(&waker);
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_used_again() {
+    fn slots_are_used_again() {
         let context = Context::from_waker(Waker::noop());
         let mut waiters = Waiters::default();
         for _ in 0..1000 {
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_of_an_earlier_round_is_void() {
+    fn a_key_of_an_earlier_round_is_void() {
         let context = Context::from_waker(Waker::noop());
         let mut waiters = Waiters::default();
         let (mut old, mut new) = (WakerKey::default(), WakerKey::default());

@@ -1,23 +1,30 @@
-//! What is to be done about a stored response.
+//! What to do with a stored response.
 
 use crate::base::clock::Timestamp;
 use crate::entry::Head;
 use crate::purge::Validity;
+use crate::request::settings::Settings;
 use crate::semantics::{self, Flags, RequestFacts, Reuse};
-use crate::service::layer::Settings;
 use crate::status::{Forwarded, Outcome, Reason};
 
-/// What is to be done about a stored response.
+/// What to do with a stored response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// Serve it.
     Serve(Outcome),
     /// Serve it stale, and fetch it anew in the background (RFC 5861 3).
     ServeAndRefresh(Outcome),
-    /// Not without asking the handler; it may be validated.
+    /// Ask the handler first, which may validate it.
     Revalidate(Forwarded, Reason),
-    /// As if it were not there.
+    /// Go on as if it were not there.
     Useless(Reason),
+}
+
+/// Whether a fresh stored response is refreshed before its lifetime ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EarlyRefresh {
+    NotDue,
+    Due,
 }
 
 impl Settings {
@@ -45,9 +52,14 @@ impl Settings {
         }
     }
 
-    /// Whether a stored response may be served because fetching it anew failed. What was softly
-    /// purged is as stale as if its lifetime had ended.
-    pub(crate) fn may_stand_in(&self, head: &Head, facts: &RequestFacts, now: Timestamp) -> bool {
+    /// Whether a stored response may be served because fetching it anew has failed. A soft purge
+    /// makes a response as stale as the end of its lifetime does.
+    pub(crate) fn may_serve_on_error(
+        &self,
+        head: &Head,
+        facts: &RequestFacts,
+        now: Timestamp,
+    ) -> bool {
         let in_time =
             || semantics::may_serve_on_error(facts, &head.lifetimes, &self.policy.rules, now);
         match self.cache.validity(head, now) {
@@ -57,37 +69,34 @@ impl Settings {
         }
     }
 
-    /// Whether a fresh response is refreshed early (XFetch): at the earlier a moment, the longer
-    /// its handler took, and by chance, so that instances do not do it all at once.
-    pub(crate) fn freshness(&self, head: &Head, now: Timestamp) -> Freshness {
+    /// Whether to refresh a fresh response early (XFetch). The longer its handler took, the
+    /// earlier that begins; and chance decides, so that instances do not all refresh at once.
+    pub(crate) fn early_refresh(&self, head: &Head, now: Timestamp) -> EarlyRefresh {
         let Some(eagerness) = self.policy.early_refresh else {
-            return Freshness::Enough;
+            return EarlyRefresh::NotDue;
         };
-        let Some(cost) = self.cache.flights().cost(&head.key) else {
-            return Freshness::Enough;
+        let Some(fetch_time) = self.cache.flights().fetch_time(&head.key) else {
+            return EarlyRefresh::NotDue;
         };
-        let lead = cost.as_secs_f32() * eagerness * -(1.0 - fastrand::f32()).ln();
+        let lead = fetch_time.as_secs_f32() * eagerness * -(1.0 - fastrand::f32()).ln();
         if head.lifetimes.fresh_until.since(now).as_secs_f32() <= lead {
-            Freshness::RunningOut
+            EarlyRefresh::Due
         } else {
-            Freshness::Enough
+            EarlyRefresh::NotDue
         }
     }
 }
 
-/// A soft purge makes stale: what may be served stale is, and what may not is validated.
+/// The outcome of serving a stale response because fetching it anew has failed.
+pub(crate) fn stale_if_error(head: &Head, now: Timestamp) -> Outcome {
+    Outcome::stale(head.lifetimes.remaining(now), Reason::StaleIfError)
+}
+
+/// A soft purge makes a response stale: it is served stale if it may be, and validated if not.
 fn soft_purged(head: &Head) -> Decision {
     if head.lifetimes.flags.contains(Flags::MUST_REVALIDATE) {
         Decision::Revalidate(Forwarded::Stale, Reason::SoftPurged)
     } else {
         Decision::ServeAndRefresh(Outcome::stale(0, Reason::SoftPurged))
     }
-}
-
-/// Whether what memory has, and is fresh, is to be refreshed nevertheless.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Freshness {
-    Enough,
-    /// The policy has entries refreshed early, and it is this one's turn.
-    RunningOut,
 }

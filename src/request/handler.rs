@@ -1,12 +1,11 @@
-//! What the layer can be put around.
+//! The services that the layer can wrap.
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-/// Any error, as the ecosystem boxes it.
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use crate::response::error::BoxError;
 
 /// A service whose clones each answer one request.
 pub(crate) trait Handler<B, R>:
@@ -25,10 +24,19 @@ impl<S, B, R> Handler<B, R> for S where
 {
 }
 
-/// The body of a response that can be recorded: not `Sync`, nor `Unpin`.
+/// A response body that can be recorded. It need be neither `Sync` nor `Unpin`.
 pub(crate) trait Content:
     Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static
 {
 }
 
 impl<R> Content for R where R: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static {}
+
+/// The handler for one request, and the request's body. They stand apart from [`Miss`], which is
+/// shared across `await`s, since neither need be `Sync`.
+///
+/// [`Miss`]: crate::request::miss::Miss
+pub(crate) struct Inner<S, B> {
+    pub(crate) service: S,
+    pub(crate) body: B,
+}

@@ -1,7 +1,6 @@
-//! Requests with unsafe methods: what they change is not served from the cache any more.
+//! Requests with unsafe methods, which invalidate the stored responses that they may have changed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -12,26 +11,20 @@ use tokio::time::Instant;
 use crate::cache::Cache;
 use crate::key::{Key, KeyBuilder, Traces};
 use crate::purge::Purge;
+use crate::request::detached::{Answer, Detachable, KeepAlive};
 use crate::request::handler::Content;
+use crate::request::settings::Settings;
 use crate::response::body::ResponseBody;
+use crate::response::passed::passed;
 use crate::semantics::{self, CacheOptions};
-use crate::service::future::{BoxFlow, passed};
-use crate::service::layer::Settings;
 use crate::status::{Forwarded, Outcome, Reason};
 
-/// What a request with an unsafe method may change, noted before its handler is called.
+/// A request with an unsafe method and what it may change, noted before its handler is called.
 pub(crate) struct Change {
     settings: Arc<Settings>,
     method: Method,
     /// The key under which a plain GET of the same target is stored.
     target: Option<KeyBuilder>,
-}
-
-/// What is left to do about a change once its handler has answered.
-pub(crate) enum Settled<R: Send + 'static, E: Send + 'static> {
-    Nothing(Response<ResponseBody<R>>),
-    /// The store or the purge log is told, and then the response goes out.
-    Pending(BoxFlow<R, E>),
 }
 
 impl Change {
@@ -44,21 +37,20 @@ impl Change {
         }
     }
 
-    /// For how long it may go on without its client.
-    pub(crate) fn deadline(&self) -> Duration {
-        self.settings.cache.config().fill_deadline
-    }
-
     /// RFC 9111 4.4: a cache "MUST invalidate the target URI when it receives a non-error status
     /// code in response to an unsafe request method".
-    pub(crate) fn settle<R: Content, E: Send>(mut self, response: Response<R>) -> Settled<R, E> {
-        if !succeeded(&response) {
-            return Settled::Nothing(self.pass(response));
+    ///
+    /// The response waits until the store and the purge log know of the change.
+    pub(crate) fn settle<R: Content, E: Send>(mut self, response: Response<R>) -> Answer<R, E> {
+        if !is_non_error(&response) {
+            return Answer::Ready(self.pass(response));
         }
-        match self.is_of_nothing_known(&response) {
-            true => Settled::Nothing(self.pass(response)),
-            false => Settled::Pending(Box::pin(async { Ok(self.announce(response).await) })),
+        if self.is_of_nothing_known(&response) {
+            return Answer::Ready(self.pass(response));
         }
+        let deadline = self.settings.cache.config().fill_deadline;
+        let future = Box::pin(async { Ok(self.announce(response).await) });
+        Answer::Pending(Detachable::new(future, KeepAlive::always(), deadline))
     }
 
     /// Whether it is certain, without asking anybody, that nothing of what may have changed is
@@ -88,14 +80,14 @@ impl Change {
         let named = named(target.as_ref(), &response);
         let purge = purge.into_iter().chain(named).reduce(Purge::and);
         if let Some(purge) = purge {
-            announce(cache, &purge, deadline).await;
+            append_to_log(cache, &purge, deadline).await;
         }
         self.pass(response)
     }
 
     fn pass<R>(&self, response: Response<R>) -> Response<ResponseBody<R>> {
         let outcome = Outcome::forward(Forwarded::Method, Some(Reason::Method));
-        passed(response, outcome, &self.settings.cache)
+        passed(response, outcome, self.settings.cache.status_name())
     }
 }
 
@@ -110,7 +102,7 @@ fn is_known_here(cache: &Cache, target: &mut KeyBuilder) -> bool {
 
 /// RFC 9111 4.4: "a 'non-error response' is one with a 2xx (Successful) or 3xx (Redirection)
 /// status code".
-fn succeeded<R>(response: &Response<R>) -> bool {
+fn is_non_error<R>(response: &Response<R>) -> bool {
     response.status().is_success() || response.status().is_redirection()
 }
 
@@ -140,9 +132,9 @@ async fn invalidated(cache: &Cache, gate: &Gate, uris: &[Uri], deadline: Instant
     selectors.reduce(Purge::and)
 }
 
-/// A fault of the store is no fault of the request: what could not be invalidated elsewhere
-/// is trusted there no longer than the purge bound, since the log is out of sight as well.
-async fn announce(cache: &Cache, purge: &Purge, deadline: Instant) {
+/// An error of the store does not fail the request. Other instances trust what they could not be
+/// told to invalidate no longer than the purge bound, since they cannot read the log either.
+async fn append_to_log(cache: &Cache, purge: &Purge, deadline: Instant) {
     cache.follow_log();
     if let Err(error) = cache.log().append(purge, deadline).await {
         tracing::debug!(%error, "a change was not announced to other instances");
@@ -173,7 +165,7 @@ impl Gate {
         let keys = [target, &traces.stored];
         match cache.tiers().remove(&keys, deadline).await {
             Ok(existed) => existed || known_here,
-            Err(_store_trouble) => true,
+            Err(_) => true,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Responses made from what is stored.
+//! Responses made from stored entries.
 
 use std::sync::Arc;
 
@@ -9,11 +9,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use crate::base::clock::Timestamp;
 use crate::base::decimal::number_value;
 use crate::entry::{Entry, Head};
-use crate::response::body::{FollowerBody, ResponseBody};
+use crate::response::body::ResponseBody;
+use crate::response::follower_body::FollowerBody;
 use crate::semantics::{self, Lifetimes, MethodClass, Precondition, RangeAnswer, RequestFacts};
 use crate::status::{Outcome, Reason, StatusName};
 
-/// The request, as far as it shapes an answer from the store.
+/// The parts of a request that shape a response made from an entry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResponseBuilder<'a> {
     pub(crate) facts: &'a RequestFacts,
@@ -45,8 +46,8 @@ impl ResponseBuilder<'_> {
         self.finish(head.status, headers, body, &head.lifetimes, outcome)
     }
 
-    /// As [`ResponseBuilder::answer`], from an entry that nobody else may have: then its header map need not
-    /// be cloned.
+    /// As [`ResponseBuilder::answer`]. If nobody else holds the entry, its header map is moved and
+    /// not cloned.
     pub(crate) fn answer_once<R>(
         &self,
         entry: Arc<Entry>,
@@ -67,7 +68,7 @@ impl ResponseBuilder<'_> {
         }
     }
 
-    /// The answer from a recording of known length that is still growing, if the request is for
+    /// The answer from a recording of known length that is still growing. The request must be for
     /// all of it.
     pub(crate) fn answer_growing<R>(
         &self,
@@ -75,12 +76,12 @@ impl ResponseBuilder<'_> {
         body: FollowerBody,
         outcome: Outcome,
     ) -> Response<ResponseBody<R>> {
-        let body = ResponseBody::followed(body);
+        let body = ResponseBody::follower(body);
         let headers = head.headers.ready().clone();
         self.finish(head.status, headers, body, &head.lifetimes, outcome)
     }
 
-    /// Whether the client has it already (RFC 9110 13.2.2).
+    /// Whether the client has this response already (RFC 9110 13.2.2).
     pub(crate) fn is_not_modified(&self, head: &Head) -> bool {
         self.facts.conditional
             && semantics::evaluate(
@@ -151,7 +152,7 @@ impl ResponseBuilder<'_> {
             }
             RangeAnswer::Unsatisfiable => {
                 headers = semantics::not_modified_headers(&headers);
-                // They are of the whole; this is the answer to one bad range.
+                // The lifetimes are those of the whole response, and this answers one bad range.
                 for lifetime in [CACHE_CONTROL, EXPIRES] {
                     headers.remove(lifetime);
                 }
@@ -175,9 +176,10 @@ impl ResponseBuilder<'_> {
         // a cache MUST generate an Age header field".
         headers.insert(AGE, number_value(lifetimes.age(self.now)));
         outcome.set_in(&mut headers, self.status_name);
-        let body = match has_content(status) {
-            true => body,
-            false => ResponseBody::none(),
+        let body = if has_content(status) {
+            body
+        } else {
+            ResponseBody::none()
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -186,8 +188,8 @@ impl ResponseBuilder<'_> {
     }
 }
 
-/// RFC 9111 5.2.1.7: to only-if-cached, a cache that cannot answer "SHOULD … respond with a 504
-/// (Gateway Timeout) status code".
+/// RFC 9111 5.2.1.7: a cache that cannot answer an only-if-cached request "SHOULD … respond with a
+/// 504 (Gateway Timeout) status code".
 pub(crate) fn not_cached<R>(status_name: &StatusName) -> Response<ResponseBody<R>> {
     let mut response = Response::new(ResponseBody::stored(Bytes::new()));
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
@@ -198,7 +200,7 @@ pub(crate) fn not_cached<R>(status_name: &StatusName) -> Response<ResponseBody<R
     response
 }
 
-/// The bytes of a range that was resolved against this very body.
+/// The bytes of a range that was resolved against this body.
 fn slice(body: &Bytes, start: u64, end_inclusive: u64) -> Bytes {
     let bounds = usize::try_from(start)
         .ok()
@@ -209,12 +211,12 @@ fn slice(body: &Bytes, start: u64, end_inclusive: u64) -> Bytes {
     }
 }
 
-/// RFC 9110 6.4.1: these never have content.
+/// RFC 9110 6.4.1: 204 and 304 responses never have content.
 fn has_content(status: StatusCode) -> bool {
     status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
 }
 
-/// RFC 9530 2: of the content as it is sent, unlike `Repr-Digest`.
+/// RFC 9530 2: the digest of the content as it is sent, unlike `Repr-Digest`.
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 
 /// RFC 1864, the same for MD5.

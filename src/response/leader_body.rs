@@ -1,4 +1,4 @@
-//! What the client of a recorded response reads.
+//! The body of a response while it is being recorded, as the client of the fetch reads it.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -12,47 +12,47 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::recording::{Reader, Recording};
-use crate::request::handler::BoxError;
-use crate::response::body::BodyError;
+use crate::response::error::{BodyError, BoxError};
 
-/// What the client of the recorded response reads.
+/// Reads the recording, and then whatever the recording did not take.
 pub(crate) struct LeaderBody<R> {
     recording: Arc<Recording>,
     reader: Reader,
-    left: Remaining,
+    remaining: Remaining,
     state: LeaderBodyState<R>,
 }
 
 enum LeaderBodyState<R> {
     Recording {
         pump: JoinHandle<PumpEnd<R>>,
-        /// Dropped with this body: the pump then has a deadline. Or told which.
-        here: Option<oneshot::Sender<Instant>>,
+        /// Tells the pump that its client is gone, and how long it may go on. Dropping the sender
+        /// gives the pump its usual deadline.
+        abandoned: Option<oneshot::Sender<Instant>>,
     },
-    /// The recording ended early: the frames it had are read, then these, then the rest from the
-    /// body itself.
+    /// The recording has ended early and has been read: these frames come next, then the rest of
+    /// the body itself.
     Passing(VecDeque<Result<Frame<Bytes>, BodyError>>, Pin<Box<R>>),
     Ended,
 }
 
-/// How the recording of a body ended, for its own client to go on from.
+/// How the pump that records a body ended, and where its client goes on.
 pub(crate) enum PumpEnd<R> {
-    /// Everything is in the recording.
+    /// The recording has the whole body.
     Recorded,
-    /// The rest does not belong in it: this frame, those already taken from the body, then what
-    /// the body still has.
+    /// The recording does not take the rest: this frame, the frames already taken from the body,
+    /// and the frames that the body still has.
     Rest(
         Frame<Bytes>,
         VecDeque<Result<Frame<Bytes>, BoxError>>,
         Pin<Box<R>>,
     ),
-    /// The body failed.
+    /// The handler's body failed.
     Failed(BoxError),
-    /// Nobody was left to wait for it.
+    /// The client had gone, and the deadline has passed.
     Abandoned,
 }
 
-/// How much is still to come, as far as the body itself can tell.
+/// How many bytes are still to come, as far as the body's size hint says.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Remaining {
     lower: u64,
@@ -60,7 +60,7 @@ pub(crate) struct Remaining {
 }
 
 impl Remaining {
-    /// What `body` says, and the frames that were taken from it already.
+    /// The size hint of `body`, and the frames that were taken from it already.
     pub(crate) fn of<R: Body<Data = Bytes>>(
         body: &Pin<Box<R>>,
         frames: &VecDeque<Result<Frame<Bytes>, R::Error>>,
@@ -90,19 +90,20 @@ impl Remaining {
 }
 
 impl<R> LeaderBody<R> {
-    /// Its client is gone, and the fill has until then to finish.
-    pub(crate) fn leave(mut self, until: Instant) {
-        if let LeaderBodyState::Recording { here, .. } = &mut self.state
-            && let Some(here) = here.take()
+    /// Drops the body, and lets the pump go on until the given time.
+    pub(crate) fn abandon(mut self, until: Instant) {
+        if let LeaderBodyState::Recording { abandoned, .. } = &mut self.state
+            && let Some(abandoned) = abandoned.take()
         {
-            let _ended_already = here.send(until);
+            // Sending fails if the pump has ended already, which is as good.
+            let _ = abandoned.send(until);
         }
     }
 }
 
 impl<R> Drop for LeaderBody<R> {
     fn drop(&mut self) {
-        self.recording.leave_own(&mut self.reader);
+        self.recording.leave_as_leader(&mut self.reader);
     }
 }
 
@@ -112,17 +113,17 @@ where
 {
     pub(crate) fn recorded(
         recording: Arc<Recording>,
-        left: Remaining,
+        remaining: Remaining,
         pump: JoinHandle<PumpEnd<R>>,
-        here: oneshot::Sender<Instant>,
+        abandoned: oneshot::Sender<Instant>,
     ) -> Self {
         Self {
             recording,
             reader: Reader::default(),
-            left,
+            remaining,
             state: LeaderBodyState::Recording {
                 pump,
-                here: Some(here),
+                abandoned: Some(abandoned),
             },
         }
     }
@@ -131,14 +132,14 @@ where
         body: Pin<Box<R>>,
         frames: VecDeque<Result<Frame<Bytes>, R::Error>>,
     ) -> Self {
-        let left = Remaining::of(&body, &frames);
+        let remaining = Remaining::of(&body, &frames);
         let frames = frames
             .into_iter()
             .map(|frame| frame.map_err(BodyError::from_handler));
         Self {
             recording: Arc::default(),
             reader: Reader::default(),
-            left,
+            remaining,
             state: LeaderBodyState::Passing(frames.collect(), body),
         }
     }
@@ -147,11 +148,11 @@ where
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(self.poll_any(context));
+        let frame = ready!(self.poll_source(context));
         match &frame {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-                self.left.count(length);
+                self.remaining.count(length);
             }
             Some(Err(_)) | None => self.state = LeaderBodyState::Ended,
         }
@@ -169,11 +170,13 @@ where
     pub(crate) fn size_hint(&self) -> SizeHint {
         match &self.state {
             LeaderBodyState::Ended => SizeHint::with_exact(0),
-            LeaderBodyState::Recording { .. } | LeaderBodyState::Passing(..) => self.left.hint(),
+            LeaderBodyState::Recording { .. } | LeaderBodyState::Passing(..) => {
+                self.remaining.hint()
+            }
         }
     }
 
-    fn poll_any(
+    fn poll_source(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -188,13 +191,15 @@ where
                     return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from_handler)));
                 }
                 LeaderBodyState::Recording { pump, .. } => {
-                    // Frames first: the pump's own end comes after the last of them.
-                    if let Some(data) = ready!(self.recording.poll_own(&mut self.reader, context)) {
+                    // The frames come first: the pump ends after it has recorded the last of them.
+                    if let Some(data) =
+                        ready!(self.recording.poll_as_leader(&mut self.reader, context))
+                    {
                         return Poll::Ready(Some(Ok(Frame::data(data))));
                     }
-                    let ending = ready!(Pin::new(pump).poll(context));
+                    let end = ready!(Pin::new(pump).poll(context));
                     self.state = LeaderBodyState::Ended;
-                    match ending {
+                    match end {
                         Ok(PumpEnd::Recorded) => return Poll::Ready(None),
                         Ok(PumpEnd::Rest(frame, frames, body)) => {
                             self.state = rest(frame, frames, body);

@@ -1,35 +1,30 @@
-//! The future that the service gives: a ready hit, a pass-through, or the flow.
+//! [`ResponseFuture`]: a response that is ready, that passes, or that is to come.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, timeout_at};
 use tower::util::Oneshot;
 use tower_service::Service;
 
-use crate::base::task;
 use crate::cache::Cache;
-use crate::request::handler::BoxError;
-use crate::request::unsafe_method::{Change, Settled};
+use crate::request::detached::{Answer, Detachable};
+use crate::request::unsafe_method::Change;
 use crate::response::body::ResponseBody;
+use crate::response::error::BoxError;
+use crate::response::passed::passed;
 use crate::status::Outcome;
-
-pub(crate) type BoxFlow<R, E> =
-    Pin<Box<dyn Future<Output = Result<Response<ResponseBody<R>>, E>> + Send>>;
 
 pin_project! {
     /// The response to come.
     ///
-    /// Dropped while others wait for the same response, the handler is not cancelled: it goes on
-    /// in the background, body included, within the fill deadline. Otherwise dropping it drops the handler.
+    /// If it is dropped while other requests wait for the same response, the handler is not
+    /// cancelled: it goes on in the background, body included, within the fill deadline.
+    /// Otherwise dropping it drops the handler.
     pub struct ResponseFuture<S, B, R>
     where
         S: Service<Request<B>, Response = Response<R>>,
@@ -39,13 +34,13 @@ pin_project! {
         R: 'static,
     {
         #[pin]
-        kind: Kind<S, B, R>,
+        course: Course<S, B, R>,
     }
 }
 
 pin_project! {
-    #[project = KindProjection]
-    enum Kind<S, B, R>
+    #[project = CourseProjection]
+    enum Course<S, B, R>
     where
         S: Service<Request<B>, Response = Response<R>>,
         S::Error: Send,
@@ -54,9 +49,9 @@ pin_project! {
         R: 'static,
     {
         Ready { response: Option<Response<ResponseBody<R>>> },
-        Passing { #[pin] inner: Oneshot<S, Request<B>>, outcome: Outcome, cache: Cache },
-        Changing { #[pin] inner: Oneshot<S, Request<B>>, change: Option<Change> },
-        Flowing { flow: Running<R, S::Error> },
+        Passing { #[pin] call: Oneshot<S, Request<B>>, outcome: Outcome, cache: Cache },
+        Changing { #[pin] call: Oneshot<S, Request<B>>, change: Option<Change> },
+        Pending { response: Detachable<R, S::Error> },
     }
 }
 
@@ -66,40 +61,39 @@ where
     S::Error: Send + 'static,
     R: Send + 'static,
 {
-    pub(crate) const fn ready(response: Response<ResponseBody<R>>) -> Self {
+    pub(super) const fn ready(response: Response<ResponseBody<R>>) -> Self {
+        let response = Some(response);
         Self {
-            kind: Kind::Ready {
-                response: Some(response),
-            },
+            course: Course::Ready { response },
         }
     }
 
-    pub(crate) const fn passing(
-        inner: Oneshot<S, Request<B>>,
+    /// The handler's response as it is.
+    pub(super) const fn passing(
+        call: Oneshot<S, Request<B>>,
         outcome: Outcome,
         cache: Cache,
     ) -> Self {
         Self {
-            kind: Kind::Passing {
-                inner,
+            course: Course::Passing {
+                call,
                 outcome,
                 cache,
             },
         }
     }
 
-    pub(crate) const fn changing(inner: Oneshot<S, Request<B>>, change: Change) -> Self {
+    /// The handler's response to an unsafe method, after which the cache is brought up to date.
+    pub(super) const fn changing(call: Oneshot<S, Request<B>>, change: Change) -> Self {
+        let change = Some(change);
         Self {
-            kind: Kind::Changing {
-                inner,
-                change: Some(change),
-            },
+            course: Course::Changing { call, change },
         }
     }
 
-    pub(crate) const fn flowing(flow: Running<R, S::Error>) -> Self {
+    pub(super) const fn pending(response: Detachable<R, S::Error>) -> Self {
         Self {
-            kind: Kind::Flowing { flow },
+            course: Course::Pending { response },
         }
     }
 }
@@ -116,53 +110,40 @@ where
         clippy::panic,
         reason = "polling a finished future is the caller's error, as always"
     )]
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut kind = self.project().kind;
-        let flow = match kind.as_mut().project() {
-            KindProjection::Ready { response } => match response.take() {
-                Some(response) => return Poll::Ready(Ok(response)),
-                None => panic!("ResponseFuture polled after completion"),
-            },
-            KindProjection::Passing {
-                inner,
-                outcome,
-                cache,
-            } => {
-                let response = ready!(inner.poll(context))?;
-                return Poll::Ready(Ok(passed(response, *outcome, cache)));
-            }
-            KindProjection::Changing { inner, change } => {
-                let response = ready!(inner.poll(context))?;
-                let Some(change) = change.take() else {
-                    panic!("ResponseFuture polled after completion");
-                };
-                let deadline = change.deadline();
-                match change.settle(response) {
-                    Settled::Nothing(response) => return Poll::Ready(Ok(response)),
-                    Settled::Pending(flow) => Running::for_others(flow, deadline),
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let mut course = self.as_mut().project().course;
+            let pending = match course.as_mut().project() {
+                CourseProjection::Ready { response } => match response.take() {
+                    Some(response) => return Poll::Ready(Ok(response)),
+                    None => panic!("ResponseFuture polled after completion"),
+                },
+                CourseProjection::Passing {
+                    call,
+                    outcome,
+                    cache,
+                } => {
+                    let response = ready!(call.poll(context))?;
+                    let response = passed(response, *outcome, cache.status_name());
+                    return Poll::Ready(Ok(response));
                 }
-            }
-            KindProjection::Flowing { flow } => return flow.poll(context),
-        };
-        kind.set(Kind::Flowing { flow });
-        match kind.project() {
-            KindProjection::Flowing { flow } => flow.poll(context),
-            _ => Poll::Pending,
+                CourseProjection::Changing { call, change } => {
+                    let response = ready!(call.poll(context))?;
+                    let Some(change) = change.take() else {
+                        panic!("ResponseFuture polled after completion");
+                    };
+                    match change.settle(response) {
+                        Answer::Ready(response) => return Poll::Ready(Ok(response)),
+                        Answer::Pending(response) => response,
+                    }
+                }
+                CourseProjection::Pending { response } => {
+                    return Pin::new(response).poll(context);
+                }
+            };
+            course.set(Course::Pending { response: pending });
         }
     }
-}
-
-/// The handler's response as it is, with this cache's line in `Cache-Status`.
-pub(crate) fn passed<R>(
-    response: Response<R>,
-    outcome: Outcome,
-    cache: &Cache,
-) -> Response<ResponseBody<R>> {
-    let mut response = response.map(ResponseBody::passed);
-    outcome
-        .with_status(response.status())
-        .append_to(response.headers_mut(), cache.status_name());
-    response
 }
 
 impl<S, B, R> std::fmt::Debug for ResponseFuture<S, B, R>
@@ -172,101 +153,11 @@ where
     R: Send + 'static,
 {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self.kind {
-            Kind::Ready { .. } => "ResponseFuture::Ready",
-            Kind::Passing { .. } => "ResponseFuture::Passing",
-            Kind::Changing { .. } => "ResponseFuture::Changing",
-            Kind::Flowing { .. } => "ResponseFuture::Flowing",
+        f.write_str(match self.course {
+            Course::Ready { .. } => "ResponseFuture::Ready",
+            Course::Passing { .. } => "ResponseFuture::Passing",
+            Course::Changing { .. } => "ResponseFuture::Changing",
+            Course::Pending { .. } => "ResponseFuture::Pending",
         })
-    }
-}
-
-/// A flow under way, which outlives its client while others wait for what it fetches.
-pub(crate) struct Running<R: Send + 'static, E: Send + 'static> {
-    flow: Option<BoxFlow<R, E>>,
-    awaited: Awaited,
-    deadline: Duration,
-    /// Still set when the flow has panicked: then there is nothing to go on with.
-    polling: bool,
-}
-
-/// Whether others may be waiting for what a flow fetches.
-#[derive(Clone, Debug)]
-pub(crate) enum Awaited {
-    /// From the start.
-    Known(bool),
-    /// Set once the flow knows.
-    Told(Arc<AtomicBool>),
-}
-
-impl Awaited {
-    pub(crate) const fn known(awaited: bool) -> Self {
-        Self::Known(awaited)
-    }
-
-    pub(crate) fn told_later() -> Self {
-        Self::Told(Arc::default())
-    }
-
-    pub(crate) fn set(&self) {
-        if let Self::Told(awaited) = self {
-            awaited.store(true, Ordering::Release);
-        }
-    }
-
-    fn is_set(&self) -> bool {
-        match self {
-            Self::Known(awaited) => *awaited,
-            Self::Told(awaited) => awaited.load(Ordering::Acquire),
-        }
-    }
-}
-
-impl<R: Send + 'static, E: Send + 'static> Running<R, E> {
-    pub(crate) fn new(flow: BoxFlow<R, E>, awaited: Awaited, deadline: Duration) -> Self {
-        Self {
-            flow: Some(flow),
-            awaited,
-            deadline,
-            polling: false,
-        }
-    }
-
-    /// A flow that goes on without its client, for the sake of others.
-    fn for_others(flow: BoxFlow<R, E>, deadline: Duration) -> Self {
-        Self::new(flow, Awaited::known(true), deadline)
-    }
-
-    #[expect(
-        clippy::panic,
-        reason = "polling a finished future is the caller's error, as always"
-    )]
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<ResponseBody<R>>, E>> {
-        let Some(flow) = &mut self.flow else {
-            panic!("ResponseFuture polled after completion");
-        };
-        self.polling = true;
-        let polled = flow.as_mut().poll(context);
-        self.polling = false;
-        if polled.is_ready() {
-            self.flow = None;
-        }
-        polled
-    }
-}
-
-impl<R: Send + 'static, E: Send + 'static> Drop for Running<R, E> {
-    fn drop(&mut self) {
-        if self.polling || !self.awaited.is_set() {
-            return;
-        }
-        if let Some(flow) = self.flow.take() {
-            let until = Instant::now() + self.deadline;
-            let _dropped_without_a_runtime = task::spawn(async move {
-                if let Ok(Ok(response)) = timeout_at(until, flow).await {
-                    response.into_body().leave(until);
-                }
-            });
-        }
     }
 }

@@ -6,6 +6,7 @@ use tower_layer::Layer;
 
 use crate::cache::Cache;
 use crate::config::Policy;
+use crate::request::settings::Settings;
 use crate::service::CacheService;
 
 /// Caches the responses of the services it wraps.
@@ -29,13 +30,6 @@ use crate::service::CacheService;
 #[derive(Clone, Debug)]
 pub struct CacheLayer {
     settings: Arc<Settings>,
-}
-
-/// What every service of a layer shares.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) cache: Cache,
-    pub(crate) policy: Policy,
 }
 
 impl CacheLayer {

@@ -1,4 +1,4 @@
-//! [`CacheService`]: the key, the memory hit, or over to the flow.
+//! [`CacheService`]: what becomes of each request, and hits in memory.
 
 pub(crate) mod future;
 pub(crate) mod layer;
@@ -14,26 +14,28 @@ use tower::util::Oneshot;
 use tower_service::Service;
 
 use crate::key::{KeyBuilder, Unkeyable};
-use crate::request::decision::{Decision, Freshness};
-use crate::request::handler::{BoxError, Content, Handler};
+use crate::request::decision::{Decision, EarlyRefresh};
+use crate::request::detached::KeepAlive;
+use crate::request::handler::{Content, Handler, Inner};
+use crate::request::miss::Miss;
+use crate::request::settings::Settings;
 use crate::request::unsafe_method::Change;
-use crate::request::{Inner, Miss};
 use crate::response::body::ResponseBody;
+use crate::response::error::BoxError;
 use crate::response::from_entry::{self, ResponseBuilder};
 use crate::semantics::{MethodClass, RequestFacts};
-use crate::service::future::{Awaited, ResponseFuture};
-use crate::service::layer::Settings;
+use crate::service::future::ResponseFuture;
 use crate::status::{Forwarded, Outcome, Reason};
 use crate::store::Lookup;
 
 /// The service that a [`CacheLayer`](crate::CacheLayer) makes of another.
 ///
-/// It is always ready: a request that needs the inner service calls a clone of it, made ready
-/// for that request alone, so that a hit needs none of its capacity.
+/// It is always ready. A request that needs the inner service calls a clone of it, which is made
+/// ready for that request alone, so that hits take none of the inner service's capacity.
 #[derive(Debug)]
 pub struct CacheService<S> {
     /// Shared, since a router clones its services for every request, and a hit needs no clone of
-    /// this one.
+    /// the inner one.
     inner: Arc<Mutex<S>>,
     settings: Arc<Settings>,
 }
@@ -93,13 +95,13 @@ where
             return self.pass(parts, body, outcome);
         }
         let facts = RequestFacts::read(&parts.method, &parts.headers);
-        match course(&facts, &body) {
-            Course::Pass(outcome) => self.pass(parts, body, outcome),
-            Course::Change => self.change(parts, body),
-            Course::Refuse => {
+        match route(&facts, &body) {
+            Route::Pass(outcome) => self.pass(parts, body, outcome),
+            Route::Change => self.change(parts, body),
+            Route::NotCached => {
                 ResponseFuture::ready(from_entry::not_cached(self.settings.cache.status_name()))
             }
-            Course::Lookup => {
+            Route::LookUp => {
                 let policy = &self.settings.policy;
                 policy.key.strip_request(&mut parts);
                 match KeyBuilder::of_request(&parts, &policy.key) {
@@ -112,7 +114,7 @@ where
 }
 
 impl<S> CacheService<S> {
-    /// Answers a memory hit here and now, and leaves all else to the flow.
+    /// Answers a hit in memory at once. Any other request begins a [`Miss`].
     fn look_up<B, R>(
         &self,
         parts: Parts,
@@ -130,36 +132,34 @@ impl<S> CacheService<S> {
         let found = cache
             .tiers()
             .look_in_memory(&mut builder, &parts.headers, now);
-        let mut freshness = Freshness::Enough;
+        let mut early_refresh = EarlyRefresh::NotDue;
         if let Some(entry) = &found.entry
             && let Decision::Serve(outcome) = self.settings.judge(&entry.head, &facts, now)
-            && {
-                freshness = self.settings.freshness(&entry.head, now);
-                freshness == Freshness::Enough
-            }
         {
-            let asked = ResponseBuilder {
-                facts: &facts,
-                headers: &parts.headers,
-                now,
-                status_name: cache.status_name(),
-            };
-            return ResponseFuture::ready(asked.answer(&entry.head, &entry.body, outcome));
+            early_refresh = self.settings.early_refresh(&entry.head, now);
+            if early_refresh == EarlyRefresh::NotDue {
+                let builder = ResponseBuilder {
+                    facts: &facts,
+                    headers: &parts.headers,
+                    now,
+                    status_name: cache.status_name(),
+                };
+                let response = builder.answer(&entry.head, &entry.body, outcome);
+                return ResponseFuture::ready(response);
+            }
         }
-        let flow = Miss {
+        let miss = Miss {
             settings: Arc::clone(&self.settings),
             parts,
             facts,
             now,
             lookup: Lookup::new(&builder, found),
-            freshness,
-            budget: None,
-            awaited: Awaited::known(false),
+            early_refresh,
+            store_deadline: None,
+            keep_alive: KeepAlive::default(),
         };
-        flow.begin(Inner {
-            inner: self.inner(),
-            body,
-        })
+        let service = self.inner();
+        ResponseFuture::pending(miss.begin(Inner { service, body }))
     }
 
     fn pass<B, R>(&self, mut parts: Parts, body: B, outcome: Outcome) -> ResponseFuture<S, B, R>
@@ -170,12 +170,11 @@ impl<S> CacheService<S> {
     {
         let cache = self.settings.cache.clone();
         parts.extensions.insert(cache.clone());
-        let request = Request::from_parts(parts, body);
-        let inner = Oneshot::new(self.inner(), request);
-        ResponseFuture::passing(inner, outcome, cache)
+        let call = Oneshot::new(self.inner(), Request::from_parts(parts, body));
+        ResponseFuture::passing(call, outcome, cache)
     }
 
-    /// RFC 9111 4.4: what an unsafe method changes is not served from the cache any more.
+    /// RFC 9111 4.4: stored responses that an unsafe method may have changed are invalidated.
     fn change<B, R>(&self, mut parts: Parts, body: B) -> ResponseFuture<S, B, R>
     where
         S: Service<Request<B>, Response = Response<R>> + Clone,
@@ -184,43 +183,42 @@ impl<S> CacheService<S> {
     {
         let change = Change::begin(&self.settings, &parts);
         parts.extensions.insert(self.settings.cache.clone());
-        let inner = Oneshot::new(self.inner(), Request::from_parts(parts, body));
-        ResponseFuture::changing(inner, change)
+        let call = Oneshot::new(self.inner(), Request::from_parts(parts, body));
+        ResponseFuture::changing(call, change)
     }
 }
 
 /// What becomes of a request, by its head alone.
-enum Course {
-    Lookup,
+enum Route {
+    LookUp,
     Change,
     Pass(Outcome),
-    /// The handler would have to be asked, and the client does not want that.
-    Refuse,
+    /// Only the handler could answer, and the client does not want the handler asked.
+    NotCached,
 }
 
-fn course<B: Body>(facts: &RequestFacts, body: &B) -> Course {
-    let bypass = |detail| Course::Pass(Outcome::forward(Forwarded::Bypass, Some(detail)));
+fn route<B: Body>(facts: &RequestFacts, body: &B) -> Route {
+    let bypass = |detail| Route::Pass(Outcome::forward(Forwarded::Bypass, Some(detail)));
     match facts.method {
-        MethodClass::Unsafe => Course::Change,
-        MethodClass::Safe => {
-            Course::Pass(Outcome::forward(Forwarded::Method, Some(Reason::Method)))
-        }
-        // An upgraded connection is no response.
+        MethodClass::Unsafe => Route::Change,
+        MethodClass::Safe => Route::Pass(Outcome::forward(Forwarded::Method, Some(Reason::Method))),
+        // A connection that is upgraded cannot be stored.
         MethodClass::Get | MethodClass::Head if facts.upgrade => bypass(Reason::Upgrade),
-        // No key covers the content of a GET, and a hit would leave it unread on the connection.
+        // The key does not cover the content of a GET, and a hit would leave that unread on the
+        // connection.
         MethodClass::Get | MethodClass::Head if facts.body || !body.is_end_stream() => {
             bypass(Reason::RequestBody)
         }
         MethodClass::Get | MethodClass::Head
             if facts.origin_precondition && facts.directives.only_if_cached =>
         {
-            Course::Refuse
+            Route::NotCached
         }
         // RFC 9111 4.3.2: If-Match and If-Unmodified-Since are for the origin server.
         MethodClass::Get | MethodClass::Head if facts.origin_precondition => {
             bypass(Reason::Precondition)
         }
-        MethodClass::Get | MethodClass::Head => Course::Lookup,
+        MethodClass::Get | MethodClass::Head => Route::LookUp,
     }
 }
 

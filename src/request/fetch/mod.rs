@@ -1,5 +1,6 @@
-//! Asking the handler: the call, and what its answer does to the cache.
+//! The call of the handler, and what its answer does to the cache.
 
+mod context;
 mod revalidate;
 mod store;
 
@@ -9,57 +10,36 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, Request, Response, StatusCode, response};
+use http::{Request, Response, StatusCode, response};
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower::util::Oneshot;
 use tower_service::Service;
 
-use crate::base::clock::Timestamp;
-use crate::base::position::LogPosition;
-use crate::base::task;
-use crate::cache::Cache;
-use crate::entry::Head;
-use crate::flight::{Leader, Uncacheable};
-use crate::request::handler::Content;
-use crate::request::{Fallback, Inner, Miss};
+use crate::flight::Leader;
+use crate::request::decision::stale_if_error;
+use crate::request::fallback::Fallback;
+use crate::request::handler::{Content, Inner};
+use crate::request::miss::Miss;
 use crate::response::body::ResponseBody;
-use crate::response::from_entry::ResponseBuilder;
-use crate::semantics::{self, Admitted, CacheOptions, Exchange, MethodClass, RequestFacts};
-use crate::service::future::passed;
-use crate::service::layer::Settings;
-use crate::status::{Outcome, Reason};
-use crate::store::Lookup;
+use crate::response::passed::passed;
+use crate::semantics::{self, Admitted, MethodClass};
+use crate::status::Reason;
+
+use context::FetchContext;
 
 pin_project! {
-    /// One call of the handler on behalf of a request that the cache could not answer, and what
-    /// its answer does to the cache.
+    /// The call of the handler for one request, and what its answer does to the cache.
     pub(crate) struct Fetch<S, B>
     where
         S: Service<Request<B>>,
     {
         #[pin]
         call: Oneshot<S, Request<B>>,
-        // How long the handler may take where something stale may be served in its stead.
+        // How long the handler may take if a stale response can be served instead.
         patience: Option<Pin<Box<Sleep>>>,
-        fetched: FetchContext,
+        fetch_context: FetchContext,
     }
-}
-
-/// What of the request is still needed when the handler has answered.
-struct FetchContext {
-    settings: Arc<Settings>,
-    facts: RequestFacts,
-    /// The client's own, before the cache made the request conditional.
-    headers: HeaderMap,
-    lookup: Lookup,
-    stale: Fallback,
-    leader: Option<Leader>,
-    /// How far the purge log had been read before the handler was called: a purge that comes
-    /// while it works is later, and wins.
-    position: LogPosition,
-    request_time: Timestamp,
-    response_time: Timestamp,
 }
 
 impl<S, B> Fetch<S, B>
@@ -67,10 +47,10 @@ where
     S: Service<Request<B>>,
 {
     pub(crate) fn new(
-        flow: Miss,
-        stale: Fallback,
+        miss: Miss,
+        fallback: Fallback,
         leader: Option<Leader>,
-        call: Inner<S, B>,
+        inner: Inner<S, B>,
     ) -> Self {
         let Miss {
             settings,
@@ -79,40 +59,39 @@ where
             now,
             lookup,
             ..
-        } = flow;
+        } = miss;
         let headers = parts.headers.clone();
-        match &stale {
-            Fallback::Refreshing(entry) => {
-                semantics::make_conditional(&mut parts.headers, entry.head.headers.ready());
-            }
-            stale => {
-                if let Some(entry) = stale.validated() {
-                    semantics::make_conditional(&mut parts.headers, entry.head.headers.ready());
-                }
-            }
+        let to_validate = match &fallback {
+            Fallback::Refreshing(entry) => Some(entry),
+            fallback => fallback.to_validate(),
+        };
+        if let Some(entry) = to_validate {
+            semantics::make_conditional(&mut parts.headers, entry.head.headers.ready());
         }
         if let Some(traces) = &lookup.traces {
-            // A change while the handler works has to know of it.
+            // A change while the handler works must see that this fetch is under way.
             let until = now.saturating_add(settings.cache.config().fill_deadline);
             settings.cache.tiers().note_under_way(traces, until, now);
         }
         parts.extensions.insert(settings.cache.clone());
-        let Inner { inner, body } = call;
-        let fetched = FetchContext {
+        let Inner { service, body } = inner;
+        let fetch_context = FetchContext {
             position: settings.cache.log().index().tail(),
             settings,
             facts,
             headers,
             lookup,
-            stale,
+            fallback,
             leader,
             request_time: now,
             response_time: now,
         };
         Self {
-            call: Oneshot::new(inner, Request::from_parts(parts, body)),
-            patience: fetched.patience().map(|patience| Box::pin(sleep(patience))),
-            fetched,
+            call: Oneshot::new(service, Request::from_parts(parts, body)),
+            patience: fetch_context
+                .patience()
+                .map(|patience| Box::pin(sleep(patience))),
+            fetch_context,
         }
     }
 }
@@ -126,14 +105,14 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if let Poll::Ready(response) = this.call.poll(context) {
-            return Poll::Ready(this.fetched.ended(response));
+        if let Poll::Ready(result) = this.call.poll(context) {
+            return Poll::Ready(this.fetch_context.on_result(result));
         }
         if let Some(patience) = this.patience
             && patience.as_mut().poll(context).is_ready()
         {
             *this.patience = None;
-            if let Some(stale) = this.fetched.timed_out() {
+            if let Some(stale) = this.fetch_context.on_timeout() {
                 return Poll::Ready(Ok(stale));
             }
         }
@@ -142,37 +121,53 @@ where
 }
 
 impl FetchContext {
-    /// The call of the handler has come to its end.
-    fn ended<R, E>(
+    fn on_result<R, E>(
         &mut self,
-        response: Result<Response<R>, E>,
+        result: Result<Response<R>, E>,
     ) -> Result<Response<ResponseBody<R>>, E>
     where
         R: Content,
     {
         self.response_time = self.cache().now();
-        match response {
-            Err(error) => self.failed().ok_or(error),
+        match result {
+            Err(error) => self.serve_on_error().ok_or(error),
             Ok(response) if semantics::is_failure(response.status()) => {
-                Ok(self.server_error(response))
+                Ok(self.on_server_error(response))
             }
-            Ok(response) => Ok(self.answered(response)),
+            Ok(response) => Ok(self.on_response(response)),
         }
     }
 
-    /// The handler answered, whatever it was.
-    fn answered<R>(&mut self, response: Response<R>) -> Response<ResponseBody<R>>
+    /// RFC 5861 4: an error is "any situation that would result in a 500, 502, 503, or 504 HTTP
+    /// response status code being returned". So it is one whether the inner service fails or
+    /// answers with such a status.
+    fn on_server_error<R>(&mut self, response: Response<R>) -> Response<ResponseBody<R>>
+    where
+        R: Content,
+    {
+        match self.serve_on_error() {
+            Some(stale) => stale,
+            None => self.on_response(response),
+        }
+    }
+
+    fn on_timeout<R>(&mut self) -> Option<Response<ResponseBody<R>>> {
+        self.response_time = self.cache().now();
+        self.serve_on_error()
+    }
+
+    fn on_response<R>(&mut self, response: Response<R>) -> Response<ResponseBody<R>>
     where
         R: Content,
     {
         let (mut head, body) = response.into_parts();
         if head.status == StatusCode::NOT_MODIFIED
-            && let Some(entry) = self.stale.validated().cloned()
+            && let Some(entry) = self.fallback.to_validate().cloned()
         {
             return self.validated(&entry, &head);
         }
         if self.facts.method == MethodClass::Head {
-            self.head_updates(&head);
+            self.update_by_head(&head);
         }
         let admission = self.admit(&head);
         if self.settings.policy.rules.strip_tags {
@@ -181,68 +176,45 @@ impl FetchContext {
         match admission {
             Ok(admitted) => self.record(head, body, admitted),
             Err(refusal) => {
-                self.withdraw(head.status, refusal);
-                match head.status.is_server_error() {
-                    // A failure says nothing of what the next response will be like.
-                    true => self.release_once(),
-                    false => self.release(refusal),
+                self.withdraw_stored(head.status, refusal);
+                if head.status.is_server_error() {
+                    // A failure does not tell what the next response will be like.
+                    self.release();
+                } else {
+                    self.release_refused(refusal);
                 }
-                let outcome = self.stale.outcome().because(refusal);
-                passed(Response::from_parts(head, body), outcome, self.cache())
+                let outcome = self.fallback.outcome().because(refusal);
+                let response = Response::from_parts(head, body);
+                passed(response, outcome, self.cache().status_name())
             }
         }
     }
 
-    /// RFC 5861 4: an error is "any situation that would result in a 500, 502, 503, or 504 HTTP
-    /// response status code being returned": of the inner service, or as its response.
-    fn server_error<R>(&mut self, response: Response<R>) -> Response<ResponseBody<R>>
-    where
-        R: Content,
-    {
-        match self.stand_in() {
-            Some(stale) => stale,
-            None => self.answered(response),
-        }
-    }
-
-    /// How long the handler may take where a stale response may be served in its stead.
+    /// How long the handler may take before the stale response is served instead.
     fn patience(&self) -> Option<Duration> {
-        let entry = self.stale.entry()?;
-        let replaceable = self.may_stand_in(&entry.head, self.request_time);
-        replaceable.then_some(self.cache().config().fill_deadline)
+        let entry = self.fallback.entry()?;
+        let is_replaceable = self.may_serve_on_error(&entry.head, self.request_time);
+        is_replaceable.then_some(self.cache().config().fill_deadline)
     }
 
-    fn timed_out<R>(&mut self) -> Option<Response<ResponseBody<R>>> {
-        self.response_time = self.cache().now();
-        self.stand_in()
-    }
-
-    fn may_stand_in(&self, head: &Head, now: Timestamp) -> bool {
-        self.settings.may_stand_in(head, &self.facts, now)
-    }
-
-    /// The inner service failed.
-    fn failed<R>(&mut self) -> Option<Response<ResponseBody<R>>> {
-        self.stand_in()
-    }
-
-    /// The stale response that may be served for a failed fetch, to this request and to those that
-    /// wait; the key is let rest for a moment.
-    fn stand_in<R>(&mut self) -> Option<Response<ResponseBody<R>>> {
-        let entry = self.stale.entry().cloned()?;
+    /// Serves the stale response to this request and its followers, if they may have it, since the
+    /// fetch failed. The key backs off either way.
+    fn serve_on_error<R>(&mut self) -> Option<Response<ResponseBody<R>>> {
+        let entry = self.fallback.entry().cloned()?;
         let now = self.response_time;
-        self.cache().flights().rest(self.lookup.key(), now);
-        if !self.may_stand_in(&entry.head, now) {
+        self.cache().flights().back_off(self.lookup.key(), now);
+        if !self.may_serve_on_error(&entry.head, now) {
             return None;
         }
         if let Some(leader) = self.leader.take() {
-            leader.land(Arc::clone(&entry), self.lookup.fields());
+            leader.share_entry(Arc::clone(&entry), self.lookup.fields());
         }
-        let outcome = Outcome::stale(entry.head.lifetimes.remaining(now), Reason::StaleIfError);
-        Some(self.asked().answer(&entry.head, &entry.body, outcome))
+        let outcome = stale_if_error(&entry.head, now);
+        let builder = self.response_builder();
+        Some(builder.answer(&entry.head, &entry.body, outcome))
     }
 
-    /// What RFC 9111 lets be stored, if the policy does too.
+    /// Whether RFC 9111 and the policy allow the response to be stored.
     fn admit(&self, head: &response::Parts) -> Result<Admitted, Reason> {
         let policy = &self.settings.policy;
         let admitted = semantics::admit(&self.exchange(head), &policy.rules)?;
@@ -255,84 +227,19 @@ impl FetchContext {
         }
     }
 
-    /// Lets the followers go, and remembers why for those to come if it was no accident.
-    fn release(&mut self, refusal: Reason) {
-        match refusal {
-            // The status may be another's next time, and so may the method.
-            Reason::Status | Reason::Partial | Reason::Method => self.release_once(),
-            _ if refusal.is_about_requester() => {
-                self.release_and_mark(Uncacheable::ForCredentialed);
-            }
-            _ => self.release_and_mark(Uncacheable::ForAll),
-        }
-    }
-
-    /// Lets the followers go, this time.
-    fn release_once(&mut self) {
-        if let Some(leader) = self.leader.take() {
-            leader.release();
-        }
-    }
-
-    fn release_and_mark(&mut self, whom: Uncacheable) {
-        if let Some(leader) = self.leader.take() {
-            leader.release_and_mark(whom, self.response_time);
-        }
-    }
-
     /// RFC 9111 4.3.3: "A full response … indicates that none of the stored responses nominated in
-    /// the conditional request are suitable": neither now nor, stale, later on. What only this
-    /// requester gets, or what a failure says, is no reason.
-    fn withdraw(&self, status: StatusCode, refusal: Reason) {
+    /// the conditional request are suitable", so the stored one is removed: it must not be served
+    /// stale later either. A response for this requester alone, or a failure, is no reason.
+    fn withdraw_stored(&self, status: StatusCode, refusal: Reason) {
         let is_of_resource = status.is_success()
             || status.is_redirection()
             || matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
-        if self.stale.entry().is_some()
+        if self.fallback.entry().is_some()
             && is_of_resource
             && status != StatusCode::PARTIAL_CONTENT
             && !refusal.is_about_requester()
         {
-            self.forget();
+            self.remove_stored();
         }
-    }
-
-    /// Takes the stored response away, in both tiers.
-    fn forget(&self) {
-        let cache = self.cache().clone();
-        let key = self.lookup.key().clone();
-        let base = &self.lookup.base;
-        cache
-            .tiers()
-            .forget_in_memory(base, &key, self.response_time);
-        let _dropped_without_a_runtime = task::spawn(async move {
-            let deadline = cache.deadline();
-            if let Err(error) = cache.tiers().remove(&[&key], deadline).await {
-                tracing::debug!(%error, "an outdated response stays in the shared store");
-            }
-        });
-    }
-
-    fn exchange<'a>(&'a self, head: &'a response::Parts) -> Exchange<'a> {
-        Exchange {
-            facts: &self.facts,
-            status: head.status,
-            headers: &head.headers,
-            options: head.extensions.get::<CacheOptions>(),
-            request_time: self.request_time,
-            response_time: self.response_time,
-        }
-    }
-
-    fn asked(&self) -> ResponseBuilder<'_> {
-        ResponseBuilder {
-            facts: &self.facts,
-            headers: &self.headers,
-            now: self.response_time,
-            status_name: self.cache().status_name(),
-        }
-    }
-
-    fn cache(&self) -> &Cache {
-        &self.settings.cache
     }
 }

@@ -1,15 +1,15 @@
-//! What an answer without content says of the stored response.
+//! Responses without content that say something of the stored response: 304, and those to HEAD.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::SET_COOKIE;
 use http::{Response, StatusCode, response};
 
-use super::FetchContext;
+use super::context::FetchContext;
+use super::store::storing;
 use crate::entry::Entry;
-use crate::request::Fallback;
 use crate::response::body::ResponseBody;
+use crate::response::passed::with_status_line;
 use crate::semantics::{self, Freshened, HeadOutcome};
 use crate::status::{Outcome, Reason};
 
@@ -23,7 +23,7 @@ impl FetchContext {
     ) -> Response<ResponseBody<R>> {
         let exchange = self.exchange(head);
         let rules = &self.settings.policy.rules;
-        let outcome = self.stale.outcome().with_status(head.status);
+        let outcome = self.outcome(head.status);
         let stored = &entry.head;
         let length = Some(entry.body.len() as u64);
         match semantics::freshen(
@@ -35,63 +35,44 @@ impl FetchContext {
             Freshened::Updated(admitted) => {
                 let new_entry = self.new_entry(stored.status, *admitted, &stored.tags, length);
                 let (updated, stored) =
-                    self.landing()
+                    self.take_commit()
                         .commit(new_entry, entry.body.clone(), self.response_time);
-                let outcome = self.kept(outcome, stored);
-                self.revalidated(&updated, outcome, head)
+                self.answer_fetched(&updated, storing(outcome, stored), head)
             }
             Freshened::Refused { refusal, headers } => {
-                self.release(refusal);
+                self.release_refused(refusal);
                 if !refusal.is_about_requester() {
-                    self.forget();
+                    self.remove_stored();
                 }
-                let once = Entry {
+                let unstored = Entry {
                     head: stored.with_headers(&headers, entry.body.len()),
                     body: entry.body.clone(),
                 };
-                self.revalidated(&once, outcome.because(refusal), head)
+                self.answer_fetched(&unstored, outcome.because(refusal), head)
             }
             Freshened::Mismatch => self.mismatched(entry, outcome),
         }
     }
 
-    /// The validated response, with what the 304 says to this client alone.
-    pub(super) fn revalidated<R>(
-        &self,
-        entry: &Entry,
-        outcome: Outcome,
-        head: &response::Parts,
-    ) -> Response<ResponseBody<R>> {
-        let mut response = self.asked().answer(&entry.head, &entry.body, outcome);
-        for cookie in head.headers.get_all(SET_COOKIE) {
-            response.headers_mut().append(SET_COOKIE, cookie.clone());
-        }
-        response
-    }
-
-    /// RFC 9111 4.3.4: a 304 whose strong validator is not the stored one's is about another
-    /// response. It cannot be asked for again, since the request is spent: the stored one goes,
-    /// and is served this once if it may stand in for a failure, which this is. RFC 9111 4.2.4:
-    /// a cache "MUST NOT generate a stale response unless it is disconnected or doing so is
-    /// explicitly permitted".
-    pub(super) fn mismatched<R>(
-        &mut self,
-        entry: &Arc<Entry>,
-        outcome: Outcome,
-    ) -> Response<ResponseBody<R>> {
-        self.forget();
+    /// RFC 9111 4.3.4: a 304 whose strong validator differs from the stored one's is about another
+    /// response. The cache cannot ask for that one, since the request's body is spent. So the
+    /// stored response is removed, and is served this once only if a stale response may replace a
+    /// failed fetch. RFC 9111 4.2.4: a cache "MUST NOT generate a stale response unless it is
+    /// disconnected or doing so is explicitly permitted".
+    fn mismatched<R>(&mut self, entry: &Arc<Entry>, outcome: Outcome) -> Response<ResponseBody<R>> {
+        self.remove_stored();
         let outcome = outcome.because(Reason::ValidatorMismatch);
-        if !self.may_stand_in(&entry.head, self.response_time) {
+        if !self.may_serve_on_error(&entry.head, self.response_time) {
             let mut response = Response::new(ResponseBody::stored(Bytes::new()));
             *response.status_mut() = StatusCode::BAD_GATEWAY;
-            outcome.append_to(response.headers_mut(), self.cache().status_name());
-            return response;
+            return with_status_line(response, outcome, self.cache().status_name());
         }
-        self.asked().answer(&entry.head, &entry.body, outcome)
+        self.response_builder()
+            .answer(&entry.head, &entry.body, outcome)
     }
 
-    /// RFC 9111 4.3.5: what a HEAD response says of the stored GET response.
-    pub(super) fn head_updates(&mut self, head: &response::Parts) {
+    /// RFC 9111 4.3.5: a HEAD response may update the stored GET response, or make it invalid.
+    pub(super) fn update_by_head(&mut self, head: &response::Parts) {
         let Some(entry) = self.lookup.entry.clone() else {
             return;
         };
@@ -109,18 +90,13 @@ impl FetchContext {
             HeadOutcome::Freshened(admitted) => {
                 let new_entry =
                     self.new_entry(stored.status, *admitted, &stored.tags, Some(length));
-                let _stored =
-                    self.landing()
+                // `Cache-Status` says of a HEAD response that it was forwarded, and no more.
+                let _ =
+                    self.take_commit()
                         .commit(new_entry, entry.body.clone(), self.response_time);
             }
-            HeadOutcome::Invalidate => self.forget(),
+            HeadOutcome::Invalidate => self.remove_stored(),
             HeadOutcome::Nothing => {}
         }
-    }
-
-    /// Whether the client asked something that the handler was not, since the cache asked for itself.
-    pub(super) fn has_own_question(&self) -> bool {
-        (self.facts.conditional || self.facts.range)
-            && (self.stale.validated().is_some() || matches!(self.stale, Fallback::Refreshing(_)))
     }
 }

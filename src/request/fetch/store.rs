@@ -1,24 +1,27 @@
-//! A response that may be stored, and how it is.
+//! Storing the response of a fetch.
 
+use std::collections::VecDeque;
+use std::pin::Pin;
+
+use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, response};
-use http_body::Body;
+use http_body::{Body, Frame};
 
-use super::FetchContext;
+use super::context::FetchContext;
 use crate::base::tags::Tags;
 use crate::entry::{Head, StoredHeaders, Verified, sendable_length};
 use crate::flight::{Credentials, Uncacheable};
-use crate::recording::part;
+use crate::recording::to_send_and_to_keep;
 use crate::request::fill::{Commit, Fill, NewEntry, Peeked, Recorded, peek};
 use crate::request::handler::Content;
 use crate::response::body::ResponseBody;
 use crate::semantics::{self, Admitted, Lifetimes};
-use crate::service::future::passed;
 use crate::status::{Outcome, Reason};
 use crate::store::Stored;
 
 impl FetchContext {
-    /// The response may be stored: at once if its body is there, else while it streams.
+    /// Stores a response at once if its body is complete already, or else while it streams.
     pub(super) fn record<R>(
         &mut self,
         head: response::Parts,
@@ -28,99 +31,113 @@ impl FetchContext {
     where
         R: Content,
     {
-        let outcome = self.stale.outcome().with_status(head.status);
-        let declared = match self.room(&head, &body) {
+        let declared = match self.declared_length(&head, &body) {
             Ok(declared) => declared,
-            Err(reason) => {
-                self.release_and_mark(Uncacheable::ForAll);
-                let response = Response::from_parts(head, body);
-                return passed(response, outcome.because(reason), self.cache());
-            }
+            Err(reason) => return self.pass_unstored(head, ResponseBody::passed(body), reason),
         };
-        let peeked = peek(body);
-        let length = match &peeked {
-            Peeked::Whole(bytes) => Some(bytes.len() as u64),
-            Peeked::Begun(..) => declared,
-        };
-        let new_entry = self.new_entry(head.status, admitted, &Tags::default(), length);
-        self.release_unless_reusable(&new_entry.head.lifetimes);
-        let max_body = self.max_body();
-        match peeked {
-            Peeked::Whole(bytes)
-                if declared.is_none_or(|length| length == bytes.len() as u64)
-                    && bytes.len() as u64 <= max_body =>
-            {
-                let (sent, kept) = part(bytes);
-                let (entry, stored) = self.landing().commit(new_entry, kept, self.response_time);
-                let outcome = self.kept(outcome, stored);
-                if self.has_own_question() {
-                    return self.revalidated(&entry, outcome, &head);
-                }
-                self.first(head, ResponseBody::stored(sent), outcome)
-            }
-            // Whatever the client makes of it, it is not stored.
-            Peeked::Whole(bytes) => {
-                self.release_and_mark(Uncacheable::ForAll);
-                let reason = match declared {
-                    Some(length) if length != bytes.len() as u64 => Reason::LengthMismatch,
-                    _ => Reason::TooLarge,
-                };
-                let outcome = outcome.because(reason);
-                self.first(head, ResponseBody::stored(bytes), outcome)
-            }
+        match peek(body) {
+            Peeked::Whole(bytes) => self.record_whole(head, bytes, declared, admitted),
             Peeked::Begun(body, frames) => {
-                let plan = Fill {
-                    landing: self.landing(),
-                    new_entry,
-                    declared,
-                    max_body,
-                    deadline: self.cache().config().fill_deadline,
-                };
-                let (led, recorded) = plan.start(body, frames);
-                let outcome = match recorded {
-                    Recorded::Yes => outcome.and_stored(),
-                    Recorded::No(reason) => outcome.because(reason),
-                };
-                self.first(head, ResponseBody::led(led), outcome)
+                self.record_stream(head, body, frames, declared, admitted)
             }
         }
     }
 
-    /// The handler's own response: no field changed, this cache's line added.
-    pub(super) fn first<R>(
-        &self,
+    fn record_whole<R>(
+        &mut self,
         head: response::Parts,
-        body: ResponseBody<R>,
-        outcome: Outcome,
+        bytes: Bytes,
+        declared: Option<u64>,
+        admitted: Admitted,
     ) -> Response<ResponseBody<R>> {
-        let mut response = Response::from_parts(head, body);
-        outcome.append_to(response.headers_mut(), self.cache().status_name());
-        response
+        let length = bytes.len() as u64;
+        if let Some(reason) = self.length_refusal(length, declared) {
+            return self.pass_unstored(head, ResponseBody::stored(bytes), reason);
+        }
+        let new_entry = self.new_response(&head, admitted, Some(length));
+        let (to_send, to_keep) = to_send_and_to_keep(bytes);
+        let (entry, stored) = self
+            .take_commit()
+            .commit(new_entry, to_keep, self.response_time);
+        let outcome = storing(self.outcome(head.status), stored);
+        if self.has_replaced_conditions() {
+            return self.answer_fetched(&entry, outcome, &head);
+        }
+        self.pass(head, ResponseBody::stored(to_send), outcome)
     }
 
-    /// The length that the response declares; or why it is not recorded.
-    pub(super) fn room<R: Body>(
+    fn record_stream<R>(
+        &mut self,
+        head: response::Parts,
+        body: Pin<Box<R>>,
+        frames: VecDeque<Result<Frame<Bytes>, R::Error>>,
+        declared: Option<u64>,
+        admitted: Admitted,
+    ) -> Response<ResponseBody<R>>
+    where
+        R: Content,
+    {
+        let fill = Fill {
+            new_entry: self.new_response(&head, admitted, declared),
+            commit: self.take_commit(),
+            declared,
+            max_body: self.max_body(),
+            deadline: self.cache().config().fill_deadline,
+        };
+        let (body, recorded) = fill.start(body, frames);
+        let outcome = self.outcome(head.status);
+        let outcome = match recorded {
+            Recorded::Yes => outcome.and_stored(),
+            Recorded::No(reason) => outcome.because(reason),
+        };
+        self.pass(head, ResponseBody::leader(body), outcome)
+    }
+
+    /// Passes on a response whose body does not allow it to be stored.
+    fn pass_unstored<R>(
+        &mut self,
+        head: response::Parts,
+        body: ResponseBody<R>,
+        reason: Reason,
+    ) -> Response<ResponseBody<R>> {
+        self.release_as_uncacheable(Uncacheable::ForAll);
+        let outcome = self.outcome(head.status).because(reason);
+        self.pass(head, body, outcome)
+    }
+
+    /// The length that the response declares, or why it is not recorded.
+    fn declared_length<R: Body>(
         &self,
         head: &response::Parts,
         body: &R,
     ) -> Result<Option<u64>, Reason> {
-        let most = self.max_body();
         let exact = body.size_hint().exact();
-        let declared = match declared_length(&head.headers)? {
+        let declared = match content_length(&head.headers)? {
             Some(length) if exact.is_some_and(|exact| exact != length) => {
                 return Err(Reason::LengthMismatch);
             }
             Some(length) => Some(length),
             None => exact,
         };
-        if declared.unwrap_or(body.size_hint().lower()) > most {
+        if declared.unwrap_or(body.size_hint().lower()) > self.max_body() {
             return Err(Reason::TooLarge);
         }
         Ok(declared)
     }
 
+    /// Why a body of this length is not stored.
+    fn length_refusal(&self, length: u64, declared: Option<u64>) -> Option<Reason> {
+        if declared.is_some_and(|declared| declared != length) {
+            Some(Reason::LengthMismatch)
+        } else if length > self.max_body() {
+            Some(Reason::TooLarge)
+        } else {
+            None
+        }
+    }
+
     /// The longest body that is stored.
-    pub(super) fn max_body(&self) -> u64 {
+    fn max_body(&self) -> u64 {
         let most = self.cache().config().max_body;
         self.settings
             .policy
@@ -128,13 +145,22 @@ impl FetchContext {
             .map_or(most, |own| own.min(most))
     }
 
-    /// What does not answer anybody else, though it may be stored to be validated.
-    fn release_unless_reusable(&mut self, lifetimes: &Lifetimes) {
-        let reusable = self.response_time < lifetimes.fresh_until
+    /// The entry of a full response. If no later request could be served from it, the followers
+    /// call the handler: such an entry is stored to be validated, and not to be shared.
+    fn new_response(
+        &mut self,
+        head: &response::Parts,
+        admitted: Admitted,
+        length: Option<u64>,
+    ) -> NewEntry {
+        let new_entry = self.new_entry(head.status, admitted, &Tags::default(), length);
+        let lifetimes = &new_entry.head.lifetimes;
+        let is_reusable = self.response_time < lifetimes.fresh_until
             && !lifetimes.flags.contains(semantics::Flags::NO_CACHE);
-        if !reusable {
-            self.release_and_mark(Uncacheable::ForAll);
+        if !is_reusable {
+            self.release_as_uncacheable(Uncacheable::ForAll);
         }
+        new_entry
     }
 
     pub(super) fn new_entry(
@@ -161,8 +187,8 @@ impl FetchContext {
             jitter(&mut lifetimes);
         }
         if self.settings.policy.early_refresh.is_some() {
-            let cost = self.response_time.since(self.request_time);
-            self.cache().flights().note_cost(&key, cost);
+            let time = self.response_time.since(self.request_time);
+            self.cache().flights().note_fetch_time(&key, time);
         }
         let head = Head {
             key,
@@ -170,13 +196,14 @@ impl FetchContext {
             headers: StoredHeaders::new(lines, sendable_length(status, length)),
             lifetimes,
             position: self.position,
-            tags: together(own, tags, &base.group_tags(&groups)),
+            tags: union(own, tags, &base.group_tags(&groups)),
             verified: Verified::never(),
         };
         NewEntry { head, fields: vary }
     }
 
-    pub(super) fn landing(&mut self) -> Commit {
+    /// The commit of this fetch, which takes over its leader.
+    pub(super) fn take_commit(&mut self) -> Commit {
         Commit {
             cache: self.cache().clone(),
             base: self.lookup.base.clone(),
@@ -186,18 +213,19 @@ impl FetchContext {
             auto_etag: self.settings.policy.auto_etag,
         }
     }
+}
 
-    pub(super) fn kept(&self, outcome: Outcome, stored: Stored) -> Outcome {
-        match stored {
-            Stored::Yes => outcome.and_stored(),
-            Stored::TooManyVariants => outcome.because(Reason::TooManyVariants),
-            Stored::Purged => outcome.because(Reason::Purged),
-        }
+/// The outcome of a fetch whose response was to be stored.
+pub(super) fn storing(outcome: Outcome, stored: Stored) -> Outcome {
+    match stored {
+        Stored::Yes => outcome.and_stored(),
+        Stored::TooManyVariants => outcome.because(Reason::TooManyVariants),
+        Stored::Purged => outcome.because(Reason::Purged),
     }
 }
 
-/// All of them, sorted and without duplicates; the response's own are most often all there are.
-fn together(own: Tags, stored: &Tags, groups: &[String]) -> Tags {
+/// All tags, sorted and without duplicates. Most responses have only tags of their own.
+fn union(own: Tags, stored: &Tags, groups: &[String]) -> Tags {
     if stored.is_empty() && groups.is_empty() {
         return own;
     }
@@ -208,8 +236,8 @@ fn together(own: Tags, stored: &Tags, groups: &[String]) -> Tags {
     all.into_iter().collect()
 }
 
-/// Up to a tenth shorter, so that what was stored together does not expire together. A lifetime
-/// that the response names is not touched.
+/// Shortens a lifetime by up to a tenth, so that responses stored together do not expire together.
+/// It is used for lifetimes that the cache assigns, and not for those that responses name.
 fn jitter(lifetimes: &mut Lifetimes) {
     let left = lifetimes.fresh_until.since(lifetimes.stored);
     let cut = left.mul_f32(fastrand::f32() / 10.0);
@@ -225,8 +253,8 @@ fn jitter(lifetimes: &mut Lifetimes) {
     }
 }
 
-/// `Content-Length`, if there is one and it is one number.
-fn declared_length(headers: &HeaderMap) -> Result<Option<u64>, Reason> {
+/// `Content-Length`, if there is one. It must be one number.
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Reason> {
     let mut lines = headers.get_all(CONTENT_LENGTH).iter();
     let Some(line) = lines.next() else {
         return Ok(None);

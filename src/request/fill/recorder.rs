@@ -1,4 +1,4 @@
-//! The reading of a body into its recording.
+//! The task that reads a body into its recording.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -15,7 +15,8 @@ use super::{Commit, NewEntry};
 use crate::base::task;
 use crate::flight::SharedHead;
 use crate::recording::{End, Recording};
-use crate::request::handler::{BoxError, Content};
+use crate::request::handler::Content;
+use crate::response::error::BoxError;
 use crate::response::leader_body::{LeaderBody, PumpEnd, Remaining};
 use crate::status::Reason;
 
@@ -25,20 +26,20 @@ pub(crate) enum Recorded {
     No(Reason),
 }
 
-/// A fill that is about to begin.
+/// A response whose body is about to be recorded.
 pub(crate) struct Fill {
-    pub(crate) landing: Commit,
+    pub(crate) commit: Commit,
     pub(crate) new_entry: NewEntry,
     /// `Content-Length`, or the exact size hint.
     pub(crate) declared: Option<u64>,
     pub(crate) max_body: u64,
-    /// How long the fill goes on when its own client has gone.
+    /// How long the recording goes on once its client has gone.
     pub(crate) deadline: Duration,
 }
 
 impl Fill {
-    /// Starts to record `body`, if there is a runtime to record in, and the memory; what its own
-    /// client is to read either way.
+    /// Starts to record `body`, if there is a runtime to record in and memory to record to. The
+    /// client gets the body either way.
     pub(crate) fn start<R>(
         self,
         body: Pin<Box<R>>,
@@ -48,73 +49,69 @@ impl Fill {
         R: Content,
     {
         if !task::is_possible() {
-            return (
-                LeaderBody::unrecorded(body, frames),
-                Recorded::No(Reason::NoRuntime),
-            );
+            let body = LeaderBody::unrecorded(body, frames);
+            return (body, Recorded::No(Reason::NoRuntime));
         }
-        // Followers of a declared length may read at once, so there must be room for all of it.
+        // Followers read a body of declared length at once, so there must be memory for all of it.
         let reserved = self.declared.unwrap_or(0);
         let memory = match reserved {
             0 => None,
-            bytes => match self.landing.cache.fill_budget(bytes) {
+            bytes => match self.commit.cache.fill_budget(bytes) {
                 Some(memory) => Some(memory),
                 None => {
-                    self.landing.give_way();
-                    let led = LeaderBody::unrecorded(body, frames);
-                    return (led, Recorded::No(Reason::FillBudget));
+                    self.commit.release();
+                    let body = LeaderBody::unrecorded(body, frames);
+                    return (body, Recorded::No(Reason::FillBudget));
                 }
             },
         };
         let recording = Arc::new(Recording::new(self.declared, memory));
-        let (here, gone) = oneshot::channel();
-        let left = Remaining::of(&body, &frames);
+        let (abandon, abandoned) = oneshot::channel();
+        let remaining = Remaining::of(&body, &frames);
         let deadline = self.deadline;
         let recorder = self.recorder(&recording, reserved);
         let frames = frames.into_iter().map(|frame| frame.map_err(Into::into));
-        let pump = pump(body, frames.collect(), recorder, gone, deadline);
+        let pump = pump(body, frames.collect(), recorder, abandoned, deadline);
         let pump = task::spawn_joinable(pump.in_current_span());
-        let led = LeaderBody::recorded(recording, left, pump, here);
-        (led, Recorded::Yes)
+        let body = LeaderBody::recorded(recording, remaining, pump, abandon);
+        (body, Recorded::Yes)
     }
-}
 
-impl Fill {
-    /// The followers may have the recording from here on.
+    /// The writing end of `recording`, which the followers read from now on.
     pub(crate) fn recorder(self, recording: &Arc<Recording>, reserved: u64) -> Recorder {
         let NewEntry { head, fields } = self.new_entry;
         let shared = SharedHead {
             head: Arc::new(head),
             fields,
         };
-        if let Some(leader) = &self.landing.leader {
-            leader.share(shared.clone(), Arc::clone(recording));
+        if let Some(leader) = &self.commit.leader {
+            leader.share_recording(shared.clone(), Arc::clone(recording));
         }
         Recorder {
             recording: Arc::clone(recording),
             declared: self.declared,
             max_body: self.max_body,
             reserved,
-            landing: Some(self.landing),
+            commit: Some(self.commit),
             shared,
         }
     }
 }
 
-/// The writing end of a recording. Dropped before the end, the recording has failed.
+/// The writing end of a recording. The recording fails if it is dropped before the end.
 pub(crate) struct Recorder {
     recording: Arc<Recording>,
     declared: Option<u64>,
     max_body: u64,
     /// Bytes for which there is memory.
     reserved: u64,
-    landing: Option<Commit>,
+    commit: Option<Commit>,
     shared: SharedHead,
 }
 
 impl Recorder {
-    /// Records a frame, unless that makes too much of it: the cap, more than was declared, or than
-    /// there is memory for.
+    /// Records a frame, unless the body gets longer than the cap or its declared length, or there is
+    /// no memory for it.
     pub(crate) fn push(&mut self, data: &Bytes) -> PushResult {
         let length = self.recording.length().saturating_add(data.len() as u64);
         if length > self.max_body || self.declared.is_some_and(|declared| length > declared) {
@@ -127,64 +124,67 @@ impl Recorder {
         PushResult::Recorded
     }
 
-    /// Memory for the body up to `length`, in steps, so that a short one does not take the cap's.
+    /// Reserves memory for the body up to `length`, in steps, so that a short body does not take as
+    /// much as the longest.
     fn reserve(&mut self, length: u64) -> Result<Option<OwnedSemaphorePermit>, NoMemory> {
         if length <= self.reserved {
             return Ok(None);
         }
         let step = (length - self.reserved).max(MEMORY_STEP);
         let step = step.min(self.max_body - self.reserved);
-        let cache = self.landing.as_ref().map(|landing| &landing.cache);
+        let cache = self.commit.as_ref().map(|commit| &commit.cache);
         let memory = cache.and_then(|cache| cache.fill_budget(step));
         self.reserved += step;
         memory.map(Some).ok_or(NoMemory)
     }
 
-    /// The body ended cleanly; it is whole if it has the declared length.
+    /// Commits the body after its clean end, if it has the declared length.
     pub(crate) fn end(mut self) {
         let length = self.recording.length();
-        let whole = self.declared.is_none_or(|declared| declared == length);
-        if let Some(landing) = self.landing.take()
-            && whole
+        let is_whole = self.declared.is_none_or(|declared| declared == length);
+        if let Some(commit) = self.commit.take()
+            && is_whole
         {
-            let now = landing.cache.now();
+            let now = commit.cache.now();
             let new_entry = NewEntry {
                 head: self.shared.head.again(),
                 fields: Arc::clone(&self.shared.fields),
             };
-            landing.commit(new_entry, self.recording.join(), now);
+            commit.commit(new_entry, self.recording.join(), now);
             self.recording.finish(End::Complete);
         }
     }
 
-    /// Followers that read already must see a broken transfer; the others go on their own.
-    pub(crate) fn give_up(mut self, room: &PushResult) {
-        let Some(landing) = self.landing.take() else {
+    /// Ends the recording early. Followers that have read some of it see a broken transfer; the
+    /// others call the handler.
+    pub(crate) fn give_up(mut self, result: &PushResult) {
+        let Some(commit) = self.commit.take() else {
             return;
         };
-        match room {
-            PushResult::NoMemory => landing.give_way(),
-            PushResult::Recorded | PushResult::TooLong => landing.give_up(),
+        match result {
+            PushResult::NoMemory => commit.release(),
+            PushResult::Recorded | PushResult::TooLong => commit.release_as_uncacheable(),
         }
     }
 
-    /// Trailers follow, which are not stored. Those who read the content already have all of it
-    /// that was declared.
+    /// Ends the recording at trailers, which are not stored. Followers of a declared length have
+    /// all of it.
     fn stop_at_trailers(mut self) {
-        let landing = self.landing.take();
+        let commit = self.commit.take();
         if self.declared == Some(self.recording.length()) {
             self.recording.finish(End::BeforeTrailers);
         }
-        if let Some(landing) = landing {
-            landing.give_up();
+        if let Some(commit) = commit {
+            commit.release_as_uncacheable();
         }
     }
 }
 
 impl Drop for Recorder {
-    /// First the flight, then the recording: who sees the recording fail can see why.
+    /// Ends the flight before the recording, so that a follower that sees the recording fail can
+    /// see why.
     fn drop(&mut self) {
-        drop(self.landing.take());
+        drop(self.commit.take());
         self.recording.finish(End::Failed);
     }
 }
@@ -203,19 +203,20 @@ async fn pump<R>(
     mut body: Pin<Box<R>>,
     mut frames: VecDeque<Result<Frame<Bytes>, BoxError>>,
     mut recorder: Recorder,
-    gone: oneshot::Receiver<Instant>,
+    abandoned: oneshot::Receiver<Instant>,
     deadline: Duration,
 ) -> PumpEnd<R>
 where
     R: Content,
 {
-    let abandoned = async {
-        let until = gone
+    let timeout = async {
+        // The client either says how long the recording may go on, or just drops its body.
+        let until = abandoned
             .await
-            .unwrap_or_else(|_just_now| Instant::now() + deadline);
+            .unwrap_or_else(|_dropped| Instant::now() + deadline);
         tokio::time::sleep_until(until).await;
     };
-    tokio::pin!(abandoned);
+    tokio::pin!(timeout);
     loop {
         let next = async {
             tokio::task::coop::consume_budget().await;
@@ -228,7 +229,7 @@ where
         };
         let frame = tokio::select! {
             biased;
-            () = &mut abandoned => return PumpEnd::Abandoned,
+            () = &mut timeout => return PumpEnd::Abandoned,
             frame = next => frame,
         };
         let frame = match frame {
@@ -245,14 +246,14 @@ where
         };
         match recorder.push(data) {
             PushResult::Recorded => {}
-            // The client gets it all the same.
-            room => {
-                recorder.give_up(&room);
+            // The client gets the frame all the same.
+            result => {
+                recorder.give_up(&result);
                 return PumpEnd::Rest(frame, frames, body);
             }
         }
     }
 }
 
-/// Memory for a body of unknown length is taken in such steps, in bytes.
+/// The steps in which memory for a body of unknown length is reserved, in bytes.
 const MEMORY_STEP: u64 = 64 * 1024;

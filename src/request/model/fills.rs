@@ -65,10 +65,10 @@ fn memory_comes_back_however_writer_and_client_part() {
                 thread::spawn(move || {
                     let mut reader = Reader::default();
                     block_on(std::future::poll_fn(|context| {
-                        let _frame = recording.poll_own(&mut reader, context);
+                        let _frame = recording.poll_as_leader(&mut reader, context);
                         std::task::Poll::Ready(())
                     }));
-                    recording.leave_own(&mut reader);
+                    recording.leave_as_leader(&mut reader);
                 })
             };
             let slow_follower = recording.clone();
@@ -90,15 +90,15 @@ fn a_fill_that_fails_shows_its_followers_why_before_they_see_that_it_did() {
             panic!("no flight yet");
         };
         let recording = Arc::new(Recording::new(None, None));
-        let recorder = plan(&cache, leader).recorder(&recording, 0);
+        let recorder = fill(&cache, leader).recorder(&recording, 0);
         let follower = {
             let cache = cache.clone();
             thread::spawn(move || {
-                let boarding = cache.flights().join_or_lead(&key(), &join_request(0));
-                let Joined::Follow(mut follower) = boarding else {
+                let joined = cache.flights().join_or_lead(&key(), &join_request(0));
+                let Joined::Follow(mut follower) = joined else {
                     return;
                 };
-                if let Stage::Shared(_, recording) = block_on(follower.wait()) {
+                if let Stage::Recording(_, recording) = block_on(follower.wait()) {
                     assert!(block_on(recording.whole()).is_err());
                     assert!(matches!(follower.stage(), Stage::Failed));
                 }
@@ -167,13 +167,13 @@ fn memory_for_fills_is_never_exceeded_and_always_comes_back() {
                         return;
                     };
                     let recording = Arc::new(Recording::new(None, None));
-                    let mut recorder = plan(&cache, leader).recorder(&recording, 0);
+                    let mut recorder = fill(&cache, leader).recorder(&recording, 0);
                     let mut reader = Reader::default();
                     match recorder.push(&Bytes::from_static(b"0")) {
                         PushResult::Recorded => recorder.end(),
-                        room => recorder.give_up(&room),
+                        result => recorder.give_up(&result),
                     }
-                    recording.leave_own(&mut reader);
+                    recording.leave_as_leader(&mut reader);
                 })
             })
             .collect();
@@ -200,28 +200,28 @@ fn request(cache: &Cache, content: &AtomicUsize, attempt: usize) -> String {
     match cache.flights().join_or_lead(&key(), &join_request) {
         Joined::Lead(leader) => {
             if let Some(entry) = in_memory(cache) {
-                leader.land(Arc::clone(&entry), Arc::default());
+                leader.share_entry(Arc::clone(&entry), Arc::default());
                 return text(&entry.body);
             }
-            let mut plan = plan(cache, leader);
-            plan.new_entry.head.position = cache.log().index().tail();
+            let mut fill = fill(cache, leader);
+            fill.new_entry.head.position = cache.log().index().tail();
             let body = content.fetch_add(1, Ordering::SeqCst).to_string();
             let recording = Arc::new(Recording::new(None, None));
-            let mut recorder = plan.recorder(&recording, 0);
+            let mut recorder = fill.recorder(&recording, 0);
             assert!(matches!(
                 recorder.push(&body.clone().into()),
                 PushResult::Recorded
             ));
             recorder.end();
-            recording.leave_own(&mut Reader::default());
+            recording.leave_as_leader(&mut Reader::default());
             body
         }
         Joined::Follow(mut follower) => {
             let found = match block_on(follower.wait()) {
-                Stage::Landed(entry, _) => valid(cache, &entry.head).then(|| entry.body.clone()),
-                Stage::Shared(offer, recording) => block_on(recording.whole())
+                Stage::Complete(entry, _) => valid(cache, &entry.head).then(|| entry.body.clone()),
+                Stage::Recording(shared, recording) => block_on(recording.whole())
                     .ok()
-                    .filter(|_| valid(cache, &offer.head)),
+                    .filter(|_| valid(cache, &shared.head)),
                 _ => None,
             };
             drop(follower);
@@ -264,9 +264,9 @@ fn cache_with_room_for(fills: u64) -> Cache {
     Cache::new(config.build().unwrap())
 }
 
-fn plan(cache: &Cache, leader: Leader) -> Fill {
+fn fill(cache: &Cache, leader: Leader) -> Fill {
     Fill {
-        landing: Commit {
+        commit: Commit {
             cache: cache.clone(),
             base: key(),
             traces: None,

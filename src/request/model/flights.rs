@@ -13,29 +13,29 @@ use crate::base::clock::Timestamp;
 use crate::flight::{Flights, Follower, Joined, Stage, Uncacheable};
 
 #[test]
-fn followers_see_what_the_leader_landed_and_the_table_is_left_empty() {
+fn followers_see_what_the_leader_shared_and_the_table_is_left_empty() {
     check(|| {
         let flights = flights();
-        let landed = Arc::new(AtomicUsize::new(0));
+        let shared = Arc::new(AtomicUsize::new(0));
         let fetches = Arc::new(AtomicUsize::new(0));
         let threads: Vec<_> = (0..3)
             .map(|_| {
-                let (flights, landed, fetches) = (flights.clone(), landed.clone(), fetches.clone());
+                let (flights, shared, fetches) = (flights.clone(), shared.clone(), fetches.clone());
                 thread::spawn(move || {
                     loop {
                         match flights.join_or_lead(&key(), &join_request(0)) {
                             Joined::Lead(leader) => {
                                 // What is stored already is not fetched again.
-                                if landed.load(Ordering::SeqCst) == 0 {
+                                if shared.load(Ordering::SeqCst) == 0 {
                                     fetches.fetch_add(1, Ordering::SeqCst);
                                     thread::yield_now();
-                                    landed.store(1, Ordering::SeqCst);
+                                    shared.store(1, Ordering::SeqCst);
                                 }
-                                leader.land(entry(body()), Arc::default());
+                                leader.share_entry(entry(body()), Arc::default());
                                 return;
                             }
                             Joined::Follow(mut follower) => match block_on(follower.wait()) {
-                                Stage::Landed(found, _) => {
+                                Stage::Complete(found, _) => {
                                     assert_eq!(found.body, body());
                                     return;
                                 }
@@ -68,12 +68,12 @@ fn a_lost_leader_is_replaced_and_nobody_waits_for_ever() {
                                 drop(leader);
                             }
                             Joined::Lead(leader) => {
-                                leader.land(entry(body()), Arc::default());
+                                leader.share_entry(entry(body()), Arc::default());
                                 return;
                             }
                             Joined::Follow(mut follower) => match block_on(follower.wait()) {
                                 Stage::Failed => {}
-                                Stage::Landed(..) => return,
+                                Stage::Complete(..) => return,
                                 stage => panic!("{stage:?}"),
                             },
                             Joined::Alone => panic!("alone"),
@@ -108,7 +108,7 @@ fn a_follower_that_gives_up_leaves_no_trace() {
             thread::spawn(move || follow_or_lead(&flights, 0))
         };
         thread::yield_now();
-        leader.release_and_mark(Uncacheable::ForAll, Timestamp::from_millis(1));
+        leader.release_as_uncacheable(Uncacheable::ForAll, Timestamp::from_millis(1));
         join([quitter, waiter]);
         assert_eq!(flights.len(), 0);
         assert!(matches!(
@@ -119,7 +119,7 @@ fn a_follower_that_gives_up_leaves_no_trace() {
 }
 
 #[test]
-fn who_comes_after_a_purge_never_joins_a_flight_from_before() {
+fn a_request_after_a_purge_never_joins_a_flight_from_before() {
     check(|| {
         let flights = flights();
         let version = Arc::new(AtomicUsize::new(0));
@@ -132,11 +132,11 @@ fn who_comes_after_a_purge_never_joins_a_flight_from_before() {
                 let seen = version.load(Ordering::SeqCst) as u64;
                 match flights.join_or_lead(&key(), &join_request(seen)) {
                     Joined::Lead(leader) => {
-                        leader.land(entry(Bytes::from_static(b"new")), Arc::default());
+                        leader.share_entry(entry(Bytes::from_static(b"new")), Arc::default());
                     }
                     Joined::Follow(mut follower) => {
                         assert_eq!(seen, 0, "it joined a flight from before the purge");
-                        assert!(matches!(block_on(follower.wait()), Stage::Landed(..)));
+                        assert!(matches!(block_on(follower.wait()), Stage::Complete(..)));
                     }
                     Joined::Alone => {}
                 }
@@ -147,7 +147,7 @@ fn who_comes_after_a_purge_never_joins_a_flight_from_before() {
             thread::spawn(move || version.store(1, Ordering::SeqCst))
         };
         thread::yield_now();
-        old.land(entry(body()), Arc::default());
+        old.share_entry(entry(body()), Arc::default());
         drop(old);
         join([after, purge]);
         assert_eq!(flights.len(), 0);

@@ -44,8 +44,8 @@ fn flights() -> Arc<Flights> {
     let limits = Limits {
         flights: 8,
         followers: 8,
-        marks: 8,
-        mark_ttl: Duration::from_secs(10),
+        keys: 8,
+        hit_for_miss_ttl: Duration::from_secs(10),
         deadline: Duration::from_secs(30),
     };
     Arc::new(Flights::new(limits, Arc::new(SystemClock)))

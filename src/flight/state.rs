@@ -1,0 +1,87 @@
+//! One flight, and the stages that it goes through.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use super::hit_for_miss::Uncacheable;
+use crate::base::clock::Timestamp;
+use crate::base::sync::{Mutex, MutexGuard};
+use crate::entry::{Entry, Head};
+use crate::key::Key;
+use crate::recording::Recording;
+use crate::recording::wakers::Waiters;
+
+/// What a flight has come to, as its followers see it.
+#[derive(Clone, Debug)]
+pub(crate) enum Stage {
+    /// The handler has not answered yet.
+    Waiting,
+    /// The handler has answered, and the body is being recorded.
+    Recording(SharedHead, Arc<Recording>),
+    /// The entry is complete, and varies on these fields. It is a new response, one that a 304
+    /// has updated, or the stale one that replaces a failed fetch.
+    Complete(Arc<Entry>, Arc<[HeaderName]>),
+    /// The response is not shared, so every follower calls the handler. With a reason, the key is
+    /// uncacheable for a while, perhaps for some requests only.
+    Released(Option<Uncacheable>),
+    /// The leader was dropped without a result.
+    Failed,
+}
+
+/// The head of a response whose body is still being recorded.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedHead {
+    pub(crate) head: Arc<Head>,
+    /// The request fields that the response varies on. A follower uses the head only if it asks
+    /// for the same variant.
+    pub(crate) fields: Arc<[HeaderName]>,
+}
+
+/// One call of the handler, which its leader makes and its followers wait for.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) key: Key,
+    /// The version of the purge index when the flight began. A request that has seen a later
+    /// purge does not join.
+    pub(super) version: u64,
+    pub(super) began: Timestamp,
+    state: Mutex<FlightState>,
+}
+
+#[derive(Debug)]
+pub(super) struct FlightState {
+    pub(super) stage: Stage,
+    pub(super) followers: usize,
+    pub(super) waiters: Waiters,
+}
+
+impl Flight {
+    pub(super) fn new(key: Key, version: u64, began: Timestamp) -> Self {
+        let state = FlightState {
+            stage: Stage::Waiting,
+            followers: 0,
+            waiters: Waiters::default(),
+        };
+        Self {
+            key,
+            version,
+            began,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Sets the stage before it wakes the followers, so that they see it.
+    pub(super) fn set_stage(&self, stage: Stage) {
+        let mut state = self.lock();
+        let before = std::mem::replace(&mut state.stage, stage);
+        let wakers = state.waiters.take();
+        drop(state);
+        drop(before);
+        wakers.wake();
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, FlightState> {
+        self.state.lock()
+    }
+}

@@ -1,0 +1,103 @@
+//! A response to come, which outlives its client while others need it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Response;
+use tokio::time::{Instant, timeout_at};
+
+use crate::base::task;
+use crate::response::body::ResponseBody;
+
+/// A response that is there already, or one to come.
+pub(crate) enum Answer<R: Send + 'static, E: Send + 'static> {
+    Ready(Response<ResponseBody<R>>),
+    Pending(Detachable<R, E>),
+}
+
+/// A response to come. If it is dropped while its [`KeepAlive`] is set, it goes on as a task of
+/// its own until the deadline.
+pub(crate) struct Detachable<R: Send + 'static, E: Send + 'static> {
+    future: Option<BoxFuture<R, E>>,
+    keep_alive: KeepAlive,
+    /// How long the future may go on after it was dropped.
+    deadline: Duration,
+    /// Stays set if the future panics, which must not be polled again then.
+    is_polling: bool,
+}
+
+type BoxFuture<R, E> = Pin<Box<dyn Future<Output = Result<Response<ResponseBody<R>>, E>> + Send>>;
+
+impl<R: Send + 'static, E: Send + 'static> Detachable<R, E> {
+    pub(crate) fn new(future: BoxFuture<R, E>, keep_alive: KeepAlive, deadline: Duration) -> Self {
+        Self {
+            future: Some(future),
+            keep_alive,
+            deadline,
+            is_polling: false,
+        }
+    }
+}
+
+impl<R: Send + 'static, E: Send + 'static> Future for Detachable<R, E> {
+    type Output = Result<Response<ResponseBody<R>>, E>;
+
+    #[expect(
+        clippy::panic,
+        reason = "polling a finished future is the caller's error, as always"
+    )]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.is_polling = true;
+        let Some(future) = &mut self.future else {
+            panic!("ResponseFuture polled after completion");
+        };
+        let polled = future.as_mut().poll(context);
+        self.is_polling = false;
+        if polled.is_ready() {
+            self.future = None;
+        }
+        polled
+    }
+}
+
+impl<R: Send + 'static, E: Send + 'static> Drop for Detachable<R, E> {
+    fn drop(&mut self) {
+        if self.is_polling || !self.keep_alive.is_set() {
+            return;
+        }
+        if let Some(future) = self.future.take() {
+            let until = Instant::now() + self.deadline;
+            // Without a runtime the future is dropped, as if nobody had waited for it.
+            let _ = task::spawn(async move {
+                if let Ok(Ok(response)) = timeout_at(until, future).await {
+                    response.into_body().abandon(until);
+                }
+            });
+        }
+    }
+}
+
+/// Whether others need the response. The future sets the flag when it knows that they may.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeepAlive(Arc<AtomicBool>);
+
+impl KeepAlive {
+    /// A flag that is set from the start.
+    pub(crate) fn always() -> Self {
+        let flag = Self::default();
+        flag.set();
+        flag
+    }
+
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}

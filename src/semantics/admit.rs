@@ -2,37 +2,20 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderName, StatusCode, header};
 
-use super::exchange::{MethodClass, RequestFacts};
+use super::exchange::{Exchange, MethodClass, RequestFacts};
 use super::fields::{Exclusions, is_coding, is_hop_by_hop, is_set_cookie};
 use super::freshness::{Lifetimes, lifetimes, sent_date};
-use super::options::CacheOptions;
 use super::rules::{CookieRule, SetCookieRule, StorageRules};
 use super::syntax::dates::date_value;
-use super::syntax::directives::{Delta, Qualified, ResponseDirectives};
+use super::syntax::directives::{Qualified, ResponseDirectives};
 use super::syntax::targeted;
 use super::tags::{Membership, is_tag_field, membership};
 use super::vary::{MAX_NAMES, Vary, insert, parse_vary};
-use crate::base::clock::Timestamp;
 use crate::base::lines::{Lines, MAX_FIELDS, Writer};
 use crate::base::tags::Tags;
 use crate::status::Reason;
-
-/// A request and the head of its response.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Exchange<'a> {
-    pub(crate) facts: &'a RequestFacts,
-    pub(crate) status: StatusCode,
-    /// The response's.
-    pub(crate) headers: &'a HeaderMap,
-    /// What the handler says of the response.
-    pub(crate) options: Option<&'a CacheOptions>,
-    /// When the request was passed to the handler.
-    pub(crate) request_time: Timestamp,
-    /// When the response's head came.
-    pub(crate) response_time: Timestamp,
-}
 
 /// A response that may be stored, as it is to be stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,23 +63,6 @@ pub(crate) fn assess(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<Ad
         tags,
         groups,
     })
-}
-
-/// Whether the response itself permits sharing it although the request had credentials.
-///
-/// RFC 9111, section 3.5, names `must-revalidate`, `public` and `s-maxage`; the first is
-/// about `Authorization` only and not asked here. A targeted field is addressed to shared
-/// caches, so a lifetime in it says as much as `s-maxage`.
-pub(crate) fn permits_sharing(
-    exchange: &Exchange<'_>,
-    directives: &ResponseDirectives,
-    targeted: bool,
-) -> bool {
-    let valid = |delta: Delta| delta.seconds().is_some();
-    directives.public
-        || valid(directives.s_maxage)
-        || (targeted && valid(directives.max_age))
-        || exchange.options.is_some_and(|options| options.public)
 }
 
 fn check_request(facts: &RequestFacts) -> Result<(), Reason> {
@@ -183,7 +149,7 @@ fn check_credentials(
     targeted: bool,
     rules: &StorageRules,
 ) -> Result<(), Reason> {
-    let shared = permits_sharing(exchange, directives, targeted);
+    let shared = exchange.permits_sharing(directives, targeted);
     if exchange.facts.authorization && !shared && !directives.must_revalidate {
         return Err(Reason::Authorization);
     }

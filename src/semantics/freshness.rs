@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
 
-use super::admit::Exchange;
+use super::exchange::Exchange;
 use super::rules::StorageRules;
 use super::syntax::dates::{date_field, parse_date};
-use super::syntax::directives::{Delta, Qualified, ResponseDirectives, parse_seconds};
+use super::syntax::directives::{Qualified, ResponseDirectives};
+use super::syntax::seconds::{Delta, parse_seconds};
 use super::syntax::tokens::trim_ows;
 use crate::base::clock::Timestamp;
 
@@ -254,7 +255,7 @@ fn flags(exchange: &Exchange<'_>, directives: &ResponseDirectives, targeted: boo
             Flags::MUST_REVALIDATE,
         )
         .with_if(
-            super::admit::permits_sharing(exchange, directives, targeted),
+            exchange.permits_sharing(directives, targeted),
             Flags::CREDENTIALS_OK,
         )
         .with_if(has_validator(exchange.headers), Flags::VALIDATOR)

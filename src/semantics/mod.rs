@@ -26,9 +26,9 @@ pub(crate) mod tags;
 pub(crate) mod validate;
 pub(crate) mod vary;
 
-pub(crate) use admit::{Admitted, Exchange, admit};
+pub(crate) use admit::{Admitted, admit};
 pub(crate) use conditional::{Precondition, evaluate, not_modified_headers};
-pub(crate) use exchange::{MethodClass, RequestFacts};
+pub(crate) use exchange::{Exchange, MethodClass, RequestFacts};
 pub(crate) use freshness::{Flags, Lifetimes};
 pub(crate) use invalidation::{concerns_others, invalidated};
 pub use options::CacheOptions;

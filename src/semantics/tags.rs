@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderName};
 
-use super::admit::Exchange;
+use super::exchange::Exchange;
 use super::rules::StorageRules;
 use super::syntax::tokens::trim_ows;
 use crate::base::tags::Tags;

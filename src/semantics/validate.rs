@@ -3,8 +3,9 @@
 
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
-use super::admit::{Admitted, Exchange, assess};
+use super::admit::{Admitted, assess};
 use super::conditional::{EntityTag, stored_etag};
+use super::exchange::Exchange;
 use super::fields::{Exclusions, is_hop_by_hop, is_set_cookie, single};
 use super::rules::StorageRules;
 use super::syntax::dates::date_field;

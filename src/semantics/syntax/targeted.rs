@@ -5,7 +5,8 @@
 
 use http::{HeaderMap, HeaderName};
 
-use super::directives::{Delta, Qualified, ResponseDirectives};
+use super::directives::{Qualified, ResponseDirectives};
+use super::seconds::Delta;
 
 /// The directives of the first usable field among `targets`, if any.
 ///

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::directives::Delta;
+use super::seconds::Delta;
 
 /// One directive: a name and perhaps an argument.
 #[derive(Debug)]

@@ -3,7 +3,8 @@
 //! unnoticed.
 
 use super::*;
-use crate::semantics::syntax::directives::{Delta, Qualified, ResponseDirectives};
+use crate::semantics::syntax::directives::{Qualified, ResponseDirectives};
+use crate::semantics::syntax::seconds::Delta;
 use crate::semantics::vary::{Vary, parse_vary};
 
 fn read(lines: &[&str]) -> ResponseDirectives {

@@ -3,8 +3,9 @@
 use super::*;
 use crate::semantics::syntax::dates::parse_date;
 use crate::semantics::syntax::directives::{
-    Delta, MaxStale, Qualified, RequestDirectives, ResponseDirectives,
+    MaxStale, Qualified, RequestDirectives, ResponseDirectives,
 };
+use crate::semantics::syntax::seconds::Delta;
 use crate::semantics::vary::{Vary, parse_vary};
 
 fn response(lines: &[&str]) -> ResponseDirectives {

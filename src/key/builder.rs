@@ -3,10 +3,10 @@
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 
-use super::{
-    Key, KeyRef, KeyRules, Kind, Target, Unkeyable, frame, original_uri, write_rewritten,
-    write_variant,
-};
+use super::fields::write_variant;
+use super::frame::frame;
+use super::target::{original_uri, write_rewritten};
+use super::{Key, KeyRef, KeyRules, Kind, Target, Unkeyable};
 
 /// The base key of a request, and the key of its variant if the resource turns out to vary.
 ///

@@ -5,7 +5,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 
-use super::{QueryRule, frame, frame_option, query, write_value};
+use super::fields::{FORWARDED, write_value};
+use super::frame::{frame, frame_option};
+use super::{QueryRule, query};
 
 /// The scheme of requests whose target names none (HTTP/1.1 in origin form).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,11 +151,6 @@ fn initial(name: &HeaderName) -> u32 {
     first.map_or(0, |letter| 1 << (letter & 31))
 }
 
-/// Whether a field is one of the default list: they tell where a request was sent, no secrets.
-pub(super) fn is_forwarding(name: &HeaderName) -> bool {
-    FORWARDED.contains(&name.as_str())
-}
-
 /// The value of a cookie; the first one of that name counts, as it does in most frameworks.
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     headers
@@ -163,28 +160,3 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
         .map(<[u8]>::trim_ascii)
         .find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
-
-/// Headers that frameworks take a host, a scheme, a path or a method from, so that they can
-/// change the response: unkeyed, each is a way to poison a cache.
-const FORWARDED: [&str; 20] = [
-    "forwarded",
-    "front-end-https",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-proto",
-    "x-forwarded-protocol",
-    "x-forwarded-scheme",
-    "x-forwarded-server",
-    "x-forwarded-ssl",
-    "x-host",
-    "x-http-host-override",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-original-host",
-    "x-original-uri",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-url-scheme",
-];

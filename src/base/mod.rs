@@ -4,6 +4,7 @@ pub(crate) mod clock;
 pub(crate) mod decimal;
 pub(crate) mod frames;
 pub(crate) mod lines;
+pub(crate) mod memo;
 pub(crate) mod position;
 pub(crate) mod sync;
 pub(crate) mod tags;

@@ -1,12 +1,12 @@
 //! Which request fields select a variant, and what of them counts (RFC 9111, section 4.1).
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::syntax::tokens::{is_token_byte, trim_ows};
+use crate::base::memo::Memo;
 
 /// The `Vary` of a response, over all its lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,29 +27,27 @@ pub(crate) const MAX_NAMES: usize = 64;
 
 /// Reads all lines of `Vary`. What comes after too many names is not read.
 ///
-/// The last names are kept, since an application says the same again and again.
+/// The last names are kept, since most responses of an application vary on the same fields.
 pub(crate) fn parse_vary(headers: &HeaderMap) -> Vary {
     let mut lines = headers.get_all(header::VARY).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else {
         return parse_lines(headers);
     };
-    LAST.with_borrow_mut(|last| match last {
-        Some((of, names)) if of == line => Vary::Fields(Arc::clone(names)),
-        _ => {
-            let vary = parse_lines(headers);
-            // A copy: a line may be a part of all that was read at once.
-            if let Vary::Fields(names) = &vary
-                && let Ok(line) = HeaderValue::from_bytes(line.as_bytes())
-            {
-                *last = Some((line, Arc::clone(names)));
-            }
-            vary
+    let mut unkept = Vary::Invalid;
+    let parse = || match parse_lines(headers) {
+        // A copy of the line: it may be a slice of all that was read at once.
+        Vary::Fields(names) => Some((HeaderValue::from_bytes(line.as_bytes()).ok()?, names)),
+        vary => {
+            unkept = vary;
+            None
         }
-    })
+    };
+    let fields = LAST.with(|last| last.get_or_keep(|(of, _)| of == line, parse));
+    fields.map_or(unkept, |(_, names)| Vary::Fields(names))
 }
 
 thread_local! {
-    static LAST: RefCell<Option<(HeaderValue, Arc<[HeaderName]>)>> = const { RefCell::new(None) };
+    static LAST: Memo<(HeaderValue, Arc<[HeaderName]>)> = const { Memo::new() };
 }
 
 fn parse_lines(headers: &HeaderMap) -> Vary {

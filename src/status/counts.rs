@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Forwarded, Outcome, Reason};
+use super::outcome::{Forwarded, Outcome};
+use super::reason::Reason;
 
 /// What became of requests since the cache was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,12 +5,11 @@
 //! accept them; two-digit years are read relative to the present, as the RFC wants;
 //! everything else is taken literally.
 
-use std::cell::RefCell;
-
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::tokens::trim_ows;
 use crate::base::clock::Timestamp;
+use crate::base::memo::Memo;
 use crate::semantics::fields::single;
 
 /// The date in a field. `None` if it is absent, invalid, or in lines that differ.
@@ -38,20 +37,17 @@ pub(crate) fn format_date(moment: Timestamp) -> Option<String> {
         .then(|| httpdate::fmt_http_date(moment.to_system_time()))
 }
 
-thread_local! {
-    static LAST: RefCell<Option<(u64, HeaderValue)>> = const { RefCell::new(None) };
-}
-
-/// As [`format_date`]. The last one is kept, as those who store much do it many times a second.
+/// [`format_date`] as a field's value. The last one is kept, since responses are stored many times
+/// a second.
 pub(crate) fn date_value(moment: Timestamp) -> Option<HeaderValue> {
     let second = moment.as_millis() / 1000;
-    LAST.with_borrow_mut(|last| match last {
-        Some((of, value)) if *of == second => Some(value.clone()),
-        _ => {
-            let value = HeaderValue::try_from(format_date(moment)?).ok()?;
-            Some(last.insert((second, value)).1.clone())
-        }
-    })
+    let make = || Some((second, HeaderValue::try_from(format_date(moment)?).ok()?));
+    LAST.with(|last| last.get_or_keep(|(of, _)| *of == second, make))
+        .map(|(_, value)| value)
+}
+
+thread_local! {
+    static LAST: Memo<(u64, HeaderValue)> = const { Memo::new() };
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`

@@ -1,4 +1,4 @@
-//! What every room may use: time, locks, tasks, and bytes as they are stored.
+//! Shared by all modules: time, locks, tasks, and the stored form of fields and tags.
 
 pub(crate) mod clock;
 pub(crate) mod decimal;

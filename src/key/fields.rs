@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::frame::frame;
 use crate::semantics;
 
-/// Writes what the request has of the fields that a resource varies on (RFC 9111 4.1).
+/// Writes the request's values of the fields that a resource varies on (RFC 9111 4.1).
 pub(super) fn write_variant(out: &mut Vec<u8>, fields: &[HeaderName], headers: &HeaderMap) {
     for name in fields {
         frame(out, name.as_str().as_bytes());
@@ -33,8 +33,9 @@ pub(super) fn write_value(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     }
 }
 
-/// Whether a header's values may be secret. Any may that does not negotiate content, or tell of
-/// the client's software or the way of the request: applications have credentials of their own.
+/// Whether a header's values may be secret. Applications have credentials of their own, so all
+/// values may but those that negotiate content, name the client's software, or tell the way of the
+/// request.
 fn is_secret(name: &HeaderName) -> bool {
     !matches!(
         *name,
@@ -52,13 +53,14 @@ fn is_secret(name: &HeaderName) -> bool {
     ) && !is_forwarding(name)
 }
 
-/// Whether a field is one of the default list: they tell where a request was sent, no secrets.
+/// Whether a field is one of the default list. Its values tell where a request was sent and are no
+/// secrets.
 fn is_forwarding(name: &HeaderName) -> bool {
     FORWARDED.contains(&name.as_str())
 }
 
-/// Headers that frameworks take a host, a scheme, a path or a method from, so that they can
-/// change the response: unkeyed, each is a way to poison a cache.
+/// Headers that frameworks take a host, a scheme, a path or a method from. They can change the
+/// response, so each would be a way to poison the cache if it were not part of the key.
 pub(super) const FORWARDED: [&str; 20] = [
     "forwarded",
     "front-end-https",

@@ -1,4 +1,4 @@
-//! From request parts to a [`Key`].
+//! The identity of what is stored.
 //!
 //! The canonical form is a sequence of length-framed components, so that no byte can
 //! move from one component to the next; the 128-bit hash of it names the key in maps and
@@ -27,17 +27,18 @@ use crate::semantics;
 use fields::write_variant;
 use frame::{Frames, frame};
 
-/// The identity of a stored response or value. A clone is cheap: a look-up, its flight and what is
-/// stored share one.
+/// The identity of a stored response or value. Clones share their memory: those of a look-up, its
+/// flight and the stored record.
 #[derive(Clone)]
 pub(crate) struct Key {
     hash: u128,
-    /// Begins with the canonical form, and may go on: a variant's begins with its resource's.
+    /// The canonical form, and perhaps more: the key of a resource may share the memory of a
+    /// variant's key, which begins with it.
     bytes: Arc<[u8]>,
     length: usize,
 }
 
-/// A key that is kept elsewhere.
+/// A key whose canonical form is borrowed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KeyRef<'a> {
     hash: u128,
@@ -63,19 +64,20 @@ impl Key {
         KeyRef::of(&canonical).to_key()
     }
 
-    /// A key as it was read from the store.
+    /// A key that was read from the store.
     pub(crate) fn from_canonical(canonical: &[u8]) -> Self {
         KeyRef::of(canonical).to_key()
     }
 
-    /// This key of a resource, in the memory that one of its variants takes anyway.
+    /// This key of a resource, sharing the memory of one of its variants.
     pub(crate) fn within(&self, variant: &Self) -> Self {
-        match variant.canonical().starts_with(self.canonical()) {
-            true => Self {
+        if variant.canonical().starts_with(self.canonical()) {
+            Self {
                 bytes: Arc::clone(&variant.bytes),
                 ..*self
-            },
-            false => self.clone(),
+            }
+        } else {
+            self.clone()
         }
     }
 
@@ -94,7 +96,8 @@ impl Key {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 
-    /// The components that a purge by URL or path selects on.
+    /// The target URI, which purges by URL and by path select on. `None` for a value of the
+    /// application.
     pub(crate) fn target(&self) -> Option<Target<'_>> {
         let mut frames = Frames(self.canonical());
         if frames.next()?? != [Kind::Response as u8] {
@@ -104,7 +107,7 @@ impl Key {
         Target::read(&mut frames)
     }
 
-    /// The tags of these groups of the origin that this key is of (RFC 9875).
+    /// The tags of these groups within this key's origin (RFC 9875).
     pub(crate) fn group_tags(&self, groups: &[String]) -> Vec<String> {
         if groups.is_empty() {
             return Vec::new();
@@ -151,7 +154,7 @@ impl fmt::Debug for Key {
     }
 }
 
-/// What a key is of; the first component of its canonical form.
+/// The first component of a canonical form.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 enum Kind {

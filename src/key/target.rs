@@ -1,4 +1,4 @@
-//! The target URI of a request: what the key is made of, and what purges select on.
+//! The target URI of a request, which keys are made of and purges select on.
 
 use std::borrow::Cow;
 
@@ -81,7 +81,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Why a request cannot be keyed, so that it goes past the cache.
+/// Why a request has no key. It goes past the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unkeyable {
     /// The request target's authority and `Host` disagree, or there are several `Host` lines.
@@ -99,8 +99,8 @@ pub(super) fn original_uri(parts: &Parts) -> &Uri {
     &parts.uri
 }
 
-/// What the handler sees belongs to the key as well where it is not what the client sent: a
-/// router has taken a prefix off, or a middleware has rewritten it, to a tenant's path perhaps.
+/// Writes the URI that the handler sees, if it is not the one that the client sent: a router may have
+/// taken a prefix off, or a middleware may have rewritten it, perhaps to a tenant's path.
 pub(super) fn write_rewritten(out: &mut Vec<u8>, original: &Uri, seen: &Uri) {
     if std::ptr::eq(original, seen) {
         return;

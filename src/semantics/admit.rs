@@ -17,7 +17,7 @@ use crate::base::lines::{Lines, MAX_FIELDS, Writer};
 use crate::base::tags::Tags;
 use crate::status::Reason;
 
-/// A response that may be stored, as it is to be stored.
+/// What is stored of a response that may be stored.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Admitted {
     pub(crate) lifetimes: Lifetimes,
@@ -26,7 +26,7 @@ pub(crate) struct Admitted {
     pub(crate) lines: Lines,
     /// The request fields that select this variant: sorted, without duplicates, often none.
     pub(crate) vary: Arc<[HeaderName]>,
-    /// What it can be purged by: of the handler, of the policy, and of its fields.
+    /// The tags of the handler, of the policy, and of its fields.
     pub(crate) tags: Tags,
     /// The groups it belongs to (RFC 9875), within its origin.
     pub(crate) groups: Vec<String>,
@@ -41,7 +41,7 @@ pub(crate) fn admit(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<Adm
     assess(exchange, rules)
 }
 
-/// As [`admit`], of a response that is the stored one with fields updated.
+/// As [`admit`], for a stored response whose fields were updated.
 pub(crate) fn assess(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<Admitted, Reason> {
     check_request(exchange.facts)?;
     let targeted = targeted::select(exchange.headers, &rules.targets);
@@ -128,8 +128,8 @@ fn understood(status: StatusCode) -> bool {
     )
 }
 
-/// A directive for the fields that tell how to read the content is one for all of it: it
-/// cannot be stored without them.
+/// Widens a directive to the whole response if it lists a field that says how to read the content,
+/// which cannot be stored without that field.
 fn widen(directive: &mut Qualified) {
     if matches!(directive, Qualified::Fields(names) if names.iter().any(is_coding)) {
         *directive = Qualified::Whole;
@@ -141,8 +141,8 @@ fn widen(directive: &mut Qualified) {
 /// contains a Cache-Control field with a response directive … that allows it to be stored by
 /// a shared cache, and the cache conforms to the requirements of that directive".
 ///
-/// Cookies are treated alike, though the RFC does not ask for it: to most applications they
-/// are credentials. `must-revalidate` does not speak for them, as it says nothing of sharing.
+/// Cookies are treated alike, though the RFC does not ask for it, since most applications use them
+/// as credentials. `must-revalidate` does not permit sharing them: it says nothing about sharing.
 fn check_credentials(
     exchange: &Exchange<'_>,
     directives: &ResponseDirectives,
@@ -193,7 +193,7 @@ fn stored_lines(
     directives: &ResponseDirectives,
     rules: &StorageRules,
 ) -> Result<Lines, Reason> {
-    // A `Date` may be added.
+    // This leaves room for a `Date`.
     if exchange.headers.keys_len() >= MAX_FIELDS {
         return Err(Reason::TooManyFields);
     }

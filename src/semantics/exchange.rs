@@ -14,15 +14,15 @@ pub(crate) struct Exchange<'a> {
     pub(crate) status: StatusCode,
     /// The response's.
     pub(crate) headers: &'a HeaderMap,
-    /// What the handler says of the response.
+    /// The handler's instructions.
     pub(crate) options: Option<&'a CacheOptions>,
     /// When the request was passed to the handler.
     pub(crate) request_time: Timestamp,
-    /// When the response's head came.
+    /// When the response's head arrived.
     pub(crate) response_time: Timestamp,
 }
 
-/// A request head, as far as caching cares. Cheap to copy.
+/// The parts of a request head that caching depends on, read in one pass. Cheap to copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestFacts {
     pub(crate) method: MethodClass,

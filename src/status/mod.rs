@@ -17,7 +17,7 @@ use crate::base::memo::Memo;
 /// The name of the field.
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// A cache's name, and a count of what was told under it.
+/// A cache's name in `Cache-Status`, and the counts of its outcomes.
 #[derive(Debug)]
 pub(crate) struct StatusName {
     name: String,
@@ -34,7 +34,7 @@ impl StatusName {
         }
     }
 
-    /// For labels.
+    /// The name, as a label of metrics.
     #[cfg(feature = "metrics")]
     pub(crate) fn as_str(&self) -> &str {
         &self.name
@@ -50,7 +50,7 @@ impl StatusName {
         self.counts.count(outcome);
     }
 
-    /// Nothing is counted that nobody reads.
+    /// Only metrics read the counts.
     #[cfg(not(feature = "metrics"))]
     fn count(&self, _outcome: &Outcome) {}
 }
@@ -64,7 +64,7 @@ impl Outcome {
         }
     }
 
-    /// As [`Outcome::append_to`], in an answer from the store, which keeps a place for it.
+    /// As [`Outcome::append_to`], for an answer from the store, whose fields have a placeholder.
     pub(crate) fn set_in(self, headers: &mut HeaderMap, status_name: &StatusName) {
         status_name.count(&self);
         let Some(value) = self.value(&status_name.name) else {

@@ -9,7 +9,7 @@ use crate::base::decimal::decimal;
 /// What the cache did with one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Answered from what was stored, with so many seconds of freshness left (RFC 9211 2.4).
+    /// Answered from the store; `ttl` is the freshness left, in seconds (RFC 9211 2.4).
     Hit { ttl: i64, detail: Option<Reason> },
     Forward {
         why: Forwarded,
@@ -53,7 +53,7 @@ impl Outcome {
         self
     }
 
-    /// Stored on the way.
+    /// The response was stored.
     pub(crate) fn and_stored(mut self) -> Self {
         if let Self::Forward { stored, .. } = &mut self {
             *stored = true;
@@ -61,7 +61,7 @@ impl Outcome {
         self
     }
 
-    /// Answered by the response to another's request.
+    /// The response to another request answers this one.
     pub(crate) fn collapsed(mut self) -> Self {
         if let Self::Forward { collapsed, .. } = &mut self {
             *collapsed = true;
@@ -69,7 +69,7 @@ impl Outcome {
         self
     }
 
-    /// Not stored, and why.
+    /// Names the reason, mostly why the response was not stored.
     pub(crate) fn because(mut self, reason: Reason) -> Self {
         if let Self::Forward { detail, .. } = &mut self {
             *detail = Some(reason);
@@ -146,7 +146,7 @@ pub(crate) enum Forwarded {
     VaryMiss,
     /// The request's own directives asked for it.
     Request,
-    /// What was stored was stale.
+    /// The stored response was stale.
     Stale,
 }
 

@@ -1,9 +1,9 @@
 //! HTTP dates (RFC 9110, section 5.6.7), in all three forms.
 //!
-//! Own code rather than a crate's: names are compared without regard to case and the
-//! weekday is not checked against the date, as senders get both wrong and other caches
-//! accept them; two-digit years are read relative to the present, as the RFC wants;
-//! everything else is taken literally.
+//! The parser is not that of the crate `httpdate`, which refuses a wrong weekday and compares names
+//! with regard to case. Senders get both wrong and other caches accept them, so a refused `Expires`
+//! would be a lost lifetime. It also reads two-digit years relative to the present, as the RFC wants;
+//! `httpdate` has a fixed limit. Everything else is taken literally. Dates are written by `httpdate`.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -21,7 +21,7 @@ pub(crate) fn date_field(
     parse_date(single(headers, name)?.as_bytes(), now)
 }
 
-/// The moment that `text` names; `None` if it is no HTTP date, or one before 1970.
+/// The moment that `text` names. `None` if it is not an HTTP date, or before 1970.
 ///
 /// `now` serves to read two-digit years.
 pub(crate) fn parse_date(text: &[u8], now: Timestamp) -> Option<Timestamp> {

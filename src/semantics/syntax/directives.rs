@@ -1,6 +1,6 @@
 //! `Cache-Control`, of requests and of responses.
 //!
-//! Both lean to the safe side: what is written sloppily may forbid, but never permit.
+//! A directive that does not follow the grammar may forbid, but never permit.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -14,7 +14,7 @@ pub(crate) struct RequestDirectives {
     /// `no-cache`, or `Pragma: no-cache` without any `Cache-Control`.
     pub(crate) no_cache: bool,
     pub(crate) only_if_cached: bool,
-    /// Seconds; an unparsable value is 0.
+    /// Seconds. An unparsable value counts as 0.
     pub(crate) max_age: Option<u32>,
     /// Seconds; an unparsable value is as none.
     pub(crate) min_fresh: Option<u32>,

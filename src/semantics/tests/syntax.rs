@@ -361,6 +361,9 @@ fn targeted_fields() {
     ] {
         assert_eq!(read(&[invalid]), None, "{invalid}");
     }
+    for odd in ["no-store, a=:YQ=:", "a=%\"%zz\", no-store"] {
+        assert!(read(&[odd]).unwrap().no_store, "{odd}");
+    }
     let both = read(&["max-age=60", "no-cache=\"a\", private"]).unwrap();
     assert_eq!(both.max_age, Delta::Seconds(60));
     assert_eq!(both.no_cache, names(&["a"]));

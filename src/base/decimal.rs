@@ -23,11 +23,11 @@ pub(crate) fn decimal(mut number: u64) -> ([u8; 20], usize) {
 /// A number as a field's value. A small one, as most ages are, is a slice of the table and takes no
 /// memory.
 pub(crate) fn number_value(number: u64) -> HeaderValue {
-    let place = usize::try_from(number).ok().and_then(|number| {
+    let digits = usize::try_from(number).ok().and_then(|number| {
         let end = number.checked_add(1)?.checked_mul(WIDTH)?;
         NUMBERS.get(end - width(number)..end)
     });
-    let value = match place {
+    let value = match digits {
         Some(digits) => HeaderValue::from_maybe_shared(Bytes::from_static(digits)),
         None => {
             let (digits, start) = decimal(number);

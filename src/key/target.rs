@@ -140,8 +140,8 @@ fn canonical_authority<'a>(authority: &'a str, scheme: &str) -> Result<Cow<'a, [
         return Err(Unkeyable::InvalidHost);
     }
     let default_port = if scheme == "https" { ":443" } else { ":80" };
-    // An IPv6 address stands in brackets (RFC 3986, 3.2.2): of one that does not, no port can be
-    // told.
+    // An IPv6 address stands in brackets (RFC 3986, 3.2.2). Without them its end cannot be told from
+    // a port.
     let host = authority
         .rsplit_once(':')
         .map_or(authority, |(host, _port)| host);

@@ -12,9 +12,9 @@
 //! - `tags`: the tags and groups that a response can be purged by;
 //! - `invalidation`: the URIs that an unsafe request makes stale.
 //!
-//! They are told what the application wants by `rules` (the policy's part) and `options` (the
-//! handler's), share `fields` (header fields by what a cache does with them), and parse with
-//! `syntax`: `tokens`, `seconds`, `directives`, `targeted` (RFC 9213) and `dates`.
+//! `rules` is the part of a policy that they obey, `options` the handler's instructions, and `fields`
+//! sorts header fields by what a cache does with them. The parsers are in `syntax`: `tokens`,
+//! `seconds`, `directives`, `targeted` (RFC 9213) and `dates`.
 
 pub(crate) mod admit;
 pub(crate) mod conditional;

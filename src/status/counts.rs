@@ -42,7 +42,7 @@ impl Default for Counts {
 
 impl Counts {
     pub(super) fn count(&self, outcome: &Outcome) {
-        let (place, reason) = match *outcome {
+        let (index, reason) = match *outcome {
             Outcome::Hit { detail: None, .. } => (HIT, None),
             Outcome::Hit { detail, .. } => (HIT_STALE, detail),
             Outcome::Generated { detail } => (GENERATED, Some(detail)),
@@ -59,7 +59,7 @@ impl Counts {
                 (GENERATED + 1 + why as usize, detail)
             }
         };
-        if let Some(counter) = self.outcomes.get(place) {
+        if let Some(counter) = self.outcomes.get(index) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(counter) = reason.and_then(|reason| self.details.get(reason as usize)) {

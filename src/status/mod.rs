@@ -71,7 +71,7 @@ impl Outcome {
             return;
         };
         match headers.get_mut(CACHE_STATUS) {
-            Some(place) if place.is_empty() => *place = value,
+            Some(placeholder) if placeholder.is_empty() => *placeholder = value,
             _ => {
                 headers.append(CACHE_STATUS, value);
             }

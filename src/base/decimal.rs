@@ -1,9 +1,10 @@
-//! Numbers as text, without the formatting machinery: this is on the hit path.
+//! Numbers as text. Every hit has an `Age`, so this spares it the formatting machinery and, by the
+//! table, an allocation.
 
 use bytes::Bytes;
 use http::HeaderValue;
 
-/// A number's digits, at the end of the array from the index on.
+/// A number's digits: they stand at the end of the array, from the index on.
 pub(crate) fn decimal(mut number: u64) -> ([u8; 20], usize) {
     let mut digits = [b'0'; 20];
     let mut start = digits.len();
@@ -19,13 +20,14 @@ pub(crate) fn decimal(mut number: u64) -> ([u8; 20], usize) {
     }
 }
 
-/// A number as a field's value. Small ones, as most ages are, are not made but cut from a table.
+/// A number as a field's value. A small one, as most ages are, is a slice of the table and takes no
+/// memory.
 pub(crate) fn number_value(number: u64) -> HeaderValue {
-    let place = usize::try_from(number).ok().and_then(|number| {
+    let digits = usize::try_from(number).ok().and_then(|number| {
         let end = number.checked_add(1)?.checked_mul(WIDTH)?;
         NUMBERS.get(end - width(number)..end)
     });
-    let value = match place {
+    let value = match digits {
         Some(digits) => HeaderValue::from_maybe_shared(Bytes::from_static(digits)),
         None => {
             let (digits, start) = decimal(number);

@@ -1,9 +1,9 @@
-//! Byte strings one after the other, each after its length as LEB128: what is stored is kept in
-//! memory and looked at as it was read, in one piece however many strings there are.
+//! Byte strings in one piece of memory, each after its length as LEB128. Stored fields and tags are
+//! kept in the form in which they were read.
 
 use bytes::{BufMut, Bytes};
 
-/// The strings, in one piece of memory. They may be personal: whoever has them says what to show.
+/// Strings in one piece of memory. They may be personal, so there is no `Debug`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Framed {
     count: usize,
@@ -11,8 +11,7 @@ pub(crate) struct Framed {
 }
 
 impl Framed {
-    /// The next `count` strings of `left`, a part of `whole`, which are taken from it without a
-    /// copy; `None` if it has fewer.
+    /// Takes `count` strings off `left`, a part of `whole`, without a copy. `None` if there are fewer.
     pub(crate) fn take(whole: &Bytes, left: &mut &[u8], count: usize) -> Option<Self> {
         let start = *left;
         for _ in 0..count {
@@ -22,7 +21,7 @@ impl Framed {
         Some(Self::of(count, whole.slice_ref(taken)))
     }
 
-    /// What is known to be `count` strings.
+    /// `bytes`, which must be `count` strings.
     pub(crate) const fn of(count: usize, bytes: Bytes) -> Self {
         Self { count, bytes }
     }
@@ -37,13 +36,13 @@ impl Framed {
         self.count
     }
 
-    /// As they are stored, without their number.
+    /// The stored form, without the number of strings.
     pub(crate) const fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 }
 
-/// Strings on their way into one piece of memory.
+/// Collects strings into one piece of memory.
 #[derive(Default)]
 pub(crate) struct Framing {
     count: usize,
@@ -63,7 +62,7 @@ impl Framing {
         self.count += 1;
     }
 
-    /// In as much memory as they need.
+    /// The strings, in no more memory than they need.
     pub(crate) fn finish(self) -> Framed {
         let Self { count, bytes } = self;
         Framed {
@@ -87,7 +86,7 @@ pub(crate) fn put_length(out: &mut impl BufMut, mut length: usize) {
     out.put_u8(length as u8);
 }
 
-/// The next string of what is read, if all of it is there.
+/// Takes a string off `left`. `None` if not all of it is there.
 pub(crate) fn take_bytes<'a>(left: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = take_length(left)?;
     let (taken, rest) = left.split_at_checked(length)?;

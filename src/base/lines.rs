@@ -1,17 +1,17 @@
-//! Header fields as they are stored: order and repeated lines kept, in one piece of memory.
+//! Header fields as they are stored: in one piece of memory, in order, with repeated lines.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::base::frames::{Framed, Framing, take_bytes};
 
-/// The lines of a response that are stored.
+/// The stored lines of a response.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Lines(Framed);
 
 impl Lines {
-    /// The next `count` lines of what is read, and the fields that they are, with `room` for so
-    /// many more; `None` if they are none.
+    /// Takes `count` lines off `left`, a part of `whole`, and makes a map of them with room for `room`
+    /// more. `None` if they are not fields.
     pub(crate) fn take(
         whole: &Bytes,
         left: &mut &[u8],
@@ -39,7 +39,7 @@ impl Lines {
         self.0.len() / 2
     }
 
-    /// As they are stored, without their number.
+    /// The stored form, without the number of lines.
     pub(crate) const fn bytes(&self) -> &Bytes {
         self.0.bytes()
     }
@@ -49,23 +49,23 @@ impl Lines {
             .any(|(line, _)| line == name.as_str().as_bytes())
     }
 
-    /// As a map, with `room` for so many more.
+    /// The fields as a map with room for `room` more.
     pub(crate) fn to_map(&self, room: usize) -> HeaderMap {
         let mut fields = with_room(self.len(), room);
         for (name, value) in self.iter() {
-            // They were fields when they came in; of too many, the first are taken.
-            let _taken = append(&mut fields, self.bytes(), name, value);
+            // The lines came from a map, so they are fields. Of too many, the first are kept.
+            let _ = append(&mut fields, self.bytes(), name, value);
         }
         fields
     }
 }
 
 fn with_room(lines: usize, more: usize) -> HeaderMap {
-    // Of many lines with one name there is no need to make room for each.
+    // Too many lines may share few names: then the map grows by itself.
     HeaderMap::try_with_capacity(lines.saturating_add(more)).unwrap_or_default()
 }
 
-/// The value is a slice of `whole`. `None` if it is no field, or one too many.
+/// Appends a field whose value is a slice of `whole`. `None` if it is not a field, or one too many.
 fn append(fields: &mut HeaderMap, whole: &Bytes, name: &[u8], value: &[u8]) -> Option<()> {
     if fields.keys_len() >= MAX_FIELDS {
         return None;
@@ -86,7 +86,7 @@ impl<'a> FromIterator<(&'a HeaderName, &'a HeaderValue)> for Lines {
     }
 }
 
-/// Lines on their way into one piece of memory.
+/// Collects lines into one piece of memory.
 pub(crate) struct Writer(Framing);
 
 impl Default for Writer {
@@ -106,15 +106,15 @@ impl Writer {
     }
 }
 
-/// Values may be personal: they are not shown.
+/// Shows no values, since they may be personal.
 impl std::fmt::Debug for Lines {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Lines({})", self.len())
     }
 }
 
-/// A `HeaderMap` has room for no more, with those that a cache adds: it panics when there is none.
+/// A `HeaderMap` panics when it is full. This leaves room for the fields that a cache adds.
 pub(crate) const MAX_FIELDS: usize = 24_000;
 
-/// Most responses have fewer bytes of fields.
+/// In bytes. The fields of most responses take less.
 const USUAL: usize = 512;

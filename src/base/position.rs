@@ -1,8 +1,8 @@
-//! Places in the purge log.
+//! Positions in the purge log.
 
 use std::fmt;
 
-/// The place of a record in the purge log; later records have greater positions.
+/// The position of a record in the purge log. Later records have greater positions.
 ///
 /// In Valkey it is the id of a stream entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,4 +1,5 @@
-//! The lock of the concurrent core: std's, or a model checker's that explores interleavings.
+//! The locks of the concurrent core. Under the model checker they are its own, so that it can explore
+//! interleavings.
 
 use std::sync::PoisonError;
 
@@ -9,7 +10,7 @@ use std::sync as imp;
 
 pub(crate) use imp::MutexGuard;
 
-/// A mutex that a panic does not poison: what it guards is whole whenever it is unlocked.
+/// A mutex that a panic does not poison: its users leave the value whole whenever they unlock it.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(imp::Mutex<T>);
 
@@ -23,18 +24,17 @@ impl<T> Mutex<T> {
     }
 }
 
-/// Sixteen of the same, each with a lock of its own: those who come for different hashes seldom
-/// wait for each other.
+/// Several values with a lock each, so that threads with different hashes seldom wait for each
+/// other.
 #[derive(Debug, Default)]
-pub(crate) struct Striped<T> {
-    first: Mutex<T>,
-    others: [Mutex<T>; 15],
-}
+pub(crate) struct Striped<T>([Mutex<T>; STRIPES]);
 
 impl<T> Striped<T> {
-    /// The one for `hash`.
+    /// Locks the value for `hash`.
+    #[expect(clippy::indexing_slicing, reason = "a remainder is below its divisor")]
     pub(crate) fn lock(&self, hash: u128) -> MutexGuard<'_, T> {
-        let which = hash as usize % (self.others.len() + 1);
-        self.others.get(which).unwrap_or(&self.first).lock()
+        self.0[hash as usize % STRIPES].lock()
     }
 }
+
+const STRIPES: usize = 16;

@@ -1,16 +1,15 @@
-//! What something stored can be purged by.
+//! The tags by which stored records are purged.
 
 use bytes::Bytes;
 
 use crate::base::frames::{Framed, Framing};
 
-/// The tags of something stored, as they are stored: taken from there without a copy, and as often
-/// as not never looked at.
+/// The tags of a record in their stored form, taken from it without a copy. Most are never read.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Tags(Framed);
 
 impl Tags {
-    /// The next `count` tags of what is read, if they are there and are text.
+    /// Takes `count` tags off `left`, a part of `whole`. `None` if there are fewer, or not text.
     pub(crate) fn take(whole: &Bytes, left: &mut &[u8], count: usize) -> Option<Self> {
         let tags = Framed::take(whole, left, count)?;
         let is_text = tags.iter().all(|tag| std::str::from_utf8(tag).is_ok());
@@ -29,7 +28,7 @@ impl Tags {
         self.len() == 0
     }
 
-    /// As they are stored, without their number.
+    /// The stored form, without the number of tags.
     pub(crate) const fn bytes(&self) -> &Bytes {
         self.0.bytes()
     }
@@ -44,7 +43,7 @@ impl<T: AsRef<str>> FromIterator<T> for Tags {
     }
 }
 
-/// Tags may be personal: they are not shown.
+/// Shows no tags, since they may be personal.
 impl std::fmt::Debug for Tags {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tags({})", self.len())

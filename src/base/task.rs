@@ -33,7 +33,7 @@ pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Spawne
     }
 }
 
-/// As [`spawn`], for a task whose result someone waits for.
+/// As [`spawn`], for a task whose result is waited for.
 ///
 /// # Panics
 ///
@@ -54,7 +54,8 @@ impl Drop for Owned {
     }
 }
 
-/// As [`spawn_joinable`], for a task that nobody waits for and that is not to outlive its owner.
+/// As [`spawn_joinable`], for a task whose result nobody waits for and that must not outlive its
+/// owner.
 pub(crate) fn spawn_owned(future: impl Future<Output = ()> + Send + 'static) -> Owned {
     Owned(spawn_joinable(future))
 }

@@ -9,8 +9,8 @@
 //!
 //! A compressed response has its body's length as LEB128 before the body, and one zstd frame.
 //!
-//! Whatever does not decode to the letter is a miss. Two versions of the crate on one store
-//! never misread each other: an unknown version is a miss as well.
+//! Bytes that do not decode to the letter are a miss. So is an unknown version: two versions of the
+//! crate never misread each other on one store.
 
 mod input;
 
@@ -37,11 +37,11 @@ pub(crate) enum Undecodable {
     Foreign,
     /// Written by another version of it, or by a build with more features.
     Version,
-    /// Longer than what this instance stores itself.
+    /// Longer than this instance stores itself.
     TooLong,
-    /// Shorter, longer or otherwise than it was written.
+    /// Not as it was written.
     Corrupt,
-    /// Of another key: replies were crossed, or the key was copied.
+    /// Of another key: replies were crossed, or the value was copied.
     OtherKey,
 }
 
@@ -224,7 +224,7 @@ fn decode_entry(
     Ok(Record::Response(Arc::new(Entry { head, body })))
 }
 
-/// The head, once it is known how long the body is.
+/// The head, as a function of the body's length.
 fn decode_head(input: &mut Input<'_>, key: &Key) -> Option<impl FnOnce(u64) -> Head + use<>> {
     let (status, lifetimes) = input.lifetimes()?;
     let position = input.position()?;
@@ -303,7 +303,7 @@ const MARKER: u8 = 2;
 const VALUE: u8 = 3;
 const COMPRESSED: u8 = 4;
 
-/// The fastest that still pays.
+/// The fastest level that is worth it.
 #[cfg(feature = "zstd")]
 const LEVEL: i32 = 1;
 

@@ -12,20 +12,19 @@ use crate::status::CACHE_STATUS;
 /// The fields of a stored response, without `Age` (it is in the lifetimes) and without hop-by-hop
 /// fields.
 ///
-/// They are lines until they are first asked for, as many a response never is. From then on there
-/// is a map as well, with places for `Age` and `Cache-Status` and with the content's length, so
-/// that an answer is made by cloning it and replacing two values: adding to a clone would make it
-/// grow.
+/// The fields are kept as lines until the first hit, which many responses never have. The first hit
+/// makes a map with placeholders for `Age` and `Cache-Status` and with the content's length. An
+/// answer clones the map and replaces two values; adding a field would make the clone grow.
 pub(crate) struct StoredHeaders {
     lines: Lines,
-    /// The content's length, if it may be told and is not among the lines.
+    /// The content's length, if it may be sent and is not among the lines.
     length: Option<u64>,
-    /// In a box, as most have none.
+    /// Boxed, since most responses have no map.
     ready: OnceLock<Box<HeaderMap>>,
 }
 
 impl StoredHeaders {
-    /// The fields of a response, and the length of its content if that is known and may be told.
+    /// The fields of a response, and the length of its content if that is known and may be sent.
     pub(crate) fn new(lines: Lines, length: Option<u64>) -> Self {
         Self {
             length: length.filter(|_| !lines.contains(&CONTENT_LENGTH)),
@@ -34,7 +33,7 @@ impl StoredHeaders {
         }
     }
 
-    /// The same fields, which nobody has asked for yet.
+    /// A copy without the map.
     pub(super) fn again(&self) -> Self {
         Self {
             lines: self.lines.clone(),
@@ -43,7 +42,7 @@ impl StoredHeaders {
         }
     }
 
-    /// What was just read, in both forms.
+    /// Fields that were just read from the store, as lines and as a map.
     pub(super) fn read(lines: Lines, fields: HeaderMap, length: Option<u64>) -> Self {
         let length = length.filter(|_| !fields.contains_key(CONTENT_LENGTH));
         Self {
@@ -53,15 +52,14 @@ impl StoredHeaders {
         }
     }
 
-    /// What an answer has, but for `Age` and `Cache-Status`, which have their places: to look at,
-    /// or to clone.
+    /// The fields of an answer, with placeholders for `Age` and `Cache-Status`.
     pub(crate) fn ready(&self) -> &HeaderMap {
-        // A clone has no room to spare.
+        // The clone has no room to spare.
         let make = || Box::new(with_places(self.lines.to_map(RESERVED), self.length).clone());
         self.ready.get_or_init(make)
     }
 
-    /// As [`StoredHeaders::ready`], for the only answer.
+    /// As [`StoredHeaders::ready`], for a response that answers once.
     pub(crate) fn into_ready(self) -> HeaderMap {
         let Self {
             lines,
@@ -78,12 +76,12 @@ impl StoredHeaders {
         self.ready.get().is_some()
     }
 
-    /// What is stored of them.
+    /// The stored fields.
     pub(crate) const fn lines(&self) -> &Lines {
         &self.lines
     }
 
-    /// What they take in memory, in bytes: the map too, once there is one.
+    /// The memory that the lines take and, once there is one, the map; in bytes.
     pub(super) fn weight(&self) -> usize {
         let map = match self.ready.get() {
             Some(fields) => {
@@ -109,19 +107,19 @@ fn with_places(mut fields: HeaderMap, length: Option<u64>) -> HeaderMap {
 /// `Age`, `Cache-Status` and `Content-Length`.
 pub(super) const RESERVED: usize = 3;
 
-/// The length of a response's content, if it may be told. RFC 9110 8.6: "A server MUST NOT send a
+/// The length of a response's content, if it may be sent. RFC 9110 8.6: "A server MUST NOT send a
 /// Content-Length header field in any response with a status code of 1xx … or 204".
 pub(crate) fn sendable_length(status: StatusCode, length: Option<u64>) -> Option<u64> {
     length.filter(|_| status != StatusCode::NO_CONTENT && !status.is_informational())
 }
 
-/// Stands where `Cache-Status` will: a cache nearer the origin never says nothing.
+/// The placeholder for `Cache-Status`. Another cache never sends an empty value.
 const PLACE: HeaderValue = HeaderValue::from_static("");
 
 /// One line in a `HeaderMap`: name, value, hash and links.
 const HEADER_LINE: usize = size_of::<HeaderName>() + size_of::<HeaderValue>() + 32;
 
-/// One place in its index, of which a quarter stays empty.
+/// One slot of its index, of which a quarter stays empty.
 const INDEX: usize = 5;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the cache holds.
+//! The records that both tiers hold.
 
 pub(crate) mod codec;
 mod headers;
@@ -27,7 +27,7 @@ pub(crate) struct Entry {
     pub(crate) body: Bytes,
 }
 
-/// Content may be personal: it is not shown.
+/// Shows no content, since it may be personal.
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { head, body } = self;
@@ -52,8 +52,8 @@ impl Entry {
     }
 }
 
-/// All of a stored response but its body: what decisions are made on, and what followers
-/// of a fill get before the body has ended.
+/// A stored response without its body. Decisions need no more, and followers of a fill get it before
+/// the body has ended.
 pub(crate) struct Head {
     /// The key of this very variant.
     pub(crate) key: Key,
@@ -63,7 +63,7 @@ pub(crate) struct Head {
     /// How far its instance had read the purge log before the handler was called.
     pub(crate) position: LogPosition,
     pub(crate) tags: Tags,
-    /// The purge log's local version at which this entry was last found valid.
+    /// The local version of the purge log at which this entry was last found valid.
     pub(crate) verified: Verified,
 }
 
@@ -75,13 +75,12 @@ impl Head {
             return None;
         }
         let digest = Sha256::digest(body);
-        let digits: String = digest
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let half = u128::from_be_bytes(*digest.first_chunk()?);
         let mut headers = self.headers.lines().to_map(1);
-        headers.insert(ETAG, HeaderValue::try_from(format!("\"{digits}\"")).ok()?);
+        headers.insert(
+            ETAG,
+            HeaderValue::try_from(format!("\"{half:032x}\"")).ok()?,
+        );
         Some(self.with_headers(&headers, body.len()))
     }
 
@@ -94,7 +93,7 @@ impl Head {
         }
     }
 
-    /// The same head; whether it is valid is to be judged anew.
+    /// A copy of the head whose validity has to be judged anew.
     pub(crate) fn again(&self) -> Self {
         let Self {
             key,
@@ -117,7 +116,7 @@ impl Head {
     }
 }
 
-/// A note that the entry was checked against the purges known at some version of the log.
+/// The version of the purge log at which a record was last found valid.
 #[derive(Debug)]
 pub(crate) struct Verified(AtomicU64);
 
@@ -135,7 +134,7 @@ impl Verified {
     }
 }
 
-/// Header values and tags may be personal: they are not shown.
+/// Shows no header values and tags, since they may be personal.
 impl fmt::Debug for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -158,15 +157,15 @@ impl fmt::Debug for Head {
     }
 }
 
-/// Stands under the base key of a resource whose responses vary.
+/// The record under the base key of a resource whose responses vary.
 #[derive(Debug)]
 pub(crate) struct Marker {
     pub(crate) key: Key,
     /// The names that the responses vary on, sorted. Together with the request's values
     /// of them the base key becomes the variant's.
     pub(crate) fields: Arc<[HeaderName]>,
-    /// When the first variant since was stored. Older ones may have been outdated when no marker
-    /// led to them, so that nobody knew of them.
+    /// When the first variant under this marker was stored. A change could not reach older variants
+    /// while no marker led to them, so they may be out of date.
     pub(crate) since: Timestamp,
     pub(crate) kept_until: Timestamp,
     /// The variants that this instance knows of; not part of the stored form.
@@ -174,7 +173,7 @@ pub(crate) struct Marker {
 }
 
 impl Marker {
-    /// The variant that was found under the key that this marker led to, if it belongs to it.
+    /// The variant found under the key that this marker leads to, unless it is older than the marker.
     pub(crate) fn admit(&self, found: Option<Record>) -> Option<Arc<Entry>> {
         match found {
             Some(Record::Response(entry)) if entry.head.lifetimes.stored >= self.since => {
@@ -196,9 +195,9 @@ impl Marker {
 /// The variants of a resource, as one instance knows them.
 #[derive(Clone, Debug)]
 pub(crate) enum Variants {
-    /// Here with its marker, so that it is found in one look-up: most resources have one.
+    /// Kept with the marker, so that one look-up finds it. Most resources have one variant.
     Only(Arc<Entry>),
-    /// Each under its own key, or known to none.
+    /// Each under its own key. There may be none that this instance knows of.
     Several(Known),
 }
 
@@ -208,12 +207,12 @@ impl Default for Variants {
     }
 }
 
-/// The hashes of a resource's variants, to bound their number.
+/// The hashes of a resource's variants, which bound their number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known(Arc<Mutex<Vec<u128>>>);
 
 impl Known {
-    /// Counts one more variant in, unless there are `max` that are still `present`.
+    /// Adds a variant, unless `max` others are still `present`.
     pub(crate) fn admit(&self, hash: u128, max: usize, present: impl Fn(u128) -> bool) -> bool {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.contains(&hash) {
@@ -234,7 +233,7 @@ impl Known {
 pub(crate) struct Value {
     pub(crate) key: Key,
     pub(crate) stored: Timestamp,
-    /// From here on it stands in for a new one only.
+    /// From here on it is returned only if no new value can be made.
     pub(crate) fresh_until: Timestamp,
     pub(crate) expires: Timestamp,
     pub(crate) position: LogPosition,
@@ -253,7 +252,7 @@ impl fmt::Debug for Value {
     }
 }
 
-/// Anything that is found under a key, in either tier.
+/// The record under a key, in either tier.
 #[derive(Clone, Debug)]
 pub(crate) enum Record {
     Response(Arc<Entry>),
@@ -270,7 +269,7 @@ impl Record {
         }
     }
 
-    /// When the record is of no use any more.
+    /// From here on the record is of no use.
     pub(crate) fn kept_until(&self) -> Timestamp {
         match self {
             Self::Response(entry) => entry.head.lifetimes.kept_until,
@@ -279,7 +278,7 @@ impl Record {
         }
     }
 
-    /// The response that it is or has with it.
+    /// The stored response, or the only variant of a marker.
     pub(crate) fn response(&self) -> Option<&Arc<Entry>> {
         match self {
             Self::Response(entry) => Some(entry),
@@ -308,8 +307,7 @@ impl Record {
         }
     }
 
-    /// What it takes without the variant that a marker may have with it; in the shared store it
-    /// is a little less.
+    /// The weight without a marker's only variant. In the shared store a record takes a little less.
     pub(crate) fn weight_alone(&self) -> usize {
         let own = match self {
             Self::Response(entry) => entry.weight(),
@@ -329,10 +327,10 @@ impl Record {
     }
 }
 
-/// A struct with its reference counts, and those of its key.
+/// A struct with its reference counts and those of its key.
 const fn counted<T>() -> usize {
     size_of::<T>() + 4 * size_of::<usize>()
 }
 
-/// Of the tier's map, which grows by doubling.
+/// What the tier's map takes for each record; it grows by doubling.
 const MAP_OVERHEAD: usize = 96;

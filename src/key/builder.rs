@@ -1,29 +1,29 @@
-//! The keys of one request while memory is looked through.
+//! The keys of a request during the look-up in memory.
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 
-use super::{
-    Key, KeyRef, KeyRules, Kind, Target, Unkeyable, frame, original_uri, write_rewritten,
-    write_variant,
-};
+use super::fields::write_variant;
+use super::frame::frame;
+use super::target::{original_uri, write_rewritten};
+use super::{Key, KeyRef, KeyRules, Kind, Target, Unkeyable};
 
 /// The base key of a request, and the key of its variant if the resource turns out to vary.
 ///
-/// Both are written once, the one as the continuation of the other, into one allocation; they
-/// get their own when it is known that memory cannot answer.
+/// Both are written into one allocation, the key of the variant as a continuation of the base key.
+/// Each gets memory of its own only when memory cannot answer.
 pub(crate) struct KeyBuilder {
     bytes: Vec<u8>,
     /// Where the target ends and further fields of the request begin, if any are part of the key.
     bare_length: usize,
     base_length: usize,
     base_hash: u128,
-    /// The variant's key follows.
+    /// The variant's key follows the base key in `bytes`.
     varies: bool,
 }
 
-/// The keys of markers that say of a target that something is stored, or is being fetched, under
-/// keys with further fields of requests. No field is named like their last component.
+/// The keys of two markers of a target: something is stored, or is being fetched, under a key that
+/// has fields of requests besides the target. No field has the name of their last component.
 #[derive(Clone, Debug)]
 pub(crate) struct Traces {
     /// In both tiers.
@@ -60,7 +60,7 @@ impl KeyBuilder {
         Ok(Self::of_base(bytes, bare_length))
     }
 
-    /// A base key that is known already.
+    /// Begins with a base key that is known already.
     pub(crate) fn of_key(base: &Key) -> Self {
         let bytes = base.canonical().to_vec();
         let length = bytes.len();
@@ -87,7 +87,7 @@ impl KeyBuilder {
         self.varies.then(|| KeyRef::of(&self.bytes))
     }
 
-    /// What tells of the target under whatever fields of requests it is stored.
+    /// The keys of the markers of this target.
     pub(crate) fn traces(&self) -> Traces {
         let target = self.bytes.get(..self.bare_length).unwrap_or_default();
         let key = |name: &[u8]| {
@@ -139,15 +139,15 @@ impl KeyBuilder {
     }
 }
 
-/// No field is named like these.
+/// No field has such a name.
 const STORED: &[u8] = b"\0stored";
 const UNDER_WAY: &[u8] = b"\0under-way";
 
-/// Most keys are shorter, variant included, in bytes.
+/// In bytes. Most keys are shorter, with their variant.
 const USUAL: usize = 256;
 
-/// Fields by which a POST says that it is another method. A GET has none, so they are no part
-/// of the key that an unsafe request invalidates.
+/// Fields by which a POST says that it is another method. A GET has none of them, so the key that an
+/// unsafe request invalidates leaves them out.
 const METHOD_OVERRIDES: [&str; 3] = [
     "x-http-method",
     "x-http-method-override",

@@ -5,7 +5,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 
-use super::{QueryRule, frame, frame_option, query, write_value};
+use super::fields::{FORWARDED, write_value};
+use super::frame::{frame, frame_option};
+use super::{QueryRule, query};
 
 /// The scheme of requests whose target names none (HTTP/1.1 in origin form).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,12 +66,12 @@ impl Default for KeyRules {
 }
 
 impl KeyRules {
-    /// Whether all of a request counts that counts by default.
+    /// Whether the key leaves out nothing that it has by default.
     pub(super) fn keep_all(&self) -> bool {
         self.dropped.is_empty() && self.query == QueryRule::Exact
     }
 
-    /// Takes from the request what the key leaves out, so that key and handler cannot disagree.
+    /// Removes from the request what the key leaves out, so that the handler cannot depend on it.
     pub(crate) fn strip_request(&self, parts: &mut Parts) {
         for name in &self.dropped {
             parts.headers.remove(name);
@@ -79,7 +81,7 @@ impl KeyRules {
         }
     }
 
-    /// Appends the headers and cookies that count, without the `ignored`.
+    /// Appends the headers and cookies that are part of the key, without the `ignored`.
     pub(super) fn write_headers(&self, headers: &HeaderMap, ignored: &[&str], out: &mut Vec<u8>) {
         let counts = |name: &&HeaderName| !ignored.contains(&name.as_str());
         let forwarded = self.forwarded.present_in(headers).filter(counts);
@@ -103,11 +105,11 @@ impl KeyRules {
     }
 }
 
-/// Names of fields of which few requests have any, in an order of their own.
+/// Names of fields that few requests have, in a fixed order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Watched {
     names: Vec<HeaderName>,
-    /// A bit for each first letter there is: few other names begin as the default ones do.
+    /// A bit for each first letter of the names. Few other fields begin with one of them.
     initials: u32,
 }
 
@@ -125,7 +127,7 @@ impl Watched {
         self.names.iter()
     }
 
-    /// Those that the request has: one pass over its fields, which nearly always finds none.
+    /// The names that the request has. One pass over its fields nearly always finds none.
     fn present_in<'a>(&'a self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a HeaderName> {
         let mut suspects = headers
             .keys()
@@ -149,12 +151,7 @@ fn initial(name: &HeaderName) -> u32 {
     first.map_or(0, |letter| 1 << (letter & 31))
 }
 
-/// Whether a field is one of the default list: they tell where a request was sent, no secrets.
-pub(super) fn is_forwarding(name: &HeaderName) -> bool {
-    FORWARDED.contains(&name.as_str())
-}
-
-/// The value of a cookie; the first one of that name counts, as it does in most frameworks.
+/// The value of a cookie. The first of that name counts, as in most frameworks.
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     headers
         .get_all(COOKIE)
@@ -163,28 +160,3 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
         .map(<[u8]>::trim_ascii)
         .find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
-
-/// Headers that frameworks take a host, a scheme, a path or a method from, so that they can
-/// change the response: unkeyed, each is a way to poison a cache.
-const FORWARDED: [&str; 20] = [
-    "forwarded",
-    "front-end-https",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-proto",
-    "x-forwarded-protocol",
-    "x-forwarded-scheme",
-    "x-forwarded-server",
-    "x-forwarded-ssl",
-    "x-host",
-    "x-http-host-override",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-original-host",
-    "x-original-uri",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-url-scheme",
-];

@@ -1,5 +1,7 @@
 use http::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, COOKIE};
-use http::{Method, Request};
+use http::request::Parts;
+use http::{Method, Request, Uri};
+use sha2::{Digest, Sha256};
 
 use super::*;
 

@@ -2,39 +2,22 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderName, StatusCode, header};
 
-use super::exchange::{MethodClass, RequestFacts};
+use super::exchange::{Exchange, MethodClass, RequestFacts};
 use super::fields::{Exclusions, is_coding, is_hop_by_hop, is_set_cookie};
 use super::freshness::{Lifetimes, lifetimes, sent_date};
-use super::options::CacheOptions;
 use super::rules::{CookieRule, SetCookieRule, StorageRules};
 use super::syntax::dates::date_value;
-use super::syntax::directives::{Delta, Qualified, ResponseDirectives};
+use super::syntax::directives::{Qualified, ResponseDirectives};
 use super::syntax::targeted;
 use super::tags::{Membership, is_tag_field, membership};
 use super::vary::{MAX_NAMES, Vary, insert, parse_vary};
-use crate::base::clock::Timestamp;
 use crate::base::lines::{Lines, MAX_FIELDS, Writer};
 use crate::base::tags::Tags;
 use crate::status::Reason;
 
-/// A request and the head of its response.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Exchange<'a> {
-    pub(crate) facts: &'a RequestFacts,
-    pub(crate) status: StatusCode,
-    /// The response's.
-    pub(crate) headers: &'a HeaderMap,
-    /// What the handler says of the response.
-    pub(crate) options: Option<&'a CacheOptions>,
-    /// When the request was passed to the handler.
-    pub(crate) request_time: Timestamp,
-    /// When the response's head came.
-    pub(crate) response_time: Timestamp,
-}
-
-/// A response that may be stored, as it is to be stored.
+/// What is stored of a response that may be stored.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Admitted {
     pub(crate) lifetimes: Lifetimes,
@@ -43,7 +26,7 @@ pub(crate) struct Admitted {
     pub(crate) lines: Lines,
     /// The request fields that select this variant: sorted, without duplicates, often none.
     pub(crate) vary: Arc<[HeaderName]>,
-    /// What it can be purged by: of the handler, of the policy, and of its fields.
+    /// The tags of the handler, of the policy, and of its fields.
     pub(crate) tags: Tags,
     /// The groups it belongs to (RFC 9875), within its origin.
     pub(crate) groups: Vec<String>,
@@ -58,7 +41,7 @@ pub(crate) fn admit(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<Adm
     assess(exchange, rules)
 }
 
-/// As [`admit`], of a response that is the stored one with fields updated.
+/// As [`admit`], for a stored response whose fields were updated.
 pub(crate) fn assess(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<Admitted, Reason> {
     check_request(exchange.facts)?;
     let targeted = targeted::select(exchange.headers, &rules.targets);
@@ -80,23 +63,6 @@ pub(crate) fn assess(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<Ad
         tags,
         groups,
     })
-}
-
-/// Whether the response itself permits sharing it although the request had credentials.
-///
-/// RFC 9111, section 3.5, names `must-revalidate`, `public` and `s-maxage`; the first is
-/// about `Authorization` only and not asked here. A targeted field is addressed to shared
-/// caches, so a lifetime in it says as much as `s-maxage`.
-pub(crate) fn permits_sharing(
-    exchange: &Exchange<'_>,
-    directives: &ResponseDirectives,
-    targeted: bool,
-) -> bool {
-    let valid = |delta: Delta| delta.seconds().is_some();
-    directives.public
-        || valid(directives.s_maxage)
-        || (targeted && valid(directives.max_age))
-        || exchange.options.is_some_and(|options| options.public)
 }
 
 fn check_request(facts: &RequestFacts) -> Result<(), Reason> {
@@ -162,8 +128,8 @@ fn understood(status: StatusCode) -> bool {
     )
 }
 
-/// A directive for the fields that tell how to read the content is one for all of it: it
-/// cannot be stored without them.
+/// Widens a directive to the whole response if it lists a field that says how to read the content,
+/// which cannot be stored without that field.
 fn widen(directive: &mut Qualified) {
     if matches!(directive, Qualified::Fields(names) if names.iter().any(is_coding)) {
         *directive = Qualified::Whole;
@@ -175,15 +141,15 @@ fn widen(directive: &mut Qualified) {
 /// contains a Cache-Control field with a response directive … that allows it to be stored by
 /// a shared cache, and the cache conforms to the requirements of that directive".
 ///
-/// Cookies are treated alike, though the RFC does not ask for it: to most applications they
-/// are credentials. `must-revalidate` does not speak for them, as it says nothing of sharing.
+/// Cookies are treated alike, though the RFC does not ask for it, since most applications use them
+/// as credentials. `must-revalidate` does not permit sharing them: it says nothing about sharing.
 fn check_credentials(
     exchange: &Exchange<'_>,
     directives: &ResponseDirectives,
     targeted: bool,
     rules: &StorageRules,
 ) -> Result<(), Reason> {
-    let shared = permits_sharing(exchange, directives, targeted);
+    let shared = exchange.permits_sharing(directives, targeted);
     if exchange.facts.authorization && !shared && !directives.must_revalidate {
         return Err(Reason::Authorization);
     }
@@ -227,7 +193,7 @@ fn stored_lines(
     directives: &ResponseDirectives,
     rules: &StorageRules,
 ) -> Result<Lines, Reason> {
-    // A `Date` may be added.
+    // This leaves room for a `Date`.
     if exchange.headers.keys_len() >= MAX_FIELDS {
         return Err(Reason::TooManyFields);
     }

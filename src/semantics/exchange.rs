@@ -1,10 +1,28 @@
-//! What a cache needs to know of a request, read in one pass over its fields.
+//! What a cache needs to know of a request and of its response.
 
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method, StatusCode, header};
 
-use super::syntax::directives::{RequestDirectives, pragma_no_cache};
+use super::options::CacheOptions;
+use super::syntax::directives::{RequestDirectives, ResponseDirectives, pragma_no_cache};
+use super::syntax::seconds::Delta;
+use crate::base::clock::Timestamp;
 
-/// A request head, as far as caching cares. Cheap to copy.
+/// A request and the head of its response.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exchange<'a> {
+    pub(crate) facts: &'a RequestFacts,
+    pub(crate) status: StatusCode,
+    /// The response's.
+    pub(crate) headers: &'a HeaderMap,
+    /// The handler's instructions.
+    pub(crate) options: Option<&'a CacheOptions>,
+    /// When the request was passed to the handler.
+    pub(crate) request_time: Timestamp,
+    /// When the response's head arrived.
+    pub(crate) response_time: Timestamp,
+}
+
+/// The parts of a request head that caching depends on, read in one pass. Cheap to copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestFacts {
     pub(crate) method: MethodClass,
@@ -36,6 +54,21 @@ pub(crate) enum MethodClass {
     /// Everything else. RFC 9111, section 4.4: invalidation follows an unsafe method
     /// "(including methods whose safety is unknown)".
     Unsafe,
+}
+
+impl Exchange<'_> {
+    /// Whether the response itself permits sharing it although the request had credentials.
+    ///
+    /// RFC 9111, section 3.5, names `must-revalidate`, `public` and `s-maxage`. The first is about
+    /// `Authorization` only and not asked here. A targeted field is addressed to shared caches, so
+    /// a lifetime in it says as much as `s-maxage`.
+    pub(crate) fn permits_sharing(&self, directives: &ResponseDirectives, targeted: bool) -> bool {
+        let valid = |delta: Delta| delta.seconds().is_some();
+        directives.public
+            || valid(directives.s_maxage)
+            || (targeted && valid(directives.max_age))
+            || self.options.is_some_and(|options| options.public)
+    }
 }
 
 impl MethodClass {

@@ -1,4 +1,4 @@
-//! Which header fields are stored, forwarded, and left alone.
+//! Header fields by what a cache does with them.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -46,7 +46,7 @@ impl Exclusions {
     }
 }
 
-/// Fields of one connection, never stored nor updated.
+/// Fields of one connection, which are never stored or updated.
 ///
 /// RFC 9110, section 7.6.1, and RFC 9111, section 3.1: "Header fields that are specific to
 /// the proxy that a cache uses when forwarding a request MUST NOT be stored", which are
@@ -72,7 +72,7 @@ pub(crate) fn is_set_cookie(name: &HeaderName) -> bool {
     *name == header::SET_COOKIE || name.as_str() == "set-cookie2"
 }
 
-/// Fields that say how the content is to be read: without them it is something else.
+/// Fields that say how to read the content, which means something else without them.
 pub(crate) fn is_coding(name: &HeaderName) -> bool {
     matches!(
         *name,

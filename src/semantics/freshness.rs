@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
 
-use super::admit::Exchange;
+use super::exchange::Exchange;
 use super::rules::StorageRules;
 use super::syntax::dates::{date_field, parse_date};
-use super::syntax::directives::{Delta, Qualified, ResponseDirectives, parse_seconds};
+use super::syntax::directives::{Qualified, ResponseDirectives};
+use super::syntax::seconds::{Delta, parse_seconds};
 use super::syntax::tokens::trim_ows;
 use crate::base::clock::Timestamp;
 
-/// When a stored response is fresh, when it may still be served stale, and when it is of
-/// no use any more. Resolved when it is stored, so that a hit compares integers only.
+/// When a stored response is fresh, when it may still be served stale, and when it is of no use any
+/// more. All are resolved when it is stored, so that a hit only compares integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lifetimes {
     /// When its age was zero.
@@ -47,7 +48,7 @@ impl Lifetimes {
     }
 }
 
-/// What else reuse depends on. The bits are part of the stored form: never renumber them.
+/// What else reuse depends on. The bits are part of the stored form: do not renumber them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Flags(u16);
 
@@ -56,10 +57,10 @@ impl Flags {
     pub(crate) const NO_CACHE: Self = Self(1);
     /// `must-revalidate`, `proxy-revalidate` or an applicable `s-maxage`: never serve stale.
     pub(crate) const MUST_REVALIDATE: Self = Self(1 << 1);
-    /// The response itself permits sharing what a request with credentials was answered.
+    /// The response itself permits sharing it although its request had credentials.
     ///
-    /// Reuse does not ask for it, storing did: RFC 9111, section 3.5, is about responses to
-    /// requests with credentials, not about such requests.
+    /// Storing depends on it, reuse does not: RFC 9111, section 3.5, is about responses to requests
+    /// with credentials, not about such requests.
     pub(crate) const CREDENTIALS_OK: Self = Self(1 << 2);
     /// It has an `ETag` or `Last-Modified`, so that it can be validated.
     pub(crate) const VALIDATOR: Self = Self(1 << 3);
@@ -134,8 +135,8 @@ pub(crate) fn lifetimes(
     })
 }
 
-/// Whether a response is of use once it cannot be served any more by its own rules: it can be
-/// validated, or a client may take it stale.
+/// Whether a response is of use once its own rules forbid serving it: it can be validated, or a
+/// client may accept it stale.
 fn worth_keeping(flags: Flags, rules: &StorageRules, servable: bool) -> bool {
     let never_stale = Flags::NO_CACHE.with(Flags::MUST_REVALIDATE);
     flags.contains(Flags::VALIDATOR)
@@ -254,7 +255,7 @@ fn flags(exchange: &Exchange<'_>, directives: &ResponseDirectives, targeted: boo
             Flags::MUST_REVALIDATE,
         )
         .with_if(
-            super::admit::permits_sharing(exchange, directives, targeted),
+            exchange.permits_sharing(directives, targeted),
             Flags::CREDENTIALS_OK,
         )
         .with_if(has_validator(exchange.headers), Flags::VALIDATOR)
@@ -302,7 +303,7 @@ impl StaleWindows {
     }
 }
 
-/// The handler's word, else the response's, else the policy's.
+/// The handler's window, or else the response's, or else the policy's.
 fn window(option: Option<Duration>, directive: Delta, default: Option<Duration>) -> Duration {
     let said = match directive {
         Delta::Absent => default,
@@ -347,8 +348,8 @@ pub(crate) fn sent_date(headers: &HeaderMap, now: Timestamp) -> Option<Timestamp
 /// RFC 9111, section 5.1: "a cache encountering a message with a list-based Age field value
 /// SHOULD use the first member of the field value, discarding subsequent ones. If the field
 /// value … is invalid (e.g., it contains something other than a non-negative integer), a
-/// cache SHOULD ignore the field." A parameter is overlooked, as
-/// the greater age is the safer one.
+/// cache SHOULD ignore the field." A parameter is skipped rather
+/// than invalid, since the greater age is the safer one.
 fn age_field(headers: &HeaderMap) -> Option<u32> {
     let line = headers.get(header::AGE)?.as_bytes();
     let first = line.split(|&byte| matches!(byte, b',' | b';')).next()?;

@@ -1,15 +1,20 @@
 //! RFC 9111 as pure functions of (request head, stored metadata, response head, now).
 //!
-//! Nothing here reads a clock, does I/O, or knows of tokio and the stores. In the order
-//! of a request's way:
+//! Nothing here reads a clock, does I/O, or knows of tokio and the stores. In the order in which a
+//! request meets them:
 //!
-//! - `exchange` reads a request head once; `reuse` judges a stored response for it;
-//! - `conditional` and `range` choose between 200, 206, 304 and 416 on a hit;
-//! - `validate` makes the conditional request of a revalidation and applies its answer;
-//! - `admit` decides whether a response may be stored, `freshness` for how long, from
-//!   the directives, targeted fields and dates of `syntax`, and the handler's `options`;
-//! - `vary` names and canonicalises the request fields that select a variant;
-//! - `invalidation` names the URIs that an unsafe request makes stale.
+//! - `exchange`: the request head, read once, and the head of its response;
+//! - `reuse`: whether a stored response may answer;
+//! - `conditional` and `range`: whether a hit is a 200, 206, 304 or 416;
+//! - `validate`: the conditional request of a revalidation, and what its answer does;
+//! - `admit`: whether a response may be stored; `freshness`: for how long;
+//! - `vary`: the request fields that select a variant, and the normal form of their values;
+//! - `tags`: the tags and groups that a response can be purged by;
+//! - `invalidation`: the URIs that an unsafe request makes stale.
+//!
+//! `rules` is the part of a policy that they obey, `options` the handler's instructions, and `fields`
+//! sorts header fields by what a cache does with them. The parsers are in `syntax`: `tokens`,
+//! `seconds`, `directives`, `targeted` (RFC 9213) and `dates`.
 
 pub(crate) mod admit;
 pub(crate) mod conditional;
@@ -26,9 +31,9 @@ pub(crate) mod tags;
 pub(crate) mod validate;
 pub(crate) mod vary;
 
-pub(crate) use admit::{Admitted, Exchange, admit};
+pub(crate) use admit::{Admitted, admit};
 pub(crate) use conditional::{Precondition, evaluate, not_modified_headers};
-pub(crate) use exchange::{MethodClass, RequestFacts};
+pub(crate) use exchange::{Exchange, MethodClass, RequestFacts};
 pub(crate) use freshness::{Flags, Lifetimes};
 pub(crate) use invalidation::{concerns_others, invalidated};
 pub use options::CacheOptions;

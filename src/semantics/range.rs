@@ -6,7 +6,7 @@ use super::conditional::if_range_passes;
 use super::syntax::tokens::trim_ows;
 use crate::base::clock::Timestamp;
 
-/// What of a stored response a `GET` request asks for.
+/// The part of a stored response that a `GET` request gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RangeAnswer {
     /// All of it: serve 200.

@@ -1,4 +1,4 @@
-//! What a layer's policy lets the pure functions do beyond RFC 9111's defaults.
+//! The part of a layer's policy that decides what is stored and reused.
 
 use std::time::Duration;
 
@@ -26,10 +26,10 @@ pub enum SetCookieRule {
     StoreAndStrip,
     /// It is stored and replayed with its `Set-Cookie` lines.
     ///
-    /// Danger: whoever is served from the cache gets the cookie that was made for someone else.
-    /// If it names a session, they are that someone from then on. RFC 9111, section 7.3, permits
-    /// it; it is right only where no cookie of these routes means a person, such as a cookie
-    /// that remembers a language.
+    /// Danger: a client that is served from the cache gets a cookie made for another client. If it
+    /// names a session, the client is in that session from then on. RFC 9111, section 7.3, permits
+    /// this. It is right only where no cookie of these routes identifies a person, for instance where
+    /// cookies only remember a colour scheme.
     StoreForEveryone,
 }
 

@@ -1,25 +1,28 @@
-//! What a response can be purged by: tags of the handler, of the policy and of fields, and
-//! the groups of RFC 9875.
+//! The names by which a response is purged: tags of the handler, of the policy and of fields, and the
+//! groups of RFC 9875.
+//!
+//! The parser of the lists is not that of the crate `sfv`, which fails a whole field for one odd
+//! parameter: its groups would then not be invalidated. Here parameters are skipped.
 
 use http::{HeaderMap, HeaderName};
 
-use super::admit::Exchange;
+use super::exchange::Exchange;
 use super::rules::StorageRules;
 use super::syntax::tokens::trim_ows;
 use crate::base::tags::Tags;
 use crate::status::Reason;
 
-/// What a response belongs to.
+/// The tags and groups of a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Membership {
     /// Sorted, without duplicates.
     pub(crate) tags: Tags,
-    /// RFC 9875 2.1: names within the response's own origin.
+    /// Names within the response's own origin (RFC 9875 2.1).
     pub(crate) groups: Vec<String>,
 }
 
-/// All that a response belongs to, or a refusal if it is more than is kept: a response that
-/// could not be purged by one of its tags must not be stored.
+/// The tags and groups of a response. Refuses more than can be kept: a response that could not be
+/// purged by one of its tags must not be stored.
 pub(crate) fn membership(
     exchange: &Exchange<'_>,
     rules: &StorageRules,
@@ -57,31 +60,31 @@ pub(crate) fn invalidated_groups(headers: &HeaderMap) -> Vec<String> {
     groups(headers, &CACHE_GROUP_INVALIDATION).unwrap_or_default()
 }
 
-/// A tag under which a group is stored: no tag of an application looks like it.
+/// The tag under which a group is stored. No tag of an application has a zero byte.
 pub(crate) fn group_tag(scheme: &[u8], authority: &[u8], group: &str) -> String {
     let scheme = String::from_utf8_lossy(scheme);
     let authority = String::from_utf8_lossy(authority);
     format!("\0{scheme}://{authority}\0{group}")
 }
 
-/// Whether this is one that can be stored: 1 to 256 bytes, no control characters.
+/// Whether `tag` can be stored: 1 to 256 bytes, no control characters.
 pub(crate) fn is_tag(tag: &str) -> bool {
     (1..=MAX_TAG_LENGTH).contains(&tag.len()) && !tag.contains(char::is_control)
 }
 
-/// Whether a field names tags, so that it may be for this cache's eyes only.
+/// Whether a field carries tags. A policy may keep such fields from clients.
 pub(crate) fn is_tag_field(name: &HeaderName) -> bool {
     TAG_FIELDS.iter().any(|(field, _)| field == name)
 }
 
-/// Takes the fields that carry tags from a response.
+/// Removes the fields that carry tags from a response.
 pub(crate) fn strip_tags(headers: &mut HeaderMap) {
     for (name, _) in &TAG_FIELDS {
         headers.remove(name);
     }
 }
 
-/// RFC 9875 2: "a List of Strings"; `None` if it is not one. Parameters are passed over.
+/// RFC 9875 2: "a List of Strings". `None` if it is not one. Parameters are skipped.
 fn groups(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<String>> {
     let mut found = Vec::new();
     for line in headers.get_all(name) {
@@ -104,7 +107,7 @@ fn groups(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<String>> {
     Some(found)
 }
 
-/// A structured-field String (RFC 9651 4.2.5), and what comes after it.
+/// A structured-field String (RFC 9651 4.2.5), and the input after it.
 fn string(input: &[u8]) -> Option<(String, &[u8])> {
     let mut rest = input.strip_prefix(b"\"")?;
     let mut text = String::new();
@@ -124,7 +127,7 @@ fn string(input: &[u8]) -> Option<(String, &[u8])> {
     }
 }
 
-/// Past the parameters of a member: nothing in them is defined.
+/// The input after the parameters of a member. No parameters are defined.
 fn parameters(mut rest: &[u8]) -> &[u8] {
     if rest.first() == Some(&b';') {
         let mut quoted = false;
@@ -137,7 +140,7 @@ fn parameters(mut rest: &[u8]) -> &[u8] {
     rest
 }
 
-/// Fields that carry tags, and what separates them.
+/// The fields that carry tags, and the bytes that separate tags in them.
 static TAG_FIELDS: [(HeaderName, &[u8]); 2] = [
     (HeaderName::from_static("surrogate-key"), b" \t"),
     (HeaderName::from_static("cache-tag"), b","),
@@ -147,7 +150,7 @@ static CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 pub(super) static CACHE_GROUP_INVALIDATION: HeaderName =
     HeaderName::from_static("cache-group-invalidation");
 
-/// Enough for a page that lists things; each is looked up when the purge log has moved.
+/// Enough for a page that lists things. Each tag is looked up when the purge log has moved.
 const MAX_TAGS: usize = 128;
 const MAX_TAG_LENGTH: usize = 256;
 

@@ -3,8 +3,9 @@
 
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
-use super::admit::{Admitted, Exchange, assess};
+use super::admit::{Admitted, assess};
 use super::conditional::{EntityTag, stored_etag};
+use super::exchange::Exchange;
 use super::fields::{Exclusions, is_hop_by_hop, is_set_cookie, single};
 use super::rules::StorageRules;
 use super::syntax::dates::date_field;
@@ -14,30 +15,30 @@ use crate::status::Reason;
 /// What a 304 does to the stored response that it validates.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Freshened {
-    /// Store it so, and serve it.
+    /// Store the updated response, and serve it.
     Updated(Box<Admitted>),
-    /// Serve the stored content with these fields, once; then it may not be kept, unless the
-    /// reason lies in who asked.
+    /// Serve the stored content with these fields, once. It may not be kept, unless the reason lies
+    /// in the request.
     Refused { refusal: Reason, headers: HeaderMap },
-    /// The 304 is about another response than the stored one, which must not be served for
-    /// it. Fetch anew, unconditionally.
+    /// The 304 is about another response than the stored one, which must not be served. Fetch anew,
+    /// unconditionally.
     Mismatch,
 }
 
 /// What the response to a `HEAD` request does to a response stored for `GET`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum HeadOutcome {
-    /// Store it so.
+    /// Store the updated response.
     Freshened(Box<Admitted>),
-    /// It is out of date.
+    /// The stored response is out of date.
     Invalidate,
-    /// It stays as it is.
+    /// The stored response stays as it is.
     Nothing,
 }
 
 /// Makes a request conditional on the stored response having changed.
 ///
-/// The client's own preconditions and range go: the answer is for the cache, which then
+/// The client's own preconditions and range are removed: the answer is for the cache, which
 /// evaluates them itself. RFC 9111, section 4.3.1: a cache "MUST send the relevant entity
 /// tags (using If-Match, If-None-Match, or If-Range) if the entity tags were provided" and
 /// "SHOULD send the Last-Modified value (using If-Modified-Since)".
@@ -108,7 +109,7 @@ pub(crate) fn head_updates(
     }
 }
 
-/// The stored response as it would have come, had it come whole.
+/// The exchange as if the updated response had come whole.
 fn updated<'a>(
     status: StatusCode,
     headers: &'a HeaderMap,
@@ -191,8 +192,8 @@ fn length_matches(headers: &HeaderMap, len: u64) -> bool {
 /// not stored, "the Content-Length header field", and those that the stored content depends
 /// on. `Content-Type` is updated: nothing here was derived from it.
 ///
-/// The age restarts from the new response's `Age` and `Date`, so the stored `Date` goes even
-/// if no new one came.
+/// The age restarts from the new response's `Age` and `Date`, so the stored `Date` is dropped even if
+/// there is no new one.
 fn merge(stored: &HeaderMap, new: &HeaderMap) -> HeaderMap {
     let nominated = Exclusions::of(new, []);
     let kept_as_is = |name: &HeaderName| {
@@ -211,6 +212,7 @@ fn merge(stored: &HeaderMap, new: &HeaderMap) -> HeaderMap {
         if *name == header::DATE || replaced(name) {
             continue;
         }
+        // Of too many fields, the first are kept.
         let _ = merged.try_append(name.clone(), value.clone());
     }
     for (name, value) in new {

@@ -1,12 +1,13 @@
-//! Which request fields select a variant, and what of them counts (RFC 9111, section 4.1).
+//! The request fields that select a variant, and the normal form of their values (RFC 9111,
+//! section 4.1).
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::syntax::tokens::{is_token_byte, trim_ows};
+use crate::base::memo::Memo;
 
 /// The `Vary` of a response, over all its lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,44 +19,42 @@ pub(crate) enum Vary {
     /// "A stored response with a Vary header field value containing a member '*' always
     /// fails to match." (RFC 9111, section 4.1)
     Any,
-    /// Something in it is no field name, or it names more than [`MAX_NAMES`] fields.
+    /// A member is not a field name, or there are more than [`MAX_NAMES`] fields.
     Invalid,
 }
 
-/// More names than any application means.
+/// More names than any application needs.
 pub(crate) const MAX_NAMES: usize = 64;
 
 /// Reads all lines of `Vary`. What comes after too many names is not read.
 ///
-/// The last names are kept, since an application says the same again and again.
+/// The last names are kept, since most responses of an application vary on the same fields.
 pub(crate) fn parse_vary(headers: &HeaderMap) -> Vary {
     let mut lines = headers.get_all(header::VARY).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else {
         return parse_lines(headers);
     };
-    LAST.with_borrow_mut(|last| match last {
-        Some((of, names)) if of == line => Vary::Fields(Arc::clone(names)),
-        _ => {
-            let vary = parse_lines(headers);
-            // A copy: a line may be a part of all that was read at once.
-            if let Vary::Fields(names) = &vary
-                && let Ok(line) = HeaderValue::from_bytes(line.as_bytes())
-            {
-                *last = Some((line, Arc::clone(names)));
-            }
-            vary
+    let mut unkept = Vary::Invalid;
+    let parse = || match parse_lines(headers) {
+        // A copy of the line: it may be a slice of all that was read at once.
+        Vary::Fields(names) => Some((HeaderValue::from_bytes(line.as_bytes()).ok()?, names)),
+        vary => {
+            unkept = vary;
+            None
         }
-    })
+    };
+    let fields = LAST.with(|last| last.get_or_keep(|(of, _)| of == line, parse));
+    fields.map_or(unkept, |(_, names)| Vary::Fields(names))
 }
 
 thread_local! {
-    static LAST: RefCell<Option<(HeaderValue, Arc<[HeaderName]>)>> = const { RefCell::new(None) };
+    static LAST: Memo<(HeaderValue, Arc<[HeaderName]>)> = const { Memo::new() };
 }
 
 /// Forgets the last names.
 #[cfg(feature = "test-util")]
 pub(crate) fn forget_memo() {
-    LAST.set(None);
+    LAST.with(Memo::forget);
 }
 
 fn parse_lines(headers: &HeaderMap) -> Vary {
@@ -90,8 +89,8 @@ pub(crate) fn insert(names: &mut Vec<HeaderName>, name: HeaderName) {
     }
 }
 
-/// Appends what counts of the request's `name` field, so that two requests select the same
-/// variant exactly if the same bytes are appended for each field.
+/// Appends the normal form of the request's `name` field. Two requests select the same variant
+/// exactly if the same bytes are appended for each field.
 ///
 /// RFC 9111, section 4.1: fields match if they can be transformed into each other by "adding
 /// or removing whitespace, where allowed in the header field's syntax", "combining multiple
@@ -121,7 +120,7 @@ pub(crate) fn variant_value(name: &HeaderName, headers: &HeaderMap, out: &mut Ve
         header::ACCEPT_ENCODING => normalize_accept_encoding(lines),
         header::ACCEPT_LANGUAGE => normalize_accept_language(&joined(lines)),
         header::ACCEPT | header::ACCEPT_CHARSET => without_space_around(&joined(lines), b",;"),
-        // Credentials are nobody's list.
+        // Credentials are not a list.
         header::AUTHORIZATION => joined(lines),
         header::COOKIE => joined_by(b"; ", lines),
         _ => without_space_around(&joined(lines), b","),
@@ -130,8 +129,8 @@ pub(crate) fn variant_value(name: &HeaderName, headers: &HeaderMap, out: &mut Ve
     out.extend_from_slice(&value);
 }
 
-/// What browsers send: one line of a few codings without weights. It is on the way of every hit,
-/// so it is normalised without taking memory, to what [`normalize_accept_encoding`] makes of it.
+/// One line of a few codings without weights, as browsers send it. Every hit on a variant normalises
+/// it, so this takes no memory. The result is that of [`normalize_accept_encoding`].
 struct PlainCodings<'a> {
     codings: [&'a [u8]; 8],
     count: usize,
@@ -199,7 +198,7 @@ fn accepted_codings(value: &[u8]) -> Option<Vec<u8>> {
         }
         let (coding, accepted) = coding(member)?;
         if *codings.entry(coding).or_insert(accepted) != accepted {
-            // Accepted and refused at once: servers differ in what they make of it.
+            // Accepted and refused at once: servers differ in how they read it.
             return None;
         }
     }

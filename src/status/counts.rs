@@ -1,21 +1,23 @@
-//! How often each outcome was told.
+//! How often each outcome was reported.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Forwarded, Outcome, Reason};
+use super::outcome::{Forwarded, Outcome};
+use super::reason::Reason;
 
-/// What became of requests since the cache was made.
+/// The outcomes of requests since the cache was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Responses {
-    /// How many were answered how: `hit`, `hit-stale`, `generated`, or why they were forwarded,
-    /// as `Cache-Status` has it. All of them, those that never happened included.
+    /// How many requests had which outcome: `hit`, `hit-stale`, `generated`, or the reason for
+    /// forwarding, as in `Cache-Status`. Outcomes that never happened are listed too.
     pub outcomes: Vec<(&'static str, u64)>,
-    /// How many had which `detail` in `Cache-Status`: mostly why they were not stored.
+    /// How many requests had which `detail` in `Cache-Status`, mostly why the response was not
+    /// stored.
     pub details: Vec<(&'static str, u64)>,
-    /// How many of the forwarded were stored.
+    /// How many responses were stored.
     pub stored: u64,
-    /// How many were answered by the response to another's request.
+    /// How many requests were answered by the response to another request.
     pub collapsed: u64,
 }
 
@@ -40,7 +42,7 @@ impl Default for Counts {
 
 impl Counts {
     pub(super) fn count(&self, outcome: &Outcome) {
-        let (place, reason) = match *outcome {
+        let (index, reason) = match *outcome {
             Outcome::Hit { detail: None, .. } => (HIT, None),
             Outcome::Hit { detail, .. } => (HIT_STALE, detail),
             Outcome::Generated { detail } => (GENERATED, Some(detail)),
@@ -57,7 +59,7 @@ impl Counts {
                 (GENERATED + 1 + why as usize, detail)
             }
         };
-        if let Some(counter) = self.outcomes.get(place) {
+        if let Some(counter) = self.outcomes.get(index) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(counter) = reason.and_then(|reason| self.details.get(reason as usize)) {
@@ -87,7 +89,7 @@ const HIT: usize = 0;
 const HIT_STALE: usize = 1;
 const GENERATED: usize = 2;
 
-/// The forwarded follow in the order of their kind.
+/// The reasons for forwarding follow, in the order of [`Forwarded`].
 const NAMES: [&str; 9] = [
     "hit",
     "hit-stale",

@@ -125,8 +125,8 @@ reasons! {
 }
 
 impl Reason {
-    /// Whether the reason lies in who asked rather than in the response: another client's
-    /// request for the same resource may well be storable.
+    /// Whether the reason lies in the request rather than in the response: the response to another
+    /// client's request for the same resource may be storable.
     pub(crate) const fn is_about_requester(self) -> bool {
         matches!(
             self,
@@ -138,7 +138,7 @@ impl Reason {
         )
     }
 
-    /// Whether the request asks for a validation, rather than the stored response.
+    /// Whether a directive of the request, rather than the stored response, demands a validation.
     pub(crate) const fn is_of_request(self) -> bool {
         matches!(
             self,

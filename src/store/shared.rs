@@ -1,5 +1,6 @@
 //! The shared store as the tiers use it: names, and writes behind the response.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -83,11 +84,8 @@ impl Shared {
     pub(super) fn name(&self, key: &Key) -> String {
         let mut name = String::with_capacity(self.names.len() + 32);
         name.push_str(&self.names);
-        let mut digits = [0; 32];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(key.hash().to_be_bytes()) {
-            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
-        }
-        name.push_str(std::str::from_utf8(&digits).unwrap_or_default());
+        // Writing to a `String` cannot fail.
+        let _ = write!(name, "{:032x}", key.hash());
         name
     }
 
@@ -188,10 +186,3 @@ fn jittered(ttl: Duration) -> Duration {
 
 /// A few milliseconds' worth in a data centre.
 const SENDING_KIB: u32 = 1024;
-
-const fn digit(value: u8) -> u8 {
-    match value {
-        0..=9 => b'0' + value,
-        _ => b'a' + value - 10,
-    }
-}

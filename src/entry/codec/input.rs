@@ -1,4 +1,4 @@
-//! Stored bytes as they are read.
+//! Reads stored bytes.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -12,10 +12,8 @@ use crate::entry::RESERVED;
 use crate::key::Key;
 use crate::semantics::{Flags, Lifetimes};
 
-/// What is still to be read. Every read is checked against what is there, so that no length in
-/// the input is believed before memory is taken for it.
-///
-/// Values and bodies are slices of the whole; what is short-lived or converted is only looked at.
+/// The bytes still to be read. Every length in them is checked against them before memory is taken
+/// for it. Values and bodies are slices of the whole, without a copy.
 pub(super) struct Input<'a> {
     whole: &'a Bytes,
     left: &'a [u8],
@@ -71,7 +69,7 @@ impl<'a> Input<'a> {
         take_length(&mut self.left)
     }
 
-    /// A number of things that take at least a byte each.
+    /// A number of items that take at least a byte each.
     pub(super) fn count(&mut self) -> Option<usize> {
         self.length().filter(|count| *count <= self.left.len())
     }
@@ -80,12 +78,13 @@ impl<'a> Input<'a> {
         take_bytes(&mut self.left)
     }
 
-    /// The key, which most often is the one that was asked for.
+    /// The key. It shares the memory of `asked` if it is the same, as it nearly always is.
     pub(super) fn key(&mut self, asked: &Key) -> Option<Key> {
         let canonical = self.bytes()?;
-        Some(match canonical == asked.canonical() {
-            true => asked.clone(),
-            false => Key::from_canonical(canonical),
+        Some(if canonical == asked.canonical() {
+            asked.clone()
+        } else {
+            Key::from_canonical(canonical)
         })
     }
 

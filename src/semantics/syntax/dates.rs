@@ -1,16 +1,15 @@
 //! HTTP dates (RFC 9110, section 5.6.7), in all three forms.
 //!
-//! Own code rather than a crate's: names are compared without regard to case and the
-//! weekday is not checked against the date, as senders get both wrong and other caches
-//! accept them; two-digit years are read relative to the present, as the RFC wants;
-//! everything else is taken literally.
-
-use std::cell::RefCell;
+//! The parser is not that of the crate `httpdate`, which refuses a wrong weekday and compares names
+//! with regard to case. Senders get both wrong and other caches accept them, so a refused `Expires`
+//! would be a lost lifetime. It also reads two-digit years relative to the present, as the RFC wants;
+//! `httpdate` has a fixed limit. Everything else is taken literally. Dates are written by `httpdate`.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::tokens::trim_ows;
 use crate::base::clock::Timestamp;
+use crate::base::memo::Memo;
 use crate::semantics::fields::single;
 
 /// The date in a field. `None` if it is absent, invalid, or in lines that differ.
@@ -22,7 +21,7 @@ pub(crate) fn date_field(
     parse_date(single(headers, name)?.as_bytes(), now)
 }
 
-/// The moment that `text` names; `None` if it is no HTTP date, or one before 1970.
+/// The moment that `text` names. `None` if it is not an HTTP date, or before 1970.
 ///
 /// `now` serves to read two-digit years.
 pub(crate) fn parse_date(text: &[u8], now: Timestamp) -> Option<Timestamp> {
@@ -38,26 +37,23 @@ pub(crate) fn format_date(moment: Timestamp) -> Option<String> {
         .then(|| httpdate::fmt_http_date(moment.to_system_time()))
 }
 
-thread_local! {
-    static LAST: RefCell<Option<(u64, HeaderValue)>> = const { RefCell::new(None) };
-}
-
-/// As [`format_date`]. The last one is kept, as those who store much do it many times a second.
+/// [`format_date`] as a field's value. The last one is kept, since responses are stored many times
+/// a second.
 pub(crate) fn date_value(moment: Timestamp) -> Option<HeaderValue> {
     let second = moment.as_millis() / 1000;
-    LAST.with_borrow_mut(|last| match last {
-        Some((of, value)) if *of == second => Some(value.clone()),
-        _ => {
-            let value = HeaderValue::try_from(format_date(moment)?).ok()?;
-            Some(last.insert((second, value)).1.clone())
-        }
-    })
+    let make = || Some((second, HeaderValue::try_from(format_date(moment)?).ok()?));
+    LAST.with(|last| last.get_or_keep(|(of, _)| *of == second, make))
+        .map(|(_, value)| value)
+}
+
+thread_local! {
+    static LAST: Memo<(u64, HeaderValue)> = const { Memo::new() };
 }
 
 /// Forgets the last date.
 #[cfg(feature = "test-util")]
 pub(crate) fn forget_memo() {
-    LAST.set(None);
+    LAST.with(Memo::forget);
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`

@@ -1,9 +1,10 @@
 //! `Cache-Control`, of requests and of responses.
 //!
-//! Both lean to the safe side: what is written sloppily may forbid, but never permit.
+//! A directive that does not follow the grammar may forbid, but never permit.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::seconds::Delta;
 use super::tokens::{Member, Members, trim_ows};
 
 /// A request's directives (RFC 9111, section 5.2.1).
@@ -13,7 +14,7 @@ pub(crate) struct RequestDirectives {
     /// `no-cache`, or `Pragma: no-cache` without any `Cache-Control`.
     pub(crate) no_cache: bool,
     pub(crate) only_if_cached: bool,
-    /// Seconds; an unparsable value is 0.
+    /// Seconds. An unparsable value counts as 0.
     pub(crate) max_age: Option<u32>,
     /// Seconds; an unparsable value is as none.
     pub(crate) min_fresh: Option<u32>,
@@ -61,17 +62,6 @@ pub(crate) enum Qualified {
     Whole,
     /// Never empty. A list that is odd, empty or unparsable is [`Qualified::Whole`].
     Fields(Vec<HeaderName>),
-}
-
-/// A directive that takes seconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Delta {
-    #[default]
-    Absent,
-    Seconds(u32),
-    /// "Caches are encouraged to consider responses that have invalid freshness information
-    /// … to be stale." (RFC 9111, section 4.2.1)
-    Invalid,
 }
 
 impl RequestDirectives {
@@ -210,41 +200,4 @@ impl Qualified {
             (Self::No, given) | (given, Self::No) => given,
         }
     }
-}
-
-impl Delta {
-    /// RFC 9111, section 1.2.2: "If a cache receives a delta-seconds value greater than the
-    /// greatest integer it can represent … the cache MUST consider the value to be
-    /// 2147483648 (2^31) or the greatest positive integer it can conveniently represent."
-    pub(crate) fn parse(digits: &[u8]) -> Self {
-        parse_seconds(digits).map_or(Self::Invalid, Self::Seconds)
-    }
-
-    pub(crate) const fn seconds(self) -> Option<u32> {
-        match self {
-            Self::Seconds(secs) => Some(secs),
-            Self::Absent | Self::Invalid => None,
-        }
-    }
-
-    /// RFC 9111, section 4.2.1: "If directives conflict …, the most restrictive directive
-    /// should be honored."
-    const fn stricter(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Invalid, _) | (_, Self::Invalid) => Self::Invalid,
-            (Self::Seconds(a), Self::Seconds(b)) => Self::Seconds(if a < b { a } else { b }),
-            (Self::Absent, given) | (given, Self::Absent) => given,
-        }
-    }
-}
-
-/// Decimal digits as seconds, the largest number if too many; `None` if anything else.
-pub(crate) fn parse_seconds(digits: &[u8]) -> Option<u32> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0_u32, |secs, byte| {
-        let digit = byte.is_ascii_digit().then(|| u32::from(byte - b'0'))?;
-        Some(secs.saturating_mul(10).saturating_add(digit))
-    })
 }

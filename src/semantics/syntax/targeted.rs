@@ -1,11 +1,17 @@
 //! Targeted cache control fields (RFC 9213), such as `CDN-Cache-Control`.
 //!
-//! They are structured-field Dictionaries (RFC 9651, section 3.2); only what a cache
-//! needs of that syntax is kept, the rest is checked and passed over.
+//! They are structured-field Dictionaries (RFC 9651, section 3.2). This parser keeps the values that
+//! directives have, and checks and skips the rest.
+//!
+//! It is not that of the crate `sfv`, because a field that fails to parse has no directives at all:
+//! `Cache-Control` then decides, and may permit what the field forbids. `sfv` fails the whole field
+//! for a byte sequence that is not base64 or a display string with a bad escape. Here both are
+//! skipped, so that a `no-store` beside one still forbids.
 
 use http::{HeaderMap, HeaderName};
 
-use super::directives::{Delta, Qualified, ResponseDirectives};
+use super::directives::{Qualified, ResponseDirectives};
+use super::seconds::Delta;
 
 /// The directives of the first usable field among `targets`, if any.
 ///

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::directives::Delta;
+use super::seconds::Delta;
 
 /// One directive: a name and perhaps an argument.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub(crate) struct Member<'a> {
     name: &'a [u8],
     /// Unquoted.
     pub(crate) value: Option<Cow<'a, [u8]>>,
-    /// It stands between commas as the grammar wants it, with nothing else there.
+    /// It follows the grammar: nothing else stands between it and the commas around it.
     pub(crate) clean: bool,
 }
 
@@ -50,7 +50,7 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// Goes on to the next byte that can start a name.
+    /// Skips to the next byte that can start a name.
     fn skip_to_name(&mut self) {
         while let [byte, rest @ ..] = self.rest {
             match *byte {

@@ -3,8 +3,9 @@
 use super::*;
 use crate::semantics::syntax::dates::parse_date;
 use crate::semantics::syntax::directives::{
-    Delta, MaxStale, Qualified, RequestDirectives, ResponseDirectives,
+    MaxStale, Qualified, RequestDirectives, ResponseDirectives,
 };
+use crate::semantics::syntax::seconds::Delta;
 use crate::semantics::vary::{Vary, parse_vary};
 
 fn response(lines: &[&str]) -> ResponseDirectives {
@@ -359,6 +360,9 @@ fn targeted_fields() {
         "=1",
     ] {
         assert_eq!(read(&[invalid]), None, "{invalid}");
+    }
+    for odd in ["no-store, a=:YQ=:", "a=%\"%zz\", no-store"] {
+        assert!(read(&[odd]).unwrap().no_store, "{odd}");
     }
     let both = read(&["max-age=60", "no-cache=\"a\", private"]).unwrap();
     assert_eq!(both.max_age, Delta::Seconds(60));

@@ -539,4 +539,18 @@ pub const KNOWN: &[Known] = &[
         what: "A purged copy in the store displaces the usable stale one in memory.",
         steps: "world store=yes; 0 get; 3000 mode cc=sie; 3000 purge; 3100 fault what=lose; 3100 get; 3101 mode status=503",
     },
+    Known {
+        name: "nested-forgets",
+        kind: Kind::NeedlessCall,
+        because: &[Because::Nested],
+        what: "What the inner of two layers waited for is older for the outer one than it is.",
+        steps: "world nested=yes; 0 get; 61751 get",
+    },
+    Known {
+        name: "nested-fetches-twice",
+        kind: Kind::NotCoalesced,
+        because: &[Because::Nested],
+        what: "Requests that wait behind two layers fetch beside each other.",
+        steps: "world nested=yes; 0 mode r=1 cc=sie delay=5; 0 get r=1; 3360 change r=1; 7477 get r=1; 7478 get r=1",
+    },
 ];

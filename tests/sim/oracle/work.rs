@@ -409,12 +409,10 @@ fn is_related(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get) -> bool 
 impl Case<'_> {
     /// Whether an instance may not have read the log yet when it made a call.
     fn is_starting(&self, call: &Call) -> bool {
-        let first = self
-            .trace
-            .exchanges
-            .iter()
-            .find(|exchange| exchange.at() == call.at);
-        let first = first.map_or(0, |exchange| exchange.began.ms);
+        // What passes by does not begin to read it.
+        let looks_up = |get: &Get| get.at == call.at && !get.upgrade;
+        let first = self.gets().find(|(_, _, get)| looks_up(get));
+        let first = first.map_or(0, |(_, exchange, _)| exchange.began.ms);
         self.world.store && call.began.ms < first + 2_000
     }
 

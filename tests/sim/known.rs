@@ -243,7 +243,7 @@ pub const KNOWN: &[Known] = &[
         kind: Kind::NeedlessCall,
         because: &[Because::ChangingVary],
         what: "A Vary that differs from response to response makes misses.",
-        steps: "world; 0 mode by=lang vary=changing; 1 get lang=1; 2 get lang=2; 3 get lang=1",
+        steps: "world; 0 mode by=lang vary=changing; 1 get lang=1; 2 get lang=2; 3 get lang=3; 4 get lang=1; 5 get lang=2; 6 get lang=1",
     },
     Known {
         name: "variants-at-cap",

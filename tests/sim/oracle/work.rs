@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::changes::concerns;
 use super::{Case, Served, TIGHT, is_ordinary, same_profile};
-use crate::fields::{RESOURCES, size};
+use crate::fields::{RESOURCES, size, vary};
 use crate::finding::{Because, Finding, Kind};
 use crate::step::{Access, ChangeAnswer, End, Get, Memory, Mode, OnMatch, StoreFault, Vary, What};
 use crate::trace::{Asked, BodyEnd, Call, Exchange, Moment, Outcome};
@@ -153,7 +153,30 @@ fn is_explained(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get, mode: 
     };
     let is_tight = case.world.tight && mode.frames > 0 && !slow(case, to);
     let is_displaced = variants_since(case, (from, to), get) > case.most_variants();
-    is_other || is_changed || is_purged || is_lost || is_tight || is_displaced
+    let names_grew =
+        !names(case, get, from, to).is_subset(&names(case, get, Moment::default(), from));
+    is_other || names_grew || is_changed || is_purged || is_lost || is_tight || is_displaced
+}
+
+/// What responses for a resource have named in `Vary`: of a name that is new the cache has to learn.
+fn names(case: &Case<'_>, get: &Get, from: Moment, to: Moment) -> BTreeSet<String> {
+    let calls = case.trace.calls.iter().enumerate();
+    let calls = calls.filter(|(_, call)| {
+        let is_answered = call
+            .answered_at()
+            .is_some_and(|when| from <= when && when < to);
+        call.r == get.r && is_answered
+    });
+    let lines = calls.filter_map(|(n, call)| {
+        let is_update = call.is_head || call.status() == Some(304);
+        match call.mode.on_match {
+            OnMatch::Narrow if is_update => Some("accept-encoding".to_owned()),
+            _ => vary(&call.mode, case.world.keyed, &call.facts, n),
+        }
+    });
+    let lines: Vec<String> = lines.collect();
+    let names = lines.iter().flat_map(|line| line.split(','));
+    names.map(|name| name.trim().to_owned()).collect()
 }
 
 /// Whether more was fetched than a tier of a megabyte holds.

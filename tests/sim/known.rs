@@ -553,4 +553,11 @@ pub const KNOWN: &[Known] = &[
         what: "Requests that wait behind two layers fetch beside each other.",
         steps: "world nested=yes; 0 mode r=1 cc=sie delay=5; 0 get r=1; 3360 change r=1; 7477 get r=1; 7478 get r=1",
     },
+    Known {
+        name: "nested-regresses",
+        kind: Kind::Regressed,
+        because: &[Because::Nested],
+        what: "Of two layers one keeps what the other has withdrawn.",
+        steps: "world nested=yes; 0 get; 0 mode cc=zero check=coarse; 12735 get; 12735 get; 12735 change; 12735 get",
+    },
 ];

@@ -28,7 +28,8 @@ pub fn modified(mode: &Mode, version: u32) -> String {
 pub fn size(mode: &Mode) -> usize {
     match mode.size {
         0 => 100,
-        size => size.min(700_000) as usize,
+        // Enough to tell whose it is.
+        size => size.clamp(64, 700_000) as usize,
     }
 }
 

@@ -21,6 +21,7 @@ pub fn scenario(seed: u64, steps: usize) -> Scenario {
         steady: dice.one_in(3),
         values: dice.one_in(8),
         gets: Vec::new(),
+        modes: Vec::new(),
     };
     let first = Act::Mode(dice.mode(0, &theme.world));
     all.push(Step { at, act: first });
@@ -55,6 +56,8 @@ struct Theme {
     values: bool,
     /// What was asked for so far: most of it is asked for again.
     gets: Vec<Get>,
+    /// How handlers have answered so far: mostly one thing changes at a time.
+    modes: Vec<Mode>,
 }
 
 struct Dice(Rng);
@@ -73,7 +76,7 @@ impl Dice {
                 (2, Memory::Off),
             ]),
             two_variants: self.one_in(6),
-            nested: self.one_in(10),
+            nested: self.one_in(7),
             keyed: self.one_in(8),
             query: self.one_in(6),
             strip: self.one_in(5),
@@ -113,7 +116,15 @@ impl Dice {
             }
             Act::Change(change) => Act::Change(self.thin(&change, theme.spice)),
             Act::Purge(purge) => Act::Purge(purge),
-            Act::Mode(mode) => Act::Mode(self.thin(&mode, theme.spice)),
+            Act::Mode(mode) => {
+                let last = theme.modes.iter().rev().find(|last| last.r == mode.r);
+                let mode = match last.copied() {
+                    Some(last) if self.one_in(2) => self.shift(last, &mode),
+                    _ => self.thin(&mode, theme.spice),
+                };
+                theme.modes.push(mode);
+                Act::Mode(mode)
+            }
             other => other,
         }
     }
@@ -128,6 +139,19 @@ impl Dice {
             essential.iter().any(|it| word.starts_with(it)) || self.one_in(spice)
         });
         read_record(&words).unwrap_or_default()
+    }
+
+    /// The last mode but for one thing that the next one has.
+    fn shift(&mut self, mut last: Mode, next: &Mode) -> Mode {
+        let mut text = String::new();
+        next.write(&mut text);
+        let words: Vec<&str> = text.split_whitespace().collect();
+        if !words.is_empty()
+            && let Some((name, word)) = words[self.0.usize(0..words.len())].split_once('=')
+        {
+            let _same_if_not_understood = last.set(name, word);
+        }
+        last
     }
 
     fn any_act(&mut self, theme: &Theme) -> Act {

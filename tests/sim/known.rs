@@ -243,7 +243,7 @@ pub const KNOWN: &[Known] = &[
         kind: Kind::NeedlessCall,
         because: &[Because::ChangingVary],
         what: "A Vary that differs from response to response makes misses.",
-        steps: "world; 0 mode by=lang vary=changing; 1 get lang=1; 2 get lang=2; 3 get lang=1",
+        steps: "world; 0 mode by=lang vary=changing; 1 get lang=1; 2 get lang=2; 3 get lang=3; 4 get lang=1; 5 get lang=2; 6 get lang=1",
     },
     Known {
         name: "variants-at-cap",
@@ -538,5 +538,26 @@ pub const KNOWN: &[Known] = &[
         because: &[Because::KeysLost],
         what: "A purged copy in the store displaces the usable stale one in memory.",
         steps: "world store=yes; 0 get; 3000 mode cc=sie; 3000 purge; 3100 fault what=lose; 3100 get; 3101 mode status=503",
+    },
+    Known {
+        name: "nested-forgets",
+        kind: Kind::NeedlessCall,
+        because: &[Because::Nested],
+        what: "What the inner of two layers waited for is older for the outer one than it is.",
+        steps: "world nested=yes; 0 get; 61751 get",
+    },
+    Known {
+        name: "nested-fetches-twice",
+        kind: Kind::NotCoalesced,
+        because: &[Because::Nested],
+        what: "Requests that wait behind two layers fetch beside each other.",
+        steps: "world nested=yes; 0 mode r=1 cc=sie delay=5; 0 get r=1; 3360 change r=1; 7477 get r=1; 7478 get r=1",
+    },
+    Known {
+        name: "nested-regresses",
+        kind: Kind::Regressed,
+        because: &[Because::Nested],
+        what: "Of two layers one keeps what the other has withdrawn.",
+        steps: "world nested=yes; 0 get; 0 mode cc=zero check=coarse; 12735 get; 12735 get; 12735 change; 12735 get",
     },
 ];

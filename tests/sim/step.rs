@@ -299,7 +299,7 @@ record! {
         pub extra: Extra,
         /// Milliseconds before the head.
         pub delay: u32,
-        /// Bytes, 100 if 0.
+        /// Bytes, 100 if 0, at least 64.
         pub size: u32,
         /// Frames besides the first.
         pub frames: u8,

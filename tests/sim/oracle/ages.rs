@@ -24,7 +24,10 @@ fn judge_age(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding>) 
     let last = case.call(by);
     let cc = last.mode.cc;
     // What says nothing leaves what was said before.
-    let says_it_all = cc != Cc::None || (!last.is_head && last.status() != Some(304));
+    let is_update = last.is_head || last.status() == Some(304);
+    let targeted = |call: &Call| call.r == last.r && call.mode.cc == Cc::Targeted;
+    let keeps_targeted = case.trace.calls[..by].iter().any(targeted);
+    let says_it_all = !is_update || (cc != Cc::None && !keeps_targeted);
     // A 304 changes the fields that it has, and no others.
     let counts = |(n, call): &(usize, &Call)| {
         let is_between = (made != by && (made..by).contains(n)) || (!says_it_all && *n < by);

@@ -205,7 +205,7 @@ fn why_old(case: &Case<'_>, served: &Served<'_>, began: Moment, done: Moment) ->
         .and_then(|it| it.ended);
     let facts = [
         (
-            made.began < done && ended.is_none_or(|ended| ended > began),
+            made.began < done && ended.is_none_or(|ended| ended.ms + WRITE > began.ms),
             Because::UnderWay,
         ),
         (
@@ -396,6 +396,9 @@ const BOUND: u64 = 7_000;
 
 /// How long a change may take to be made known once its handler has answered.
 const BUDGET: u64 = 200;
+
+/// How long what was fetched may be on its way to the store, in milliseconds.
+const WRITE: u64 = 50;
 
 /// For how long a key stays marked.
 const MARK: u64 = 10_000;

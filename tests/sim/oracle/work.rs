@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::changes::concerns;
 use super::{Case, Served, TIGHT, is_ordinary, same_profile};
-use crate::fields::{RESOURCES, size};
+use crate::fields::{RESOURCES, size, vary};
 use crate::finding::{Because, Finding, Kind};
 use crate::step::{Access, ChangeAnswer, End, Get, Memory, Mode, OnMatch, StoreFault, Vary, What};
 use crate::trace::{Asked, BodyEnd, Call, Exchange, Moment, Outcome};
@@ -49,7 +49,7 @@ fn judge_need(
         || !case.is_reusable(&call.mode)
         || (exchange.credentials && !permits)
         || case.is_starting(call)
-        || is_explained(case, window, get, &call.mode);
+        || is_explained(case, window, get, call);
     if !excused {
         let message = format!(
             "request {id} made call {n}, though request {} had got call {} {} ms before",
@@ -89,7 +89,7 @@ fn judge_failure(
         && !exchange.credentials
         && !get.upgrade
         && !case.is_starting(call)
-        && !is_explained(case, (call.began, own.began), get, &call.mode)
+        && !is_explained(case, (call.began, own.began), get, call)
     {
         let message = format!("request {id} got the failure of call {n}, and could do without");
         let mut because = why_more_work(case, (call.began, own.began), get, &call.mode);
@@ -112,7 +112,7 @@ fn last_before<'a>(case: &Case<'a>, before: Moment, get: &Get) -> Option<Served<
 
 /// Whether something that happened between two moments explains that what was served at the first
 /// is not to be had at the second.
-fn is_explained(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get, mode: &Mode) -> bool {
+fn is_explained(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get, call: &Call) -> bool {
     let trace = case.trace;
     let within = |when: Moment| from < when && when < to;
     let is_set_anew = trace
@@ -151,9 +151,29 @@ fn is_explained(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get, mode: 
         Memory::Small => true,
         Memory::Off => !case.world.store || !case.calm(from.ms, to.ms),
     };
-    let is_tight = case.world.tight && mode.frames > 0 && !slow(case, to);
+    let is_tight = case.world.tight && call.mode.frames > 0 && !slow(case, to);
     let is_displaced = variants_since(case, (from, to), get) > case.most_variants();
-    is_other || is_changed || is_purged || is_lost || is_tight || is_displaced
+    let known = call.answered_at().unwrap_or(from);
+    let names_grew = !names(case, get, to).is_subset(&names(case, get, known));
+    is_other || names_grew || is_changed || is_purged || is_lost || is_tight || is_displaced
+}
+
+/// What responses for a resource have named in `Vary` until a moment: of a name that is new the
+/// cache has to learn.
+fn names(case: &Case<'_>, get: &Get, until: Moment) -> BTreeSet<String> {
+    let calls = case.trace.calls.iter().enumerate().filter(|(_, call)| {
+        call.r == get.r && call.answered_at().is_some_and(|when| when <= until)
+    });
+    let lines = calls.filter_map(|(n, call)| {
+        let is_update = call.is_head || call.status() == Some(304);
+        match call.mode.on_match {
+            OnMatch::Narrow if is_update => Some("accept-encoding".to_owned()),
+            _ => vary(&call.mode, case.world.keyed, &call.facts, n),
+        }
+    });
+    let lines: Vec<String> = lines.collect();
+    let names = lines.iter().flat_map(|line| line.split(','));
+    names.map(|name| name.trim().to_owned()).collect()
 }
 
 /// Whether more was fetched than a tier of a megabyte holds.
@@ -409,12 +429,10 @@ fn is_related(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get) -> bool 
 impl Case<'_> {
     /// Whether an instance may not have read the log yet when it made a call.
     fn is_starting(&self, call: &Call) -> bool {
-        let first = self
-            .trace
-            .exchanges
-            .iter()
-            .find(|exchange| exchange.at() == call.at);
-        let first = first.map_or(0, |exchange| exchange.began.ms);
+        // What passes by does not begin to read it.
+        let looks_up = |get: &Get| get.at == call.at && !get.upgrade;
+        let first = self.gets().find(|(_, _, get)| looks_up(get));
+        let first = first.map_or(0, |(_, exchange, _)| exchange.began.ms);
         self.world.store && call.began.ms < first + 2_000
     }
 

@@ -66,7 +66,7 @@ impl Change {
         }
         let deadline = self.settings.cache.config().fill_deadline;
         let future = Box::pin(async { Ok(self.announce(response).await) });
-        Answer::Pending(Detachable::new(future, KeepAlive::always(), deadline))
+        Answer::Pending(Detachable::new(future, KeepAlive::Fixed(true), deadline))
     }
 
     /// Whether it is certain, without asking anybody, that nothing of what may have changed is

@@ -1,22 +1,22 @@
-//! What can go wrong.
+//! The errors of this crate: of the shared store, of settings, of purges.
 
 use std::fmt;
 
-/// Why an operation on the shared store did not succeed.
+/// The error of an operation on the shared store.
 ///
-/// Inside the middleware this is an event, never a response: a fault of the store is a miss.
-/// It reaches an application only where it asked for the operation itself, such as a purge.
-/// Neither `Display` nor `Debug` ever shows credentials, keys or values.
+/// The middleware never answers with it: to a request, a fault of the store is a miss. An
+/// application gets it from operations that it calls itself, such as a purge. Neither `Display`
+/// nor `Debug` shows credentials, keys or values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// There is no connection at the moment; one is being made in the background.
+    /// The store is not connected. A connection is being made in the background.
     Unavailable,
-    /// The deadline passed first. A write may or may not have happened.
+    /// The store did not answer before the deadline. A write may or may not have happened.
     TimedOut,
-    /// Too many operations are under way already; nothing was sent.
+    /// Too many operations are under way. Nothing was sent.
     Busy,
-    /// The breaker is open after repeated failures; nothing was sent.
+    /// The breaker is open after repeated failures. Nothing was sent.
     Suspended,
     /// The server refused the credentials, or they do not permit this operation.
     Refused,
@@ -24,16 +24,16 @@ pub enum StoreError {
     ReadOnly,
     /// The server's memory is full and its policy evicts nothing.
     Full,
-    /// The server answered with another error, told by its code, such as `LOADING`.
+    /// The server answered with another error, of which this is the code, such as `LOADING`.
     Server(ErrorCode),
     /// The value is longer than this instance reads.
     TooLong,
-    /// The reply was not one to the command that was sent; the connection is replaced.
+    /// The reply does not fit the command. The connection is replaced.
     Protocol,
 }
 
 impl StoreError {
-    /// A short, stable name for logs and metrics.
+    /// The stable name, for logs and metrics.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -74,10 +74,10 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
-/// The code that begins a server's error reply, such as `LOADING` or `ERR`.
+/// The code at the start of a server's error reply, such as `LOADING` or `ERR`.
 ///
-/// Only the code is kept, because the text after it may repeat the arguments of the command,
-/// and the first command of a connection carries the password.
+/// The text after the code is dropped. It may repeat the arguments of the command, and the first
+/// command of a connection carries the password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorCode(Box<str>);
 
@@ -88,12 +88,11 @@ impl ErrorCode {
         &self.0
     }
 
-    /// Takes a code from a reply; what does not look like one becomes `ERR`.
+    /// The code, or `ERR` if the text does not look like a code.
     pub(crate) fn new(code: &str) -> Self {
-        let plausible = (1..=24).contains(&code.len())
-            && code
-                .bytes()
-                .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+        let in_a_code =
+            |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+        let plausible = (1..=24).contains(&code.len()) && code.bytes().all(in_a_code);
         Self(if plausible { code } else { "ERR" }.into())
     }
 }
@@ -104,7 +103,10 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// A setting that is not allowed.
+/// A setting has a value that is not allowed.
+///
+/// `Display` shows the setting, the value and what is allowed, but never a URL, which may hold a
+/// password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     setting: &'static str,
@@ -125,7 +127,7 @@ impl ConfigError {
         }
     }
 
-    /// The setting's name, as in the builder, or the environment variable's.
+    /// The name of the builder's method, or of the variable if its value cannot be read.
     #[must_use]
     pub const fn setting(&self) -> &'static str {
         self.setting
@@ -145,7 +147,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// A purge that did not happen, or is not as safe as it was asked to be.
+/// A purge did not happen, or too few replicas have acknowledged it.
 #[derive(Debug)]
 pub struct PurgeError(PurgeFailure);
 
@@ -169,7 +171,7 @@ impl PurgeError {
         Self(PurgeFailure::NotAppended(error))
     }
 
-    /// `replicas` as the store told of them.
+    /// `replicas` is the number of replicas that acknowledged the purge, if the store said.
     pub(crate) fn not_replicated(wanted: u32, replicas: Result<u32, StoreError>) -> Self {
         let (acknowledged, why) = match replicas {
             Ok(acknowledged) => (acknowledged, None),
@@ -182,16 +184,17 @@ impl PurgeError {
         })
     }
 
-    /// Whether the shared store could not take the purge: to be tried again.
+    /// Whether the shared store did not take the purge. Trying again may help.
     #[must_use]
     pub const fn is_store(&self) -> bool {
         matches!(self.0, PurgeFailure::NotAppended(_))
     }
 
-    /// If the purge *has* happened, and only too few replicas are known to have it (see
-    /// [`Purge::replicas`](crate::Purge::replicas)): how many have said that they do; zero where
-    /// that is not known. It is in force everywhere, and lost only if the server fails and a
-    /// replica without it takes over. Purging again is harmless.
+    /// The number of replicas that acknowledged the purge, if it *has* happened but these are too
+    /// few (see [`Purge::replicas`](crate::Purge::replicas)). Zero if the number is not known.
+    ///
+    /// The purge is in force in every instance. It is lost only if the server fails and a replica
+    /// without it takes over. Purging again is harmless.
     #[must_use]
     pub const fn acknowledged(&self) -> Option<u32> {
         match self.0 {

@@ -63,7 +63,7 @@
 //! | `tls` | no | `valkeys://` and `rediss://`, by rustls |
 //! | `zstd` | no | long bodies are compressed in Valkey |
 //! | `metrics` | no | the figures of a cache for the `metrics` facade |
-//! | `test-util` | no | `TestClock`, which stands until it is told to move; `ChaosStore`, which fails |
+//! | `test-util` | no | clocks that tests move, a shared store without a server (`InProcessStore`), one that fails (`ChaosStore`), seeds |
 #![cfg_attr(
     test,
     allow(
@@ -91,9 +91,9 @@ mod service;
 mod status;
 mod store;
 
-#[cfg(feature = "test-util")]
-pub use base::clock::TestClock;
 pub use base::clock::{Clock, SystemClock, Timestamp};
+#[cfg(feature = "test-util")]
+pub use base::clock::{TestClock, TokioClock};
 pub use cache::Cache;
 #[cfg(feature = "axum")]
 pub use cache::extract::NoCacheLayer;
@@ -103,6 +103,8 @@ pub use cache::readiness::{Readiness, ReadinessService, ReadinessState};
 #[cfg(feature = "metrics")]
 pub use cache::statistics::Responses;
 pub use cache::statistics::Statistics;
+#[cfg(feature = "test-util")]
+pub use cache::testing;
 pub use cache::values::ValueOptions;
 pub use config::{CacheConfig, CacheConfigBuilder, Policy, PolicyBuilder};
 pub use error::{ConfigError, ErrorCode, PurgeError, StoreError};
@@ -110,9 +112,7 @@ pub use key::{QueryRule, Scheme};
 pub use purge::Purge;
 pub use response::body::ResponseBody;
 pub use response::error::BodyError;
-pub use semantics::{
-    CacheOptions, CookieRule, LanguageRule, PartialRule, SetCookieRule, StorageRules,
-};
+pub use semantics::{CacheOptions, CookieRule, SetCookieRule};
 pub use service::CacheService;
 pub use service::future::ResponseFuture;
 pub use service::layer::CacheLayer;
@@ -125,6 +125,8 @@ pub use store::{
     LogBounds, LogPosition, Presence, SharedStore, StoreState, StoreUrl, Trimmed, UrlError,
     ValkeySettings, ValkeyStore,
 };
+#[cfg(feature = "test-util")]
+pub use store::{InProcessStore, Outage};
 
 /// Keeps the README's program compiling.
 #[cfg(doctest)]

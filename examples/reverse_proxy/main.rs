@@ -26,9 +26,7 @@ use http::uri::{Authority, Scheme, Uri};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use tower::Layer;
-use tower_response_cache::{
-    Cache, CacheConfig, CacheLayer, ConfigError, LanguageRule, PartialRule, Policy, SetCookieRule,
-};
+use tower_response_cache::{Cache, CacheConfig, CacheLayer, ConfigError, Policy, SetCookieRule};
 
 mod admin;
 mod fields;
@@ -98,13 +96,6 @@ struct CacheArgs {
     /// What happens to responses with `Set-Cookie`.
     #[arg(long, value_enum, default_value_t = SetCookie::Refuse)]
     set_cookie: SetCookie,
-    /// What happens to responses to requests for a range.
-    #[arg(long, value_enum, default_value_t = Partial::Refuse)]
-    partial: Partial,
-    /// Serve a response in the language that a client prefers, whatever else it accepts: right
-    /// where the origin chooses by language alone.
-    #[arg(long)]
-    preferred_language: bool,
     /// Let one instance at a time fetch a missing response. [CACHE_LEASE]
     #[arg(long)]
     lease: bool,
@@ -118,14 +109,6 @@ enum SetCookie {
     Strip,
     /// They are stored with their cookies: everybody gets the cookie that was made for one.
     Store,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Partial {
-    /// They are not stored.
-    Refuse,
-    /// They are stored for requests for the same range.
-    Replay,
 }
 
 #[tokio::main]
@@ -189,15 +172,6 @@ impl CacheArgs {
                 SetCookie::Refuse => SetCookieRule::Refuse,
                 SetCookie::Strip => SetCookieRule::StoreAndStrip,
                 SetCookie::Store => SetCookieRule::StoreForEveryone,
-            })
-            .language(if self.preferred_language {
-                LanguageRule::PreferredLanguage
-            } else {
-                LanguageRule::SameField
-            })
-            .partial(match self.partial {
-                Partial::Refuse => PartialRule::Refuse,
-                Partial::Replay => PartialRule::ReplaySameRange,
             })
             .build()
     }

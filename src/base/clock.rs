@@ -1,19 +1,19 @@
-//! Where the time comes from.
+//! Clocks, and the moments that they show.
 //!
-//! Everything that judges freshness takes the present moment as a parameter; a [`Clock`]
-//! is asked once per request and nowhere else.
+//! A request reads the [`Clock`] once. Functions that judge freshness take the present moment as a
+//! parameter.
 
 use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A moment in milliseconds since the Unix epoch, as all instances understand it.
+/// A moment, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The latest moment that can be told: "never".
+    /// The latest moment. It stands for "never".
     pub const MAX: Self = Self(u64::MAX);
 
     /// The moment `millis` milliseconds after the Unix epoch.
@@ -34,7 +34,7 @@ impl Timestamp {
         self.0
     }
 
-    /// This moment as the standard library's clock time, for formatting dates.
+    /// This moment as a [`SystemTime`], for formatting dates.
     #[must_use]
     pub fn to_system_time(self) -> SystemTime {
         UNIX_EPOCH
@@ -42,28 +42,28 @@ impl Timestamp {
             .unwrap_or(UNIX_EPOCH)
     }
 
-    /// The standard library's clock time as a moment; what lies before 1970 is 1970.
+    /// The moment of a [`SystemTime`]. A time before the epoch becomes the epoch.
     #[must_use]
     pub fn from_system_time(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// This moment plus `duration`, at most [`Timestamp::MAX`].
+    /// This moment plus `duration`, or [`Timestamp::MAX`] if that is earlier.
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(millis))
     }
 
-    /// This moment minus `duration`, at least the epoch.
+    /// This moment minus `duration`, or the epoch if that is later.
     #[must_use]
     pub fn saturating_sub(self, duration: Duration) -> Self {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_sub(millis))
     }
 
-    /// How long ago `earlier` was; zero if it lies ahead.
+    /// The time from `earlier` to this moment, or zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
@@ -76,13 +76,12 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     fn now(&self) -> Timestamp;
 }
 
-/// The clock of the operating system: the time of day, as other instances have it, that never
-/// goes back.
+/// The time of day of the operating system, which never goes back.
 ///
-/// It runs as the monotonic clock does. Where the wall clock is ahead it is followed within a
-/// second, so that nothing lives too long after a pause of the machine. A wall clock that was set
-/// back is approached by a twentieth of the time that passes: meanwhile lifetimes last that much
-/// longer than they should, and no more.
+/// This clock runs with the monotonic clock, and looks at the wall clock every second. If the wall
+/// clock is ahead, for example after a pause of the machine, this clock jumps to it, so that no
+/// response lives too long. If the wall clock was set back, this clock runs slower by a twentieth
+/// until the two agree. Lifetimes are longer by a twentieth meanwhile, and no more.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct SystemClock;
@@ -98,14 +97,15 @@ impl Clock for SystemClock {
     }
 }
 
-/// The time of day by a clock that only counts; all in milliseconds.
+/// Computes the time of day from the time that has passed on the monotonic clock. All numbers are
+/// milliseconds.
 #[derive(Debug)]
 struct Steady {
-    /// What to add to what has passed.
+    /// The difference between the time of day and the time that has passed.
     offset: AtomicU64,
-    /// What was shown when the offset was last made less: time stands until it is more again.
+    /// The time shown when the offset last shrank. No earlier time is shown from then on.
     floor: AtomicU64,
-    /// When, of what has passed, the wall clock is looked at again.
+    /// The passed time at which the wall clock is read again.
     next_look: AtomicU64,
 }
 
@@ -123,8 +123,9 @@ impl Steady {
         if passed >= next {
             let later = passed.saturating_add(LOOK_EVERY);
             let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
-            let mine = self.next_look.compare_exchange(next, later, set, read);
-            if mine.is_ok() {
+            let won = self.next_look.compare_exchange(next, later, set, read);
+            // Only the thread that moves the mark reads the wall clock.
+            if won.is_ok() {
                 self.approach(passed, wall());
             }
         }
@@ -147,10 +148,10 @@ impl Steady {
     }
 }
 
-/// How often the wall clock is looked at, in milliseconds.
+/// The time between two looks at the wall clock, in milliseconds.
 const LOOK_EVERY: u64 = 1000;
 
-/// A clock that stands still until it is told to move.
+/// A clock for tests. It stands still unless the test moves it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -173,14 +174,14 @@ impl TestClock {
         Self(std::sync::Arc::new(now.as_millis().into()))
     }
 
-    /// Moves the clock forward.
+    /// Moves the clock forward by `duration`.
     pub fn advance(&self, duration: Duration) {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         self.0
             .fetch_add(millis, std::sync::atomic::Ordering::SeqCst);
     }
 
-    /// Sets the clock, backwards too.
+    /// Sets the clock to `now`, which may be earlier.
     pub fn set(&self, now: Timestamp) {
         self.0
             .store(now.as_millis(), std::sync::atomic::Ordering::SeqCst);
@@ -189,7 +190,7 @@ impl TestClock {
 
 #[cfg(feature = "test-util")]
 impl Default for TestClock {
-    /// A clock that shows the real present, and stands.
+    /// A clock that stands at the real present.
     fn default() -> Self {
         Self::new(SystemClock.now())
     }
@@ -202,6 +203,74 @@ impl Clock for TestClock {
     }
 }
 
+/// A clock that runs as tokio's time does, so that a test that pauses it decides what passes.
+///
+/// It shows a fixed moment at first, whenever the test runs. Its clones with an
+/// [`offset`](Self::ahead) are clocks of other machines, which are off by that much.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_response_cache::{Clock, TokioClock};
+///
+/// # tokio::runtime::Builder::new_current_thread()
+/// #     .enable_time()
+/// #     .start_paused(true)
+/// #     .build()?
+/// #     .block_on(async {
+/// let clock = TokioClock::default();
+/// let (before, late) = (clock.now(), clock.behind(Duration::from_secs(30)));
+/// tokio::time::sleep(Duration::from_secs(60)).await;
+/// assert_eq!(clock.now().since(before), Duration::from_secs(60));
+/// assert_eq!(late.now().since(before), Duration::from_secs(30));
+/// # });
+/// # Ok::<_, std::io::Error>(())
+/// ```
+#[cfg(feature = "test-util")]
+#[derive(Clone, Copy, Debug)]
+pub struct TokioClock {
+    began: tokio::time::Instant,
+    start: Timestamp,
+}
+
+#[cfg(feature = "test-util")]
+impl TokioClock {
+    /// A clock that shows `start` now. Make it within the runtime whose time it follows.
+    #[must_use]
+    pub fn new(start: Timestamp) -> Self {
+        let began = tokio::time::Instant::now();
+        Self { began, start }
+    }
+
+    /// The same clock, further on by `offset`.
+    #[must_use]
+    pub fn ahead(self, offset: Duration) -> Self {
+        let start = self.start.saturating_add(offset);
+        Self { start, ..self }
+    }
+
+    /// The same clock, further back by `offset`.
+    #[must_use]
+    pub fn behind(self, offset: Duration) -> Self {
+        let start = self.start.saturating_sub(offset);
+        Self { start, ..self }
+    }
+}
+
+#[cfg(feature = "test-util")]
+impl Default for TokioClock {
+    /// A clock that shows the beginning of 2026 now.
+    fn default() -> Self {
+        Self::new(Timestamp::from_secs(1_767_225_600))
+    }
+}
+
+#[cfg(feature = "test-util")]
+impl Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        self.start.saturating_add(self.began.elapsed())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,7 +279,7 @@ mod tests {
     fn time_never_goes_back_and_comes_back_to_the_wall_clock() {
         const START: u64 = 1_000_000;
         const MINUTE: u64 = 60_000;
-        // How far the wall clock is off, after how long, and how far off the time shown is then.
+        // Columns: the error of the wall clock, the time that passes, the error of the time shown.
         for (off, passed, expected) in [
             (0, 999, 0),
             (5_000, 1_000, 0),

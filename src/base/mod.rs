@@ -5,6 +5,7 @@ pub(crate) mod decimal;
 pub(crate) mod frames;
 pub(crate) mod lines;
 pub(crate) mod position;
+pub(crate) mod random;
 pub(crate) mod sync;
 pub(crate) mod tags;
 pub(crate) mod task;

@@ -1,4 +1,4 @@
-//! axum: the cache as an extractor, caching instructions as response parts.
+//! For axum: [`Cache`] as an extractor, and [`CacheOptions`] as response parts.
 
 use std::convert::Infallible;
 
@@ -10,7 +10,7 @@ use http::request::Parts;
 use crate::cache::Cache;
 use crate::semantics::CacheOptions;
 
-/// The cache of the [`CacheLayer`](crate::CacheLayer) around the handler.
+/// Extracts the cache of the [`CacheLayer`](crate::CacheLayer) around the handler.
 ///
 /// ```
 /// use axum::{Router, routing::post};
@@ -44,18 +44,21 @@ impl<S: Sync> OptionalFromRequestParts<S> for Cache {
     }
 }
 
-/// The handler asked for a [`Cache`], and there is no [`CacheLayer`](crate::CacheLayer) around it.
+/// The rejection of the extractor [`Cache`]: there is no [`CacheLayer`](crate::CacheLayer) around
+/// the handler. The response is a 500.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NoCacheLayer;
 
 impl IntoResponse for NoCacheLayer {
     fn into_response(self) -> Response {
-        let why = "the handler needs a Cache, and no CacheLayer is around it";
-        (StatusCode::INTERNAL_SERVER_ERROR, why).into_response()
+        let reason = "the handler needs a Cache, and no CacheLayer is around it";
+        (StatusCode::INTERNAL_SERVER_ERROR, reason).into_response()
     }
 }
 
+/// Attaches the options to the response.
+///
 /// ```
 /// use axum::{Json, response::IntoResponse};
 /// use tower_response_cache::CacheOptions;

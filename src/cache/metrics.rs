@@ -1,4 +1,4 @@
-//! The figures of [`Statistics`](crate::Statistics) for the `metrics` facade.
+//! Sends the figures of [`Statistics`](crate::Statistics) to the `metrics` facade.
 
 use ::metrics::{counter, gauge};
 
@@ -7,12 +7,12 @@ use crate::cache::statistics::Statistics;
 use crate::store::{BreakerState, Health, StoreState};
 
 impl Cache {
-    /// Hands the figures of now to the process's recorder of the `metrics` facade.
+    /// Sends the current figures to the recorder of the `metrics` facade.
     ///
-    /// To be called whenever they are collected, or at an interval where the recorder sends them:
-    /// the cache has no task of its own for it, and a request costs an atomic counter. The names
-    /// are in `docs/operations.md`; all carry the label `cache` with the cache's name in
-    /// `Cache-Status`, so the caches of one process need different names.
+    /// Call this before each scrape, or at an interval if the recorder pushes. The cache has no task
+    /// of its own for it. The names of the metrics are in `docs/operations.md`. Each has the label
+    /// `cache` with the cache's name in `Cache-Status`, so several caches in one process need
+    /// different names.
     ///
     /// ```
     /// use tower_response_cache::{Cache, CacheConfig};

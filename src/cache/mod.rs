@@ -1,13 +1,16 @@
-//! The [`Cache`] handle.
+//! The [`Cache`] handle: the stores, the purge log and the flights of one cache.
 
 #[cfg(feature = "axum")]
 pub(crate) mod extract;
+mod last_ping;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(feature = "serde")]
 pub(crate) mod namespace;
 pub(crate) mod readiness;
 pub(crate) mod statistics;
+#[cfg(feature = "test-util")]
+pub mod testing;
 pub(crate) mod values;
 
 use std::fmt;
@@ -18,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::base::clock::{Clock, Timestamp};
-use crate::cache::readiness::LastPing;
+use crate::cache::last_ping::LastPing;
 use crate::config::CacheConfig;
 use crate::entry::Head;
 use crate::entry::codec::Format;
@@ -29,9 +32,10 @@ use crate::status::StatusName;
 use crate::store::valkey::{ValkeySettings, ValkeyStore};
 use crate::store::{Flushed, Memory, Shared, SharedSettings, SharedStore, StoreError, Tiers};
 
-/// A cache: cheap to clone, usable in handlers (it is a request extension) and outside them.
+/// A handle to a cache. Clones are cheap and share the cache.
 ///
-/// Making one never blocks, never fails and needs no runtime: it connects on first use.
+/// Handlers find it among the request's extensions; it works outside of requests too. Creating one
+/// never blocks, never fails and needs no runtime, since the cache connects on first use.
 ///
 /// ```
 /// use tower_response_cache::{Cache, CacheConfig, Purge};
@@ -54,16 +58,16 @@ struct Inner {
     tiers: Tiers,
     log: PurgeLog,
     flights: Arc<Flights>,
-    /// Memory that bodies being recorded may take, in KiB.
+    /// The memory for bodies that are being recorded, in KiB.
     fills: Arc<Semaphore>,
     valkey: Option<Arc<ValkeyStore>>,
     last_ping: LastPing,
-    /// This cache's name in `Cache-Status`, and what was told under it.
+    /// The cache's name in `Cache-Status`, with counts of the responses under that name.
     status_name: StatusName,
 }
 
 impl Cache {
-    /// A cache with these settings.
+    /// Creates a cache with these settings.
     #[must_use]
     pub fn new(config: CacheConfig) -> Self {
         let valkey = config.url.clone().map(|url| {
@@ -79,8 +83,8 @@ impl Cache {
         Self::assemble(config, store, valkey)
     }
 
-    /// A cache over a Valkey with more settings than a URL holds: certificates, credentials that
-    /// rotate, the breakers' limits. The URL among `config` is not used.
+    /// Creates a cache over a Valkey with settings that no URL can hold, such as certificates,
+    /// credentials that rotate, and the limits of breakers. The URL in `config` is not used.
     #[must_use]
     pub fn with_valkey(config: CacheConfig, mut settings: ValkeySettings) -> Self {
         settings.prefix.clone_from(&config.prefix);
@@ -91,7 +95,8 @@ impl Cache {
         Self::assemble(config, Some(store), Some(valkey))
     }
 
-    /// A cache over a shared store of your own; the settings' URL is not used.
+    /// Creates a cache over a shared store of the application's own. The URL in `config` is not
+    /// used.
     #[must_use]
     pub fn with_store(config: CacheConfig, store: Arc<dyn SharedStore>) -> Self {
         Self::assemble(config, Some(store), None)
@@ -142,45 +147,49 @@ impl Cache {
         }
     }
 
-    /// Purges in every instance, at once: when this returns, no instance that sees the log
-    /// answers with what was purged, and no fill that was under way will bring it back.
+    /// Purges stored responses and values in every instance.
+    ///
+    /// When this returns, no instance that can read the purge log serves them any more. A fetch
+    /// that began before the purge cannot bring them back.
     ///
     /// # Errors
     ///
     /// [`PurgeError`] if the purge could not be appended to the shared log within the operation
     /// timeout. Then it may not have happened; purging again is harmless. With
-    /// [`Purge::replicas`] also if too few replicas have it by then: it *has* happened, and
-    /// [`PurgeError::acknowledged`] says how many they are.
+    /// [`Purge::replicas`], also if too few replicas have acknowledged the purge. Then it *has*
+    /// happened, and [`PurgeError::acknowledged`] returns the number of those that have.
     ///
     /// # Cancellation
     ///
-    /// Dropped before it returns, the purge may or may not have happened.
+    /// If the future is dropped before it completes, the purge may or may not have happened.
     pub async fn purge(&self, purge: Purge) -> Result<(), PurgeError> {
         self.follow_log();
-        let deadline = match purge.replicas {
-            0 => self.deadline(),
-            // There may be a connection to be made, and the replicas' answer to be waited for.
-            _ => {
-                self.deadline()
-                    + self.inner.config.connect_timeout
-                    + self.inner.config.operation_timeout
-            }
-        };
+        let mut deadline = self.deadline();
+        if purge.replicas > 0 {
+            // WAIT needs a connection of its own, and the replicas' answers take time too.
+            let CacheConfig {
+                connect_timeout,
+                operation_timeout,
+                ..
+            } = &self.inner.config;
+            deadline = deadline + *connect_timeout + *operation_timeout;
+        }
         self.inner.log.append(&purge, deadline).await
     }
 
-    /// Waits until what was stored so far has been written to the shared store, for at most
-    /// `budget`: to be called when the server has stopped taking requests. Whether all was
-    /// written, or tried in vain, in time.
+    /// Waits, for at most `budget`, until the queue of writes to the shared store is empty. Call
+    /// this when the server has stopped taking requests. Returns whether every write was tried in
+    /// time.
     ///
-    /// The cache goes on working; what is stored later is not waited for. Skipping this loses
-    /// nothing but hits.
+    /// The cache goes on working. Writes that are queued later are not waited for. An application
+    /// that skips this loses hits and nothing else.
     pub async fn shutdown(&self, budget: Duration) -> bool {
         let deadline = Instant::now() + budget;
         self.inner.tiers.flush(deadline).await == Flushed::All
     }
 
-    /// One round trip to the shared store, and how long it took; in memory, no time at all.
+    /// Makes one round trip to the shared store and returns its duration. Without a shared store
+    /// the duration is zero.
     ///
     /// # Errors
     ///
@@ -192,7 +201,8 @@ impl Cache {
         }
     }
 
-    /// The client of the Valkey behind this cache, for commands that the crate does not wrap.
+    /// The client of the Valkey behind this cache, for commands that this crate does not wrap.
+    /// `None` in memory, and over a store of the application's own.
     #[must_use]
     pub fn valkey(&self) -> Option<&ValkeyStore> {
         self.inner.valkey.as_deref()
@@ -223,7 +233,7 @@ impl Cache {
         &self.inner.flights
     }
 
-    /// Part of the memory for bodies being recorded, if there is so much left.
+    /// A permit to record a body of this length, if the memory for recordings suffices.
     pub(crate) fn fill_budget(&self, bytes: u64) -> Option<tokio::sync::OwnedSemaphorePermit> {
         let kib = u32::try_from(kib(bytes).max(1)).ok()?;
         Arc::clone(&self.inner.fills)
@@ -231,17 +241,17 @@ impl Cache {
             .ok()
     }
 
-    /// Until when the store may take its time with one request.
+    /// The time by which one request stops waiting for the store, counted from now.
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.inner.config.operation_timeout
     }
 
-    /// Makes sure that the purge log is followed.
+    /// Starts the task that follows the purge log, unless it runs already.
     pub(crate) fn follow_log(&self) {
         self.inner.log.follow(&self.inner);
     }
 
-    /// Memory set aside for bodies being recorded.
+    /// The memory that recordings hold now, in bytes.
     pub(crate) fn fill_bytes_taken(&self) -> u64 {
         let Inner { config, fills, .. } = &*self.inner;
         let taken = kib(config.fill_bytes).saturating_sub(fills.available_permits());
@@ -252,7 +262,7 @@ impl Cache {
         &self.inner.last_ping
     }
 
-    /// What the purges say of a stored response.
+    /// Whether a purge concerns the stored response with this head.
     pub(crate) fn validity(&self, head: &Head, now: Timestamp) -> Validity {
         let check = PurgeCheck {
             key: &head.key,
@@ -280,7 +290,7 @@ impl Owner for Inner {
     }
 }
 
-/// A [`Cache`] where [`CacheConfig`] would do, and the other way about.
+/// Lets `CacheLayer::new` take settings or a cache.
 impl From<CacheConfig> for Cache {
     fn from(config: CacheConfig) -> Self {
         Self::new(config)
@@ -304,8 +314,8 @@ impl fmt::Debug for Cache {
     }
 }
 
-/// For the head of a stored response, and for what an application may store of its own beside
-/// responses, in bytes.
+/// The allowance for a stored response's head, in bytes, on top of the longest body. It also lets
+/// an application's own values be longer than bodies.
 const BESIDE_THE_BODY: u64 = 4 << 20;
 
 fn kib(bytes: u64) -> usize {

@@ -1,4 +1,4 @@
-//! Values of one type, in a namespace of their own.
+//! The application's values of one type, in a namespace.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,10 +10,11 @@ use crate::cache::Cache;
 use crate::cache::values::ValueOptions;
 use crate::error::PurgeError;
 
-/// The application's values of one type, by name, stored as JSON.
+/// The application's values of one type, by name. They are stored as JSON.
 ///
-/// Names in different namespaces never collide, nor do they with those of [`Cache::get`]. What is
-/// stored and cannot be read as a `T` (of an older version of the application, say) is a miss.
+/// Names in different namespaces never collide, and never with the names of [`Cache::get`]. A stored
+/// value that cannot be read as a `T` is a miss. An older version of the application may have
+/// stored it.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -46,7 +47,7 @@ pub struct Namespace<T> {
 }
 
 impl Cache {
-    /// The application's values of one type, under a name of their own.
+    /// The namespace `name`, for values of the type `T`.
     #[must_use]
     pub fn namespace<T>(&self, name: &str) -> Namespace<T> {
         Namespace {
@@ -58,18 +59,18 @@ impl Cache {
 }
 
 impl<T: Serialize + DeserializeOwned> Namespace<T> {
-    /// The value under `name`: as [`Cache::get`].
+    /// The value under `name`, as [`Cache::get`] returns it.
     pub async fn get(&self, name: &str) -> Option<T> {
         let bytes = self.cache.get_in(&self.name, name).await?;
         serde_json::from_slice(&bytes).ok()
     }
 
-    /// Stores a value: as [`Cache::set`].
+    /// Stores a value, as [`Cache::set`] does.
     ///
     /// # Errors
     ///
-    /// [`NamespaceError::Store`] as [`Cache::set`]; [`NamespaceError::Json`] if the value cannot be
-    /// written as JSON.
+    /// [`NamespaceError::Store`] with the error of [`Cache::set`]. [`NamespaceError::Json`] if the
+    /// value cannot be written as JSON.
     pub async fn set(
         &self,
         name: &str,
@@ -83,20 +84,20 @@ impl<T: Serialize + DeserializeOwned> Namespace<T> {
         stored.await.map_err(NamespaceError::Store)
     }
 
-    /// Removes a value: as [`Cache::remove`].
+    /// Removes a value, as [`Cache::remove`] does.
     ///
     /// # Errors
     ///
-    /// [`PurgeError`] as [`Cache::remove`].
+    /// The error of [`Cache::remove`].
     pub async fn remove(&self, name: &str) -> Result<(), PurgeError> {
         self.cache.remove_in(&self.name, name).await
     }
 
-    /// The value under `name`, made by `make` if there is none: as [`Cache::get_or_set_with`].
+    /// The value under `name`. If there is none, `make` makes it, as for [`Cache::get_or_set_with`].
     ///
     /// # Errors
     ///
-    /// [`NamespaceError::Store`] with what `make` returned, if nothing can stand in for it;
+    /// [`NamespaceError::Store`] with the error of `make`, if there is no stale value.
     /// [`NamespaceError::Json`] if the value cannot be written as JSON, or read back as a `T`.
     pub async fn get_or_set_with<E>(
         &self,
@@ -138,13 +139,13 @@ impl<T> fmt::Debug for Namespace<T> {
     }
 }
 
-/// Why a typed value could not be stored or had.
+/// The error of a [`Namespace`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum NamespaceError<E> {
-    /// The store did not take it, or it could not be made.
+    /// The store did not take the value, or the application could not make it.
     Store(E),
-    /// The value is not JSON of its type.
+    /// The value cannot be written as JSON, or the JSON is not of its type.
     Json(serde_json::Error),
 }
 

@@ -1,4 +1,4 @@
-//! Whether this instance should be sent requests, as far as the cache goes.
+//! Readiness: the report of a cache on its store, and a service that answers probes with it.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -10,26 +10,24 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::cache::Cache;
 use crate::store::{BreakerState, StoreState};
 
-/// How the cache is.
+/// Whether the cache works with its shared store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ReadinessState {
-    /// The shared store answers and takes writes, and neither is suspended; or there is none to wait
-    /// for.
+    /// The shared store answers, and neither reads nor writes are suspended. A cache without a
+    /// shared store is always ready.
     Ready,
-    /// Requests are served, without the shared store or without writing to it.
+    /// The cache serves requests without reading from the shared store, or without writing to it.
     Degraded,
 }
 
 impl ReadinessState {
-    /// The stable label.
+    /// The stable name, for probes and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,37 +37,41 @@ impl ReadinessState {
     }
 }
 
-/// What [`Cache::readiness`] found.
+/// The report of [`Cache::readiness`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Readiness {
-    /// How the cache is.
+    /// Whether the cache works with its shared store.
     pub state: ReadinessState,
-    /// The shared store's URL without its password, or `memory://`.
+    /// The URL of the shared store without its password, or `memory://`.
     pub store: String,
-    /// The state of the connection to it.
+    /// The state of the connection to the shared store.
     pub store_state: StoreState,
-    /// How long a PING took, at most a second ago. `None` if it was not answered in time.
+    /// The round trip of a PING at most a second ago. `None` if the store did not answer within
+    /// the operation timeout.
     pub ping: Option<Duration>,
-    /// Whether reads of it are suspended, since they fail or are too slow.
+    /// The breaker of reads. It opens when they fail or are too slow.
     pub reads: BreakerState,
-    /// Whether writes to it are.
+    /// The breaker of writes.
     pub writes: BreakerState,
-    /// Whether the settings ask for 503 while degraded.
+    /// Whether [`Readiness::status`] is 503 while the cache is degraded.
     pub strict: bool,
 }
 
 impl Readiness {
-    /// The status for a readiness probe: 200; while degraded 503 if the settings are strict.
+    /// The status for a readiness probe: 503 if the cache is degraded and
+    /// [`strict_readiness`](crate::CacheConfigBuilder::strict_readiness) is set, 200 otherwise.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        match self.state {
-            ReadinessState::Degraded if self.strict => StatusCode::SERVICE_UNAVAILABLE,
-            ReadinessState::Ready | ReadinessState::Degraded => StatusCode::OK,
+        if self.strict && self.state == ReadinessState::Degraded {
+            StatusCode::SERVICE_UNAVAILABLE
+        } else {
+            StatusCode::OK
         }
     }
 
-    /// A small JSON object: `state`, `store`, `store_state`, `reads`, `writes`, `ping_ms`.
+    /// The report as a JSON object with `state`, `store`, `store_state`, `reads`, `writes` and
+    /// `ping_ms`.
     #[must_use]
     pub fn to_json(&self) -> String {
         let Self {
@@ -95,6 +97,7 @@ impl Readiness {
     }
 }
 
+/// The character in a JSON string. Control characters become `?`.
 fn escaped(character: char) -> impl Iterator<Item = char> {
     let backslash = matches!(character, '"' | '\\').then_some('\\');
     let shown = if character.is_control() {
@@ -105,15 +108,11 @@ fn escaped(character: char) -> impl Iterator<Item = char> {
     backslash.into_iter().chain(std::iter::once(shown))
 }
 
-/// The last PING, so that probes do not add up to load.
-#[derive(Debug, Default)]
-pub(crate) struct LastPing(Mutex<Option<(Instant, Option<Duration>)>>);
-
 impl Cache {
-    /// Asks the shared store how it is, at most once a second and within the operation timeout,
-    /// and reports.
+    /// Reports whether the cache works with its shared store. At most once a second this sends a
+    /// PING, which takes at most the operation timeout.
     ///
-    /// Liveness must never depend on this: restarting an instance mends no store.
+    /// A liveness probe must not use this: restarting an instance does not repair a store.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -127,17 +126,20 @@ impl Cache {
     /// # }
     /// ```
     pub async fn readiness(&self) -> Readiness {
-        let ping = self.recent_ping().await;
+        let ping = self
+            .last_ping()
+            .recent_or(async || self.ping().await.ok())
+            .await;
         let closed = BreakerState::Closed;
         let (store_state, reads, writes) = match self.tiers().store().map(|store| store.health()) {
             Some(health) => (health.state, health.read_breaker, health.write_breaker),
             None => (StoreState::Ready, closed, closed),
         };
-        let state = match (ping, store_state) {
-            (Some(_), StoreState::Ready) if (reads, writes) == (closed, closed) => {
-                ReadinessState::Ready
-            }
-            _ => ReadinessState::Degraded,
+        let answers = ping.is_some() && store_state == StoreState::Ready;
+        let state = if answers && (reads, writes) == (closed, closed) {
+            ReadinessState::Ready
+        } else {
+            ReadinessState::Degraded
         };
         Readiness {
             state,
@@ -150,7 +152,7 @@ impl Cache {
         }
     }
 
-    /// A ready-made service for a readiness route: the report as JSON, with its status.
+    /// A service for a readiness route. It answers with the report as JSON, and its status.
     ///
     /// ```
     /// use axum::Router;
@@ -165,22 +167,9 @@ impl Cache {
             cache: self.clone(),
         }
     }
-
-    async fn recent_ping(&self) -> Option<Duration> {
-        let mut last = self.last_ping().0.lock().await;
-        let now = Instant::now();
-        if let Some((at, ping)) = *last
-            && now.saturating_duration_since(at) < PING_INTERVAL
-        {
-            return ping;
-        }
-        let ping = self.ping().await.ok();
-        *last = Some((now, ping));
-        ping
-    }
 }
 
-/// Answers readiness probes. Made by [`Cache::readiness_service`].
+/// The service that answers readiness probes, from [`Cache::readiness_service`].
 #[derive(Clone, Debug)]
 pub struct ReadinessService {
     cache: Cache,
@@ -208,5 +197,3 @@ impl<B> Service<Request<B>> for ReadinessService {
         })
     }
 }
-
-const PING_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,46 +1,46 @@
-//! Figures of one cache, for metrics.
+//! The figures of one cache.
 
 use std::sync::atomic::Ordering;
 
 use crate::cache::Cache;
 use crate::store::Health;
 
-/// What [`Cache::statistics`] tells: what there is now, and what has happened since the cache was
-/// made.
+/// The figures of [`Cache::statistics`]: sizes are those of now, counts are since the cache was
+/// created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Statistics {
-    /// Records in the in-process tier now.
+    /// The number of records in the in-process tier.
     pub memory_records: u64,
-    /// What they weigh now, in bytes.
+    /// The weight of those records, in bytes.
     pub memory_bytes: u64,
-    /// Fetches now that other requests can wait for.
+    /// The number of fetches that other requests can wait for.
     pub flights: u64,
-    /// Bytes set aside now for bodies that are being recorded.
+    /// The memory that recordings of bodies hold, in bytes.
     pub fill_bytes: u64,
-    /// Purged tags, URLs and paths that are remembered now: what the purge log holds, each once.
+    /// The number of different tags, URLs and paths whose purges are remembered.
     pub purge_selectors: u64,
-    /// Values in the shared store that were not written by this crate.
+    /// Count of values in the shared store that this crate did not write.
     pub foreign_values: u64,
-    /// Values written by another version of it.
+    /// Count of values that another version of this crate wrote.
     pub other_version_values: u64,
-    /// Damaged values.
+    /// Count of damaged values.
     pub corrupt_values: u64,
-    /// Values longer than this instance stores.
+    /// Count of values that are longer than this instance reads.
     pub too_long_values: u64,
-    /// Values that were another key's.
+    /// Count of values that belong to another key.
     pub mismatched_values: u64,
-    /// Values past their time, or from an instance whose clock is ahead.
+    /// Count of values past their time, or from an instance whose clock is ahead.
     pub untimely_values: u64,
-    /// Writes that were dropped because too many were waiting.
+    /// Count of writes that were dropped because the queue was full.
     pub dropped_writes: u64,
-    /// Writes that the store did not take.
+    /// Count of writes that the store did not take.
     pub failed_writes: u64,
-    /// Reads that the store did not answer.
+    /// Count of reads that the store did not answer.
     pub failed_reads: u64,
-    /// The state of the shared store, if there is one.
+    /// The health of the shared store, if there is one.
     pub store: Option<Health>,
-    /// What became of requests. Counted only with the feature `metrics`.
+    /// Counts of responses by outcome and by reason.
     #[cfg(feature = "metrics")]
     pub responses: Responses,
 }
@@ -49,7 +49,7 @@ pub struct Statistics {
 pub use crate::status::Responses;
 
 impl Cache {
-    /// Figures of this cache, for an application's metrics. Does no I/O.
+    /// The figures of this cache, for an application's metrics. Reading them does no I/O.
     ///
     /// ```
     /// use tower_response_cache::{Cache, CacheConfig};

@@ -1,4 +1,4 @@
-//! The application's own values, beside the responses.
+//! The application's own values, stored beside the responses.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::flight::{Credentials, JoinRequest, Joined, Leader, Role};
 use crate::key::Key;
 use crate::purge::{Purge, PurgeCheck, Selector, Validity};
 
-/// How long one of the application's own values lives, and what purges it.
+/// The lifetime and the tags of one of the application's own values.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,7 +34,7 @@ pub struct ValueOptions {
 }
 
 impl ValueOptions {
-    /// A value that lives for `ttl`, to the millisecond.
+    /// Options for a value with the lifetime `ttl`, which counts to the millisecond.
     pub const fn ttl(ttl: Duration) -> Self {
         Self {
             ttl,
@@ -43,14 +43,16 @@ impl ValueOptions {
         }
     }
 
-    /// For this long after its lifetime the value still stands in while
-    /// [`Cache::get_or_set_with`] makes a new one, and where that fails. Default: not at all.
+    /// The time after the lifetime in which [`Cache::get_or_set_with`] may return the value while a
+    /// new one is being made, or if that fails.
+    ///
+    /// Default: zero.
     pub const fn stale(mut self, window: Duration) -> Self {
         self.stale = window;
         self
     }
 
-    /// Purging this tag purges the value, as it does responses.
+    /// Adds a tag. A [`Purge::tag`] of it purges the value, as it purges responses.
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
         self
@@ -78,7 +80,7 @@ impl From<Duration> for ValueOptions {
     }
 }
 
-/// Values of the application's own, by name. They never collide with stored responses.
+/// The application's own values, by name. Their names never collide with stored responses.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -104,9 +106,8 @@ impl From<Duration> for ValueOptions {
 /// # }
 /// ```
 impl Cache {
-    /// The value under `name`, if there is one that has neither expired nor been purged.
-    ///
-    /// A fault of the store is a miss.
+    /// The value under `name`. `None` if there is none, if it has expired, if it was purged, or if
+    /// the store fails.
     pub async fn get(&self, name: &str) -> Option<Bytes> {
         self.get_in(VALUES, name).await
     }
@@ -114,25 +115,24 @@ impl Cache {
     pub(crate) async fn get_in(&self, namespace: &str, name: &str) -> Option<Bytes> {
         let key = Key::of_value(namespace, name);
         match self.find_value(&key).await {
-            FoundValue::Fresh(bytes) => Some(bytes),
-            FoundValue::Stale(_) | FoundValue::Nothing => None,
+            ValueLookup::Fresh(bytes) => Some(bytes),
+            ValueLookup::Stale(_) | ValueLookup::Miss => None,
         }
     }
 
-    /// Stores a value under `name`. When this returns, no instance has the old one any more.
+    /// Stores a value under `name`. When this returns, no instance serves the old value any more.
     ///
-    /// Values have no bound of their own, but what is longer than
-    /// [`max_body`](crate::CacheConfigBuilder::max_body) and 4 MiB is not read back from the shared
-    /// store: it is found in this instance's memory only, and only if it fits there.
+    /// A value that is longer than [`max_body`](crate::CacheConfigBuilder::max_body) plus 4 MiB is
+    /// not read back from the shared store. Then only this instance has it, if it fits into memory.
     ///
     /// # Errors
     ///
-    /// [`PurgeError`] if the shared store did not take it within the operation timeout. Then
-    /// other instances may still have the old value, or none.
+    /// [`PurgeError`] if the shared store did not take the value within the operation timeout. Then
+    /// other instances may have the old value, or none.
     ///
     /// # Cancellation
     ///
-    /// Dropped before it returns, it may or may not have happened.
+    /// If the future is dropped before it completes, the value may or may not be stored.
     pub async fn set(
         &self,
         name: &str,
@@ -160,11 +160,11 @@ impl Cache {
         stored.map_err(PurgeError::not_appended)
     }
 
-    /// Removes the value under `name`, from every instance.
+    /// Removes the value under `name` from every instance.
     ///
     /// # Errors
     ///
-    /// [`PurgeError`] if the shared store could not be told within the operation timeout.
+    /// [`PurgeError`] if the shared store did not take the removal within the operation timeout.
     pub async fn remove(&self, name: &str) -> Result<(), PurgeError> {
         self.remove_in(VALUES, name).await
     }
@@ -180,20 +180,20 @@ impl Cache {
         Ok(())
     }
 
-    /// The value under `name`, made and stored by `make` if there is none: by one caller in this
-    /// process, for whom the others wait.
+    /// The value under `name`. If there is none, `make` makes it and the cache stores it.
     ///
-    /// A value past its lifetime but within [`ValueOptions::stale`] is returned at once to all but
-    /// the one caller who makes the new one, and to that one too if making it fails. A purge that
-    /// comes while the value is being made wins: what is stored then is not served.
+    /// In this process only one caller at a time makes a value; the others wait for it. While a
+    /// value is stale (see [`ValueOptions::stale`]), the others get the stale value at once, and the
+    /// caller that makes the new one gets it if `make` fails. A purge while `make` runs wins: the
+    /// new value is not served to later callers.
     ///
     /// # Errors
     ///
-    /// What `make` returned, if nothing can stand in for it. Faults of the store are misses.
+    /// The error of `make`, if there is no stale value. A fault of the store is a miss.
     ///
     /// # Cancellation
     ///
-    /// Dropped while it makes the value, `make` is dropped and another caller takes over.
+    /// If the future is dropped, so is `make`, and another caller makes the value.
     pub async fn get_or_set_with<V, E>(
         &self,
         name: &str,
@@ -218,15 +218,15 @@ impl Cache {
     {
         let key = Key::of_value(namespace, name);
         self.follow_log();
-        let (stale, leader) = match self.wait_for_value(&key).await {
-            Turn::FoundValue(bytes) => return Ok(bytes),
-            Turn::Make(stale, leader) => (stale, leader),
+        let (fallback, leader) = match self.wait_for_value(&key).await {
+            NextStep::Return(bytes) => return Ok(bytes),
+            NextStep::Make { fallback, leader } => (fallback, leader),
         };
+        // Read before `make` runs, so that a purge while it runs concerns the value.
         let position = self.log().index().tail();
-        let bytes: Bytes = match (make().await, stale) {
-            (Ok(made), _) => made.into(),
-            (Err(_), Some(stale)) => return Ok(stale),
-            (Err(error), None) => return Err(error),
+        let bytes: Bytes = match make().await {
+            Ok(made) => made.into(),
+            Err(error) => return fallback.ok_or(error),
         };
         let now = self.now();
         let value = options.value(key, bytes.clone(), position, now);
@@ -237,14 +237,15 @@ impl Cache {
         Ok(bytes)
     }
 
-    /// The value, or the turn to make it.
-    async fn wait_for_value(&self, key: &Key) -> Turn {
-        let mut stale = None;
+    /// Looks the value up until it is fresh, waiting for the flight of another caller if there is
+    /// one. Beyond its patience, this caller makes the value without a flight.
+    async fn wait_for_value(&self, key: &Key) -> NextStep {
+        let mut fallback = None;
         for _ in 0..ATTEMPTS {
             match self.find_value(key).await {
-                FoundValue::Fresh(bytes) => return Turn::FoundValue(bytes),
-                FoundValue::Stale(bytes) => stale = Some(bytes),
-                FoundValue::Nothing => {}
+                ValueLookup::Fresh(bytes) => return NextStep::Return(bytes),
+                ValueLookup::Stale(bytes) => fallback = Some(bytes),
+                ValueLookup::Miss => {}
             }
             let join_request = JoinRequest {
                 credentials: Credentials::Anonymous,
@@ -253,11 +254,14 @@ impl Cache {
                 now: self.now(),
             };
             match self.flights().join_or_lead(key, &join_request) {
-                Joined::Lead(leader) => return Turn::Make(stale, Some(leader)),
+                Joined::Lead(leader) => {
+                    let leader = Some(leader);
+                    return NextStep::Make { fallback, leader };
+                }
                 Joined::Alone => break,
                 Joined::Follow(mut follower) => {
-                    if let Some(stale) = stale {
-                        return Turn::FoundValue(stale);
+                    if let Some(stale) = fallback {
+                        return NextStep::Return(stale);
                     }
                     let wait = self.config().follower_wait;
                     if timeout(wait, follower.wait()).await.is_err() {
@@ -266,16 +270,19 @@ impl Cache {
                 }
             }
         }
-        Turn::Make(stale, None)
+        NextStep::Make {
+            fallback,
+            leader: None,
+        }
     }
 
-    /// What memory has, or else the shared store; stale only if neither has it fresh.
-    async fn find_value(&self, key: &Key) -> FoundValue {
+    /// Looks in memory, and in the shared store if memory has no fresh value.
+    async fn find_value(&self, key: &Key) -> ValueLookup {
         self.follow_log();
         let now = self.now();
         let in_memory = self.tiers().value_in_memory(key, now);
-        let found = in_memory.map_or(FoundValue::Nothing, |value| self.judge_value(&value, now));
-        if matches!(found, FoundValue::Fresh(_)) {
+        let found = in_memory.map_or(ValueLookup::Miss, |value| self.judge_value(&value, now));
+        if matches!(found, ValueLookup::Fresh(_)) {
             return found;
         }
         let deadline = self.deadline();
@@ -286,12 +293,12 @@ impl Cache {
             self.log().first_read(deadline).await;
         }
         match self.judge_value(&value, now) {
-            FoundValue::Nothing => found,
-            better => better,
+            ValueLookup::Miss => found,
+            newer => newer,
         }
     }
 
-    fn judge_value(&self, value: &Value, now: Timestamp) -> FoundValue {
+    fn judge_value(&self, value: &Value, now: Timestamp) -> ValueLookup {
         let check = PurgeCheck {
             key: &value.key,
             tags: &value.tags,
@@ -300,29 +307,33 @@ impl Cache {
             verified: &value.verified,
         };
         match self.judge(&check, now) {
-            Validity::Valid if now < value.fresh_until => FoundValue::Fresh(value.bytes.clone()),
-            Validity::Valid | Validity::Soft => FoundValue::Stale(value.bytes.clone()),
-            Validity::Purged | Validity::Unknown => FoundValue::Nothing,
+            Validity::Valid if now < value.fresh_until => ValueLookup::Fresh(value.bytes.clone()),
+            Validity::Valid | Validity::Soft => ValueLookup::Stale(value.bytes.clone()),
+            Validity::Purged | Validity::Unknown => ValueLookup::Miss,
         }
     }
 }
 
-/// What is stored under a name.
-enum FoundValue {
+enum ValueLookup {
     Fresh(Bytes),
-    /// Past its lifetime, or purged softly.
+    /// Past its lifetime, or softly purged.
     Stale(Bytes),
-    Nothing,
+    Miss,
 }
 
-enum Turn {
-    FoundValue(Bytes),
-    /// To be made; with what may stand in for it, and on behalf of those who wait.
-    Make(Option<Bytes>, Option<Leader>),
+/// What [`Cache::get_or_set_with`] does next.
+enum NextStep {
+    Return(Bytes),
+    Make {
+        /// The stale value, for the case that the new one cannot be made.
+        fallback: Option<Bytes>,
+        /// The flight that other callers wait for.
+        leader: Option<Leader>,
+    },
 }
 
-/// The namespace of plain values.
+/// The namespace of [`Cache::get`] and its like.
 const VALUES: &str = "";
 
-/// A caller whose leaders keep failing makes the value itself.
+/// The number of flights that a caller follows. If their leaders all fail, it makes the value.
 const ATTEMPTS: usize = 3;

@@ -1,111 +1,100 @@
-//! What each setting may be.
+//! The values that a setting may have.
 
+use std::ops::{RangeFrom, RangeFull, RangeInclusive};
 use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::{CacheConfig, policy};
 use crate::error::ConfigError;
 
-pub(super) fn check(config: &CacheConfig) -> Result<(), ConfigError> {
-    check_names(config)?;
-    let millisecond = Duration::from_millis(1);
-    let minute = Duration::from_secs(60);
-    let hour = Duration::from_secs(3600);
-    let CacheConfig {
-        operation_timeout,
-        connect_timeout,
-        fill_deadline,
-        follower_wait,
-        uncacheable_ttl,
-        purge_bound,
-        default_ttl,
-        max_body,
-        fill_bytes,
-        write_queue_bytes,
-        ..
-    } = config;
-    check_duration("operation_timeout", *operation_timeout, millisecond, minute)?;
-    check_duration("connect_timeout", *connect_timeout, millisecond, minute)?;
-    check_duration("fill_deadline", *fill_deadline, millisecond, hour)?;
-    check_duration("follower_wait", *follower_wait, millisecond, hour)?;
-    check_duration("uncacheable_ttl", *uncacheable_ttl, Duration::ZERO, hour)?;
-    check_duration("purge_bound", *purge_bound, 100 * millisecond, hour)?;
-    let ttl = default_ttl.unwrap_or_default();
-    check_duration("default_ttl", ttl, Duration::ZERO, policy::YEAR)?;
-    check_size("max_body", *max_body, 1, 256 << 20)?;
-    check_size("fill_bytes", *fill_bytes, *max_body, LARGEST_BUDGET)?;
-    check_size(
-        "write_queue_bytes",
-        *write_queue_bytes,
-        64 << 10,
-        LARGEST_BUDGET,
-    )?;
-    check_count("max_variants", config.max_variants, 1)?;
-    check_count("max_flights", config.max_flights, 1)?;
-    check_count("purge_log_length", config.purge_log_length, 16)
+/// The values of type `T` that a setting may have.
+pub(super) trait Bounds<T> {
+    fn check(&self, setting: &'static str, value: &T) -> Result<(), ConfigError>;
 }
 
-fn check_names(config: &CacheConfig) -> Result<(), ConfigError> {
-    let CacheConfig {
-        prefix,
-        status_name,
-        ..
-    } = config;
-    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}');
-    if prefix.is_empty() || prefix.len() > 64 || !prefix.bytes().all(plain) {
-        let expected = "1 to 64 visible ASCII characters other than { and }";
-        return Err(ConfigError::new("prefix", prefix, expected));
+impl<T> Bounds<T> for RangeFull {
+    fn check(&self, _setting: &'static str, _value: &T) -> Result<(), ConfigError> {
+        Ok(())
     }
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte);
-    let begins = status_name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '*');
-    if !begins || status_name.len() > 64 || !status_name.bytes().all(token) {
-        let expected = "a structured-field token of at most 64 characters";
-        return Err(ConfigError::new("status_name", status_name, expected));
-    }
-    Ok(())
 }
 
-pub(super) fn check_duration(
-    setting: &'static str,
-    value: Duration,
-    least: Duration,
-    most: Duration,
-) -> Result<(), ConfigError> {
-    if (least..=most).contains(&value) {
-        return Ok(());
+impl<T: Show + PartialOrd> Bounds<T> for RangeInclusive<T> {
+    fn check(&self, setting: &'static str, value: &T) -> Result<(), ConfigError> {
+        if self.contains(value) {
+            return Ok(());
+        }
+        let expected = format!("{} to {}", self.start().show(), self.end().show());
+        Err(ConfigError::new(setting, value.show(), expected))
     }
-    let [value, least, most] =
-        [value, least, most].map(|one| humantime::format_duration(one).to_string());
-    Err(ConfigError::new(
-        setting,
-        value,
-        format!("{least} to {most}"),
-    ))
 }
 
-fn check_size(setting: &'static str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
-    if (least..=most).contains(&value) {
-        return Ok(());
+impl<T: Show + PartialOrd> Bounds<T> for RangeFrom<T> {
+    fn check(&self, setting: &'static str, value: &T) -> Result<(), ConfigError> {
+        if self.contains(value) {
+            return Ok(());
+        }
+        let expected = format!("at least {}", self.start.show());
+        Err(ConfigError::new(setting, value.show(), expected))
     }
-    let [value, least, most] = [value, least, most].map(|one| ByteSize::b(one).to_string());
-    Err(ConfigError::new(
-        setting,
-        value,
-        format!("{least} to {most}"),
-    ))
 }
 
-fn check_count(setting: &'static str, value: usize, least: usize) -> Result<(), ConfigError> {
-    if value >= least {
-        return Ok(());
-    }
-    Err(ConfigError::new(
-        setting,
-        value.to_string(),
-        format!("at least {least}"),
-    ))
+/// Text of some form.
+pub(super) struct TextForm {
+    /// The form in words, for errors.
+    pub(super) expected: &'static str,
+    pub(super) matches: fn(&str) -> bool,
 }
 
-/// Budgets are counted in KiB by a 32-bit semaphore; this is far above any use.
-const LARGEST_BUDGET: u64 = 256 << 30;
+impl Bounds<String> for TextForm {
+    fn check(&self, setting: &'static str, value: &String) -> Result<(), ConfigError> {
+        if (self.matches)(value) {
+            return Ok(());
+        }
+        Err(ConfigError::new(setting, value, self.expected))
+    }
+}
+
+/// How a value and its bounds read in an error. A `u64` is a number of bytes.
+pub(super) trait Show {
+    fn show(&self) -> String;
+}
+
+impl Show for Duration {
+    fn show(&self) -> String {
+        humantime::format_duration(*self).to_string()
+    }
+}
+
+impl Show for u64 {
+    fn show(&self) -> String {
+        ByteSize::b(*self).to_string()
+    }
+}
+
+impl Show for usize {
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Show for u8 {
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Show for f32 {
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+pub(super) const KIB: u64 = 1 << 10;
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const GIB: u64 = 1 << 30;
+
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
+pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);

@@ -1,4 +1,4 @@
-//! A layer's policy.
+//! The policy of a layer, and the builder that fills it in.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode, request, response};
 
-use super::bounds::check_duration;
+use super::bounds::{Bounds, Show, YEAR};
 use crate::error::ConfigError;
 use crate::key::{KeyRules, QueryRule, Scheme};
-use crate::semantics::{
-    CookieRule, LanguageRule, PartialRule, SetCookieRule, StorageRules, is_tag,
-};
+use crate::semantics::{CookieRule, SetCookieRule, StorageRules, is_tag};
 
-/// What holds for the routes of one [`CacheLayer`](crate::CacheLayer), beyond what responses say
-/// of themselves. The default is RFC 9111 for a shared cache, with explicit freshness only.
+/// The rules of one [`CacheLayer`](crate::CacheLayer), for what responses do not say themselves.
+///
+/// The default is RFC 9111 for a shared cache, and a response without explicit freshness is not
+/// stored.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,14 +34,14 @@ pub struct Policy {
     pub(crate) key: KeyRules,
     pub(crate) early_refresh: Option<f32>,
     pub(crate) max_body: Option<u64>,
-    /// Empty: whatever status RFC 9111 lets be stored.
+    /// If empty, any status that RFC 9111 lets a cache store.
     pub(crate) statuses: Vec<StatusCode>,
     pub(crate) auto_etag: bool,
     pub(crate) store_if: Option<StoreIf>,
     pub(crate) bypass_if: Option<BypassIf>,
 }
 
-/// A closure that has the last word on what is stored.
+/// The predicate of [`PolicyBuilder::store_if`].
 #[derive(Clone)]
 pub(crate) struct StoreIf(Arc<ResponsePredicate>);
 
@@ -59,7 +59,7 @@ impl fmt::Debug for StoreIf {
     }
 }
 
-/// A closure that sends requests past the cache.
+/// The predicate of [`PolicyBuilder::bypass_if`].
 #[derive(Clone)]
 pub(crate) struct BypassIf(Arc<dyn Fn(&request::Parts) -> bool + Send + Sync>);
 
@@ -76,13 +76,13 @@ impl fmt::Debug for BypassIf {
 }
 
 impl Policy {
-    /// A policy to be filled in, each setting at its default.
+    /// A builder with every setting at its default.
     pub fn builder() -> PolicyBuilder {
         PolicyBuilder::default()
     }
 }
 
-/// Builds a [`Policy`]. Values are checked by [`PolicyBuilder::build`].
+/// Builds a [`Policy`]. [`PolicyBuilder::build`] checks the values.
 #[derive(Clone, Debug, Default)]
 #[must_use = "settings do nothing until they are built"]
 pub struct PolicyBuilder {
@@ -90,114 +90,145 @@ pub struct PolicyBuilder {
 }
 
 impl PolicyBuilder {
-    /// The lifetime of responses that name none and whose status is cacheable by default
-    /// (RFC 9110 15.1). Default: none, they are not stored. Dangerous where handlers forget
-    /// `private`; requests with credentials stay safe. At most a year.
+    /// The lifetime of responses that name none, if their status is cacheable by default
+    /// (RFC 9110, section 15.1).
+    ///
+    /// Default: the cache's own [`default_ttl`](crate::CacheConfigBuilder::default_ttl). Allowed: at
+    /// most a year; zero leaves it to the cache. Not together with
+    /// [`forced_ttl`](Self::forced_ttl).
+    ///
+    /// Danger: a handler that forgets `private` has its responses served to everyone. Requests with
+    /// credentials stay safe.
     pub fn default_ttl(mut self, ttl: Duration) -> Self {
         self.policy.rules.default_ttl = (!ttl.is_zero()).then_some(ttl);
         self
     }
 
-    /// The lifetime of everything that may be stored, whatever the response says of its lifetime.
-    /// Default: none. Prohibitions (`no-store`, `private`) still hold. At most a year.
+    /// The lifetime of every response that may be stored, in place of the lifetime that it names.
+    /// Prohibitions (`no-store`, `private`) still hold.
+    ///
+    /// Default: none. Allowed: at most a year.
+    ///
+    /// Danger: handlers can no longer shorten the lifetime of what they answer.
     pub fn forced_ttl(mut self, ttl: Duration) -> Self {
         self.policy.rules.forced_ttl = Some(ttl);
         self
     }
 
-    /// RFC 9111 4.2.2: the percentage of the time since `Last-Modified` for which a response
-    /// without explicit freshness is fresh. Default: 0, off; 10 is typical; at most 100.
+    /// The lifetime of responses that name none, as a percentage of the time since their
+    /// `Last-Modified` (RFC 9111, section 4.2.2).
+    ///
+    /// Default: 0, off. Allowed: at most 100; 10 is typical.
+    ///
+    /// Danger: the lifetime is a guess. A page that was not changed for a year stays for weeks.
     pub fn heuristic_percent(mut self, percent: u8) -> Self {
         self.policy.rules.heuristic_percent = (percent > 0).then_some(percent);
         self
     }
 
-    /// RFC 5861: how long after expiry a response is still served while it is refreshed, where it does
-    /// not say so itself. Default: zero.
+    /// The time after expiry in which a response is served while it is refreshed in the background
+    /// (RFC 5861, section 3). A response's own `stale-while-revalidate` goes first.
+    ///
+    /// Default: zero, off.
     pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
         self.policy.rules.stale_while_revalidate = (!window.is_zero()).then_some(window);
         self
     }
 
-    /// RFC 5861: how long after expiry a response is still served when the handler fails, where it
-    /// does not say so itself. Default: zero.
+    /// The time after expiry in which a response is served if the handler fails (RFC 5861,
+    /// section 4). A response's own `stale-if-error` goes first.
+    ///
+    /// Default: zero, off.
     pub fn stale_if_error(mut self, window: Duration) -> Self {
         self.policy.rules.stale_if_error = (!window.is_zero()).then_some(window);
         self
     }
 
-    /// Refreshes popular responses in the background shortly before they expire, so that nobody
-    /// waits: the likelier, the closer the end and the longer the handler took for it (XFetch;
-    /// Vattani, Chierichetti and Lowenstein, "Optimal Probabilistic Cache Stampede Prevention").
-    /// 1 is the eagerness that the paper derives, more is earlier; 0 to 10. Default: 0, off. Only
-    /// what this instance fetched itself is refreshed early.
+    /// The eagerness to refresh popular responses in the background before they expire, so that no
+    /// request waits for the handler.
+    ///
+    /// Default: 0, off. Allowed: 0 to 10. A refresh is the likelier, the closer the expiry is and
+    /// the longer the handler took (XFetch; Vattani, Chierichetti and Lowenstein, "Optimal
+    /// Probabilistic Cache Stampede Prevention"). The paper derives 1; more is earlier. An instance
+    /// refreshes only what it has fetched itself.
     pub fn early_refresh(mut self, eagerness: f32) -> Self {
         self.policy.early_refresh = (eagerness != 0.0).then_some(eagerness);
         self
     }
 
-    /// How long a response with a validator is kept past its use, to be revalidated. Default: 10 minutes.
+    /// The time for which a response with a validator is kept after it can no longer be served, so
+    /// that it can be revalidated.
+    ///
+    /// Default: 10 minutes.
     pub fn keep(mut self, keep: Duration) -> Self {
         self.policy.rules.keep = keep;
         self
     }
 
-    /// What requests with `Cookie` may get and leave. Default: as with `Authorization`.
+    /// Whether `Cookie` counts as a credential, for what is stored and for what is served.
+    ///
+    /// Default: [`CookieRule::AsCredentials`], as `Authorization` does.
+    ///
+    /// Danger: with [`CookieRule::Ignore`], a page made for one user's session is served to
+    /// everyone.
     pub fn cookies(mut self, rule: CookieRule) -> Self {
         self.policy.rules.cookies = rule;
         self
     }
 
-    /// What happens to responses with `Set-Cookie`. Default: they are not stored.
+    /// Whether responses with `Set-Cookie` are stored, and with which fields.
+    ///
+    /// Default: [`SetCookieRule::Refuse`], they are not stored.
+    ///
+    /// Danger: [`SetCookieRule::StoreForEveryone`] can hand out one user's session.
     pub fn set_cookie(mut self, rule: SetCookieRule) -> Self {
         self.policy.rules.set_cookie = rule;
         self
     }
 
-    /// What happens to a 206, the answer to a request for a range. Default: it is not stored.
-    pub fn partial(mut self, rule: PartialRule) -> Self {
-        self.policy.rules.partial = rule;
-        self
-    }
-
-    /// Which of the variants that differ by `Accept-Language` a request may get. Default: that of
-    /// requests with the same `Accept-Language`.
-    pub fn language(mut self, rule: LanguageRule) -> Self {
-        self.policy.rules.language = rule;
-        self
-    }
-
-    /// Whether a client's `no-cache`, `max-age`, `min-fresh`, `max-stale` and `Pragma` are obeyed.
-    /// Default: no, since they let any client flood the handler.
+    /// Whether the cache obeys a client's `no-cache`, `max-age`, `min-fresh`, `max-stale` and
+    /// `Pragma`.
+    ///
+    /// Default: `false`.
+    ///
+    /// Danger: with `true`, any client can flood the handler.
     pub fn client_directives(mut self, obeyed: bool) -> Self {
         self.policy.rules.client_directives = obeyed;
         self
     }
 
-    /// The longest body that is stored, in bytes, where that is less than the cache's own
-    /// [`max_body`](crate::CacheConfigBuilder::max_body). At least 1.
+    /// The longest body that is stored, in bytes, if that is less than the cache's own
+    /// [`max_body`](crate::CacheConfigBuilder::max_body).
+    ///
+    /// Default: the cache's own. Allowed: at least 1.
     pub fn max_body(mut self, bytes: u64) -> Self {
         self.policy.max_body = Some(bytes);
         self
     }
 
-    /// The only statuses that are stored. Default: whatever RFC 9111 permits. It permits nothing
-    /// that the RFC does not.
+    /// The only statuses that are stored. A status that RFC 9111 forbids stays unstored.
+    ///
+    /// Default: all that RFC 9111 permits. Allowed: final statuses.
     pub fn statuses(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
         self.policy.statuses.extend(statuses);
         self
     }
 
-    /// Whether a 200 without an `ETag` is stored with one of its content's digest, so that clients
-    /// can validate what the cache holds (RFC 9110 8.8.3). Default: no. The first response passes
-    /// unchanged. The handler never sees such a tag answered: it does not know it.
+    /// Whether a 200 without an `ETag` is stored with the digest of its content as `ETag`
+    /// (RFC 9110, section 8.8.3), so that clients can revalidate what they have.
+    ///
+    /// Default: `false`. The response that is stored passes to its own client unchanged. The handler
+    /// never gets such a tag in a request, since it would not know it.
     pub fn auto_etag(mut self, wanted: bool) -> Self {
         self.policy.auto_etag = wanted;
         self
     }
 
-    /// Stores only what `predicate` says yes to, given the request's headers and the response's
-    /// head, of what could be stored otherwise. Called once a response, never on a hit.
+    /// Stores a response only if `predicate` returns `true` for the request's headers and the
+    /// response's head. It cannot permit what other rules forbid. It is called once for each
+    /// response of the handler, and never on a hit.
+    ///
+    /// Default: no predicate.
     ///
     /// ```
     /// use tower_response_cache::Policy;
@@ -217,8 +248,12 @@ impl PolicyBuilder {
         self
     }
 
-    /// Lets requests that `predicate` says yes to go to the handler past the cache: nothing is
-    /// looked up, stored or invalidated. Called for every request, before anything else.
+    /// Passes a request to the handler if `predicate` returns `true`: nothing is looked up, stored
+    /// or invalidated. It is called for every request, before anything else.
+    ///
+    /// Default: no predicate.
+    ///
+    /// Danger: a `PUT` that bypasses the cache leaves the old page stored.
     pub fn bypass_if(
         mut self,
         predicate: impl Fn(&request::Parts) -> bool + Send + Sync + 'static,
@@ -227,99 +262,98 @@ impl PolicyBuilder {
         self
     }
 
-    /// A tag that every response of these routes carries. 1 to 256 bytes, no control characters.
+    /// Adds a tag to every response of these routes, for [`Purge::tag`](crate::Purge::tag).
+    ///
+    /// Default: no tags. Allowed: 1 to 256 bytes without control characters.
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.policy.rules.tags.push(tag.into());
         self
     }
 
-    /// Whether `Surrogate-Key` and `Cache-Tag` are taken from what clients get. Default: no; caches
-    /// further out may want them.
+    /// Whether `Surrogate-Key` and `Cache-Tag` are removed from responses to clients.
+    ///
+    /// Default: `false`, since caches between this one and the client may use them.
     pub fn strip_tags(mut self, strip: bool) -> Self {
         self.policy.rules.strip_tags = strip;
         self
     }
 
-    /// The targeted fields (RFC 9213) that are obeyed, most specific first.
+    /// The targeted fields (RFC 9213) that the cache obeys, the most specific first.
+    ///
     /// Default: `CDN-Cache-Control`.
     pub fn targets(mut self, targets: Vec<HeaderName>) -> Self {
         self.policy.rules.targets = targets;
         self
     }
 
-    /// Keeps this policy's entries apart from those of others on the same paths. Default: empty.
+    /// A namespace for this policy's responses, apart from those of other policies for the same
+    /// URLs.
+    ///
+    /// Default: empty.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.policy.key.namespace = namespace.into();
         self
     }
 
-    /// The scheme of requests that name none. Default: `http`.
+    /// The scheme of requests that name none, such as most HTTP/1.1 requests.
+    ///
+    /// Default: [`Scheme::Http`].
     pub fn scheme(mut self, scheme: Scheme) -> Self {
         self.policy.key.scheme = scheme;
         self
     }
 
-    /// Which parts of the query belong to the key. Default: all, as sent.
+    /// The parts of the query that belong to the key. Other parts are hidden from the handler.
+    ///
+    /// Default: the whole query as it was sent.
     pub fn query(mut self, rule: QueryRule) -> Self {
         self.policy.key.query = rule;
         self
     }
 
-    /// Request headers that always belong to the key.
+    /// Adds request headers to the key.
+    ///
+    /// Default: none.
     pub fn key_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.policy.key.headers.extend(names);
         self
     }
 
-    /// Cookies that always belong to the key, by name.
+    /// Adds cookies to the key, by name.
+    ///
+    /// Default: none.
     pub fn key_cookies<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
         let names = names.into_iter().map(Into::into);
         self.policy.key.cookies.extend(names);
         self
     }
 
-    /// Takes a forwarding header (such as `X-Forwarded-Host`) out of the key, and out of what the
-    /// handler sees, so that the two cannot disagree.
+    /// Removes a forwarding header (such as `X-Forwarded-Host`) from the key, and from the request
+    /// that the handler gets, so that the two cannot disagree.
     pub fn drop_header(mut self, name: HeaderName) -> Self {
         self.policy.key.forwarded.remove(&name);
         self.policy.key.dropped.push(name);
         self
     }
 
-    /// Adds a header that changes what handlers answer to the key, when a request has it.
+    /// Adds a header to the key of those requests that have it: a header by which handlers choose
+    /// their answer.
+    ///
+    /// Default: the known forwarding and override headers, such as `X-Forwarded-Host`.
     pub fn forwarded_header(mut self, name: HeaderName) -> Self {
         self.policy.key.forwarded.add(name);
         self
     }
 
-    /// The policy, if its settings are within bounds and do not contradict each other.
+    /// Builds the policy if its settings are within their bounds and do not contradict each other.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] names the setting (or both), the value, and what is allowed.
+    /// [`ConfigError`] names the setting, its value, and what is allowed.
     pub fn build(self) -> Result<Policy, ConfigError> {
         let Self { policy } = self;
-        let StorageRules {
-            default_ttl,
-            forced_ttl,
-            heuristic_percent,
-            ..
-        } = &policy.rules;
-        for (setting, ttl) in [("default_ttl", default_ttl), ("forced_ttl", forced_ttl)] {
-            check_duration(setting, ttl.unwrap_or_default(), Duration::ZERO, YEAR)?;
-        }
-        if let Some(percent) = heuristic_percent.filter(|percent| *percent > 100) {
-            return Err(ConfigError::new(
-                "heuristic_percent",
-                percent.to_string(),
-                "0 to 100",
-            ));
-        }
-        if let (Some(forced), Some(_)) = (forced_ttl, default_ttl) {
-            let value = humantime::format_duration(*forced).to_string();
-            let expected = "no default_ttl beside it: forced_ttl always wins";
-            return Err(ConfigError::new("forced_ttl", value, expected));
-        }
+        check_lifetimes(&policy.rules)?;
+        (0.0..=10.0).check("early_refresh", &policy.early_refresh.unwrap_or_default())?;
         if let Some(tag) = policy.rules.tags.iter().find(|tag| !is_tag(tag)) {
             let expected = "1 to 256 bytes without control characters";
             let tag = tag.escape_debug().to_string();
@@ -330,20 +364,30 @@ impl PolicyBuilder {
         }
         let informational = |status: &&StatusCode| status.is_informational();
         if let Some(status) = policy.statuses.iter().find(informational) {
-            return Err(ConfigError::new(
-                "statuses",
-                status.as_str(),
-                "final statuses",
-            ));
-        }
-        let eagerness = policy.early_refresh.unwrap_or_default();
-        if !(0.0..=10.0).contains(&eagerness) {
-            let value = eagerness.to_string();
-            return Err(ConfigError::new("early_refresh", value, "0 to 10"));
+            let status = status.as_str();
+            return Err(ConfigError::new("statuses", status, "final statuses"));
         }
         check_key(&policy.key)?;
         Ok(policy)
     }
+}
+
+fn check_lifetimes(rules: &StorageRules) -> Result<(), ConfigError> {
+    let StorageRules {
+        default_ttl,
+        forced_ttl,
+        heuristic_percent,
+        ..
+    } = rules;
+    for (setting, ttl) in [("default_ttl", default_ttl), ("forced_ttl", forced_ttl)] {
+        (Duration::ZERO..=YEAR).check(setting, &ttl.unwrap_or_default())?;
+    }
+    (0..=100).check("heuristic_percent", &heuristic_percent.unwrap_or_default())?;
+    if let (Some(forced), Some(_)) = (forced_ttl, default_ttl) {
+        let expected = "no default_ttl beside it: forced_ttl always wins";
+        return Err(ConfigError::new("forced_ttl", forced.show(), expected));
+    }
+    Ok(())
 }
 
 fn check_key(key: &KeyRules) -> Result<(), ConfigError> {
@@ -363,6 +407,3 @@ fn check_key(key: &KeyRules) -> Result<(), ConfigError> {
         _ => Ok(()),
     }
 }
-
-/// The longest lifetime that can be set.
-pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);

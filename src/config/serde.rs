@@ -1,14 +1,15 @@
-//! Settings by serde: the builder's names, durations as `50ms`, sizes as `64MiB`.
+//! Settings by serde, under the names of the builder's methods.
 
-use std::time::Duration;
+use std::fmt;
 
 use ::serde::Deserialize;
-use ::serde::de::{self, Deserializer};
+use ::serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
 
-use super::{CacheConfig, env};
+use super::CacheConfig;
+use super::settings::{NAMES, SETTINGS};
 
-/// Durations and sizes are strings with a unit; sizes may be plain numbers of bytes.
-/// Unknown settings are errors.
+/// Durations are strings with a unit (`50ms`). Sizes are strings with a unit (`64MiB`) or numbers
+/// of bytes. An unknown setting is an error; `null` leaves a setting at its default.
 ///
 /// ```
 /// use tower_response_cache::CacheConfig;
@@ -24,105 +25,87 @@ use super::{CacheConfig, env};
 /// ```
 impl<'de> Deserialize<'de> for CacheConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Fields::deserialize(deserializer)?
-            .build()
-            .map_err(de::Error::custom)
+        deserializer.deserialize_struct("CacheConfig", NAMES, SettingsVisitor)
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Fields {
-    url: Option<String>,
-    prefix: Option<String>,
-    status_name: Option<String>,
-    memory_bytes: Option<Size>,
-    max_body: Option<Size>,
-    max_variants: Option<usize>,
-    default_ttl: Option<Time>,
-    operation_timeout: Option<Time>,
-    connect_timeout: Option<Time>,
-    write_queue_bytes: Option<Size>,
-    #[cfg(feature = "zstd")]
-    compress_above: Option<Size>,
-    fill_bytes: Option<Size>,
-    fill_deadline: Option<Time>,
-    follower_wait: Option<Time>,
-    max_followers: Option<usize>,
-    max_flights: Option<usize>,
-    uncacheable_ttl: Option<Time>,
-    lease: Option<bool>,
-    purge_bound: Option<Time>,
-    purge_log_length: Option<usize>,
-    strict_readiness: Option<bool>,
-}
+struct SettingsVisitor;
 
-impl Fields {
-    fn build(self) -> Result<CacheConfig, crate::ConfigError> {
+impl<'de> Visitor<'de> for SettingsVisitor {
+    type Value = CacheConfig;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of settings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<CacheConfig, A::Error> {
         let mut builder = CacheConfig::builder();
-        #[cfg(feature = "zstd")]
-        if let Some(Size(bytes)) = self.compress_above {
-            builder = builder.compress_above(bytes);
-        }
-        macro_rules! set {
-            ($($field:ident $(. $inner:tt)?),* $(,)?) => {
-                let Self { $($field,)* .. } = self;
-                $(if let Some(value) = $field {
-                    builder = builder.$field(value $(. $inner)?);
-                })*
+        let mut seen = Vec::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
+                return Err(A::Error::unknown_field(&name, NAMES));
             };
+            if seen.contains(&setting.name) {
+                return Err(A::Error::duplicate_field(setting.name));
+            }
+            seen.push(setting.name);
+            if let Text(Some(text)) = map.next_value()? {
+                (setting.read)(&mut builder, &text).map_err(|expected| {
+                    A::Error::invalid_value(Unexpected::Str(&text), &expected)
+                })?;
+            }
         }
-        set!(
-            url,
-            prefix,
-            status_name,
-            memory_bytes.0,
-            max_body.0,
-            max_variants,
-            default_ttl.0,
-            operation_timeout.0,
-            connect_timeout.0,
-            write_queue_bytes.0,
-            fill_bytes.0,
-            fill_deadline.0,
-            follower_wait.0,
-            max_followers,
-            max_flights,
-            uncacheable_ttl.0,
-            lease,
-            purge_bound.0,
-            purge_log_length,
-            strict_readiness,
-        );
-        builder.build()
+        builder.build().map_err(A::Error::custom)
     }
 }
 
-struct Time(Duration);
+/// The text of a string, a number or a boolean; `None` for `null`.
+///
+/// Variables and serde thereby read a setting in the same way, with the same errors.
+/// `humantime_serde` and `bytesize::serde` would say less: "expected a duration",
+/// "expected parsable string".
+struct Text(Option<String>);
 
-impl<'de> Deserialize<'de> for Time {
+impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = String::deserialize(deserializer)?;
-        let time = env::duration(&value).map(Self);
-        time.map_err(|expected| de::Error::invalid_value(de::Unexpected::Str(&value), &expected))
+        deserializer.deserialize_any(TextVisitor).map(Self)
     }
 }
 
-struct Size(u64);
+struct TextVisitor;
 
-impl<'de> Deserialize<'de> for Size {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Either {
-            Number(u64),
-            Text(String),
-        }
-        match Either::deserialize(deserializer)? {
-            Either::Number(bytes) => Ok(Self(bytes)),
-            Either::Text(value) => env::size(&value).map(Self).map_err(|expected| {
-                de::Error::invalid_value(de::Unexpected::Str(&value), &expected)
-            }),
-        }
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string, a whole number, a boolean or null")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Some(text.to_owned()))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Some(number.to_string()))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Some(number.to_string()))
+    }
+
+    fn visit_bool<E: Error>(self, on: bool) -> Result<Self::Value, E> {
+        Ok(Some(on.to_string()))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
     }
 }

@@ -1,11 +1,15 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use http::HeaderName;
 
+use super::bounds::YEAR;
+use super::settings::SETTINGS;
 use super::*;
+use crate::error::ConfigError;
 use crate::key::QueryRule;
 
-/// What a bad value is told.
+/// A builder with a bad value, and the text of its error.
 type Bad = (fn() -> Result<(), ConfigError>, &'static str);
 
 fn cache(builder: CacheConfigBuilder) -> Result<(), ConfigError> {
@@ -113,7 +117,7 @@ const BAD_SETTINGS: [Bad; 21] = [
 ];
 
 #[test]
-fn a_bad_setting_is_told_with_its_value_and_what_is_allowed() {
+fn a_bad_setting_is_reported_with_its_value_and_what_is_allowed() {
     for (bad, expected) in BAD_SETTINGS {
         let error = bad().unwrap_err();
         assert_eq!(error.to_string(), expected);
@@ -122,7 +126,7 @@ fn a_bad_setting_is_told_with_its_value_and_what_is_allowed() {
 }
 
 #[test]
-fn contradictions_in_the_key_are_told() {
+fn contradictions_in_the_key_are_reported() {
     let host = HeaderName::from_static("x-host");
     let contradiction = Policy::builder()
         .drop_header(host.clone())
@@ -164,13 +168,13 @@ fn the_bounds_themselves_are_allowed() {
         .fill_deadline(hour)
         .follower_wait(hour)
         .purge_bound(hour)
-        .default_ttl(policy::YEAR);
+        .default_ttl(YEAR);
     for builder in [least, most] {
         assert_eq!(builder.build().err(), None);
     }
 }
 
-/// An environment that never touches the process's own.
+/// Settings from these variables. The environment of the process is not read.
 fn from_vars(variables: &[(&str, &str)]) -> Result<CacheConfig, ConfigError> {
     let variables: BTreeMap<&str, &str> = variables.iter().copied().collect();
     CacheConfig::from_vars(|name| variables.get(name).map(|&value| value.to_owned()))
@@ -209,7 +213,7 @@ fn every_variable_sets_its_setting() {
     assert_eq!(config.memory_bytes, 1 << 20);
     assert_eq!(config.max_body, 2 << 10);
     assert_eq!(config.max_variants, 3);
-    assert_eq!(config.default_ttl, Some(secs(4)));
+    assert_eq!(config.default_ttl, secs(4));
     assert_eq!(config.operation_timeout, Duration::from_millis(5));
     assert_eq!(config.connect_timeout, secs(6));
     assert_eq!(config.write_queue_bytes, 7 << 20);
@@ -227,8 +231,66 @@ fn every_variable_sets_its_setting() {
     assert!(config.lease);
 }
 
+/// The rows of the README's table of settings: name, variable, default.
+fn readme_rows() -> impl Iterator<Item = [&'static str; 3]> {
+    let table = include_str!("../../README.md")
+        .split_once("\n## Settings\n")
+        .and_then(|(_, rest)| rest.split_once("\n|---|---|---|---|\n"))
+        .map(|(_, rows)| rows)
+        .unwrap();
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    rows.map(|row| {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let [_, name, variable, default, ..] = cells[..] else {
+            panic!("{row}")
+        };
+        [name.trim_matches('`'), variable.trim_matches('`'), default]
+    })
+}
+
 #[test]
-fn what_is_unset_or_empty_is_at_its_default() {
+fn the_readme_has_a_row_for_every_setting() {
+    let rows: Vec<_> = readme_rows()
+        .map(|[name, variable, _]| (name, variable))
+        // A build without the feature `zstd` knows nothing of its setting.
+        .filter(|(name, _)| cfg!(feature = "zstd") || *name != "compress_above")
+        .collect();
+    let settings = SETTINGS.iter();
+    let settings: Vec<_> = settings.map(|row| (row.name, row.variable)).collect();
+    assert_eq!(rows, settings);
+}
+
+#[test]
+fn a_setting_has_the_default_that_the_readme_and_its_documentation_say() {
+    let defaults = format!("{:?}", CacheConfig::default());
+    for setting in SETTINGS {
+        let [_, variable, default] = readme_rows()
+            .find(|[name, ..]| *name == setting.name)
+            .unwrap();
+        let text = match default {
+            "none" => "0".to_owned(),
+            "never" => String::new(),
+            _ => default.replace(['`', ','], ""),
+        };
+        let config = from_vars(&[(variable, &text)]).unwrap();
+        assert_eq!(format!("{config:?}"), defaults, "{variable} = {text}");
+        let said = format!("Default: {default}.");
+        // The URL's documentation does not stand in the table.
+        let stands = setting.name == "url" || setting.documentation.contains(&said);
+        assert!(stands, "{}: {said}", setting.name);
+    }
+}
+
+#[test]
+fn the_example_of_a_variable_is_allowed() {
+    for setting in SETTINGS {
+        let config = from_vars(&[(setting.variable, setting.example)]);
+        assert_eq!(config.err(), None, "{}", setting.variable);
+    }
+}
+
+#[test]
+fn an_unset_or_empty_variable_leaves_its_setting_at_the_default() {
     for variables in [&[][..], &[("CACHE_URL", ""), ("CACHE_MAX_BODY", "")]] {
         let config = from_vars(variables).unwrap();
         assert_eq!(config.store(), "memory://");
@@ -247,7 +309,7 @@ fn memory_can_be_asked_for_by_name() {
 }
 
 #[test]
-fn a_bad_variable_is_told_by_its_own_name() {
+fn a_bad_variable_is_reported_by_its_own_name() {
     let table = [
         (
             ("CACHE_MAX_BODY", "much"),
@@ -269,7 +331,7 @@ fn a_bad_variable_is_told_by_its_own_name() {
             ("CACHE_STRICT_READINESS", "yes"),
             "CACHE_STRICT_READINESS = yes: expected true or false",
         ),
-        // Read, but out of bounds: told by the setting.
+        // The value can be read but is out of bounds, so the error names the setting.
         (
             ("CACHE_MAX_BODY", "0"),
             "max_body = 0 B: expected 1 B to 256.0 MiB",
@@ -318,7 +380,7 @@ mod by_serde {
         assert_eq!(config.max_body, 2 << 20);
         assert_eq!(config.fill_bytes, 3 << 20);
         assert_eq!(config.operation_timeout, Duration::from_millis(20));
-        assert_eq!(config.default_ttl, Some(Duration::from_secs(5400)));
+        assert_eq!(config.default_ttl, Duration::from_secs(5400));
         assert_eq!(config.max_followers, 5);
         assert!(config.strict_readiness);
     }
@@ -331,11 +393,19 @@ mod by_serde {
     }
 
     #[test]
-    fn mistakes_are_told() {
+    fn mistakes_are_reported() {
         let table = [
             (r#"{ "memory": 1 }"#, "unknown field `memory`"),
             (r#"{ "default_ttl": "30" }"#, "a duration such as"),
+            (r#"{ "default_ttl": 30 }"#, "a duration such as"),
             (r#"{ "max_body": "lots" }"#, "a size such as"),
+            (r#"{ "max_body": -1 }"#, "a size such as"),
+            (r#"{ "max_body": [] }"#, "a string, a whole number"),
+            (r#"{ "lease": 1 }"#, "true or false"),
+            (
+                r#"{ "lease": true, "lease": true }"#,
+                "duplicate field `lease`",
+            ),
             (r#"{ "max_body": 0 }"#, "max_body = 0 B: expected 1 B"),
             (r#"{ "url": "http://h" }"#, "unknown scheme `http`"),
         ];
@@ -346,7 +416,15 @@ mod by_serde {
     }
 
     #[test]
-    fn a_password_is_not_in_a_mistake_s_text() {
+    fn null_leaves_a_setting_at_its_default() {
+        let json = r#"{ "url": null, "max_body": null, "default_ttl": null }"#;
+        let config: CacheConfig = serde_json::from_str(json).unwrap();
+        let defaults = CacheConfig::default();
+        assert_eq!(format!("{config:?}"), format!("{defaults:?}"));
+    }
+
+    #[test]
+    fn a_password_is_not_in_an_error() {
         let json = r#"{ "url": "valkey://app:hunter2@h:port" }"#;
         let error = serde_json::from_str::<CacheConfig>(json).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"));

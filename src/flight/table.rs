@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::hit_for_miss::{Credentials, HitForMiss, Uncacheable};
 use super::state::Flight;
 use crate::base::clock::{Clock, Timestamp};
+use crate::base::random;
 use crate::base::sync::{MutexGuard, Striped};
 use crate::key::Key;
 
@@ -38,8 +39,6 @@ pub(crate) struct Flights {
     backoff: quick_cache::sync::Cache<u128, Timestamp>,
     /// How long the handler took for a key, where entries are refreshed early.
     fetch_times: quick_cache::sync::Cache<u128, Duration>,
-    /// Counts successful changes. Targets whose hashes are equal modulo the length share a counter.
-    changes: [AtomicU64; CHANGE_COUNTERS],
 }
 
 /// Flights under way by the hashes of their keys.
@@ -54,9 +53,8 @@ impl Flights {
             tables: Striped::default(),
             under_way: AtomicUsize::new(0),
             hit_for_miss: HitForMiss::new(keys),
-            backoff: quick_cache::sync::Cache::new(keys),
-            fetch_times: quick_cache::sync::Cache::new(keys),
-            changes: [const { AtomicU64::new(0) }; CHANGE_COUNTERS],
+            backoff: random::bounded_map(keys),
+            fetch_times: random::bounded_map(keys),
         }
     }
 
@@ -68,24 +66,6 @@ impl Flights {
     /// Whether a key with this hash is being fetched.
     pub(crate) fn has(&self, hash: u128) -> bool {
         self.tables.lock(hash).contains_key(&hash)
-    }
-
-    /// Counts the requests with unsafe methods that have succeeded for the target of this hash,
-    /// and for targets that share its counter. A response that was requested before such a change
-    /// must not be stored.
-    pub(crate) fn changes(&self, hash: u128) -> u64 {
-        self.changes_at(hash).load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn note_change(&self, hash: u128) {
-        self.changes_at(hash).fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn changes_at(&self, hash: u128) -> &AtomicU64 {
-        let [first, ..] = &self.changes;
-        self.changes
-            .get(hash as usize % CHANGE_COUNTERS)
-            .unwrap_or(first)
     }
 
     /// Remembers for a while that responses for `key` cannot be shared, so that no request waits
@@ -187,9 +167,6 @@ impl Flights {
         }
     }
 }
-
-/// So many counters that changes of other targets seldom count.
-const CHANGE_COUNTERS: usize = 256;
 
 /// How long a key is not fetched again after a failed fetch.
 const BACKOFF: Duration = Duration::from_secs(2);

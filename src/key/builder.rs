@@ -117,7 +117,7 @@ impl KeyBuilder {
     }
 
     /// Whether fields of the request are part of its base key.
-    pub(crate) fn has_fields(&self) -> bool {
+    fn has_fields(&self) -> bool {
         self.bare_length != self.base_length
     }
 

@@ -45,12 +45,6 @@ pub(crate) struct KeyRef<'a> {
 }
 
 impl Key {
-    /// The key of a GET or HEAD request, or why it can have none.
-    #[cfg(test)]
-    pub(crate) fn of_request(parts: &Parts, rules: &KeyRules) -> Result<Self, Unkeyable> {
-        KeyBuilder::of_request(parts, rules).map(|builder| builder.base().to_key())
-    }
-
     /// The key of one of the application's own values.
     pub(crate) fn of_value(namespace: &str, name: &str) -> Self {
         let mut canonical = Vec::with_capacity(namespace.len() + name.len() + 16);

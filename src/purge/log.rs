@@ -1,14 +1,15 @@
 //! The purge log: appending to it, and reading it to its end for ever.
 
+mod progress;
 mod reader;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use progress::Progress;
 use reader::Following;
 
 use super::{Purge, PurgeIndex};
@@ -29,8 +30,7 @@ pub(crate) struct PurgeLog {
     tailing: AtomicBool,
     /// When the log was first followed.
     began: OnceLock<Instant>,
-    /// How far the log has been read, once it was read to its end.
-    progress: watch::Sender<Option<LogPosition>>,
+    progress: Progress,
 }
 
 /// What emptying the log's knowledge empties as well.
@@ -58,7 +58,7 @@ impl PurgeLog {
             bound,
             tailing: AtomicBool::new(false),
             began: OnceLock::new(),
-            progress: watch::Sender::new(None),
+            progress: Progress::default(),
         }
     }
 
@@ -101,8 +101,7 @@ impl PurgeLog {
     ) -> Result<LogPosition, PurgeError> {
         let Appended { position, .. } = self.append_at(purge, deadline).await?;
         if self.store.is_some() {
-            let mut progress = self.progress.subscribe();
-            let read = progress.wait_for(|read| *read >= Some(position));
+            let read = self.progress.wait_for(|read| read >= Some(position));
             if timeout_at(deadline, read).await.is_err() {
                 return Err(PurgeError::not_appended(StoreError::TimedOut));
             }
@@ -113,8 +112,7 @@ impl PurgeLog {
     /// Waits for the log to be read to its end for the first time, within the deadline: a starting
     /// instance knows of no purge, so it may not trust the shared store before.
     pub(crate) async fn first_read(&self, deadline: Instant) {
-        let mut progress = self.progress.subscribe();
-        let read = progress.wait_for(Option::is_some);
+        let read = self.progress.wait_for(|read| read.is_some());
         let _in_time_or_not = timeout_at(deadline, read).await;
     }
 
@@ -123,7 +121,7 @@ impl PurgeLog {
     pub(crate) fn is_starting(&self) -> bool {
         let recently = |began: &Instant| began.elapsed() < START;
         self.store.is_some()
-            && self.progress.borrow().is_none()
+            && self.progress.get().is_none()
             && self.began.get().is_none_or(recently)
     }
 

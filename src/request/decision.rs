@@ -1,7 +1,5 @@
 //! What to do with a stored response.
 
-use http::StatusCode;
-
 use crate::base::clock::Timestamp;
 use crate::entry::Head;
 use crate::purge::Validity;
@@ -32,10 +30,6 @@ pub(crate) enum EarlyRefresh {
 impl Settings {
     /// Judges a stored response by the purges, its lifetimes and the request.
     pub(crate) fn judge(&self, head: &Head, facts: &RequestFacts, now: Timestamp) -> Decision {
-        // A stored part answers requests for its range only, and HEAD has no range.
-        if head.status == StatusCode::PARTIAL_CONTENT && !facts.range {
-            return Decision::Useless(Reason::Partial);
-        }
         let soft = match self.cache.validity(head, now) {
             Validity::Valid => false,
             Validity::Soft => true,

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use super::exchange::{MethodClass, RequestFacts};
 use super::fields::{Exclusions, is_coding, is_hop_by_hop, is_set_cookie};
-use super::freshness::{Flags, Lifetimes, lifetimes, sent_date};
-use super::invalidation::describes_target;
+use super::freshness::{Lifetimes, lifetimes, sent_date};
 use super::options::CacheOptions;
-use super::range::{is_one_part, wants_one_part};
-use super::rules::{CookieRule, PartialRule, SetCookieRule, StorageRules};
+use super::rules::{CookieRule, SetCookieRule, StorageRules};
 use super::syntax::dates::date_value;
 use super::syntax::directives::{Delta, Qualified, ResponseDirectives};
 use super::syntax::targeted;
@@ -25,7 +23,6 @@ use crate::status::Reason;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exchange<'a> {
     pub(crate) facts: &'a RequestFacts,
-    pub(crate) request_headers: &'a HeaderMap,
     pub(crate) status: StatusCode,
     /// The response's.
     pub(crate) headers: &'a HeaderMap,
@@ -57,31 +54,8 @@ pub(crate) fn admit(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<Adm
     if exchange.facts.method != MethodClass::Get {
         return Err(Reason::Method);
     }
-    check_status(exchange, rules)?;
+    check_status(exchange.status)?;
     assess(exchange, rules)
-}
-
-/// Judges the response to a `POST` for `target`, to be stored for `GET`; `exchange` is told as
-/// if it had been one.
-///
-/// RFC 9110, section 9.3.3: "Responses to POST requests are only cacheable when they include
-/// explicit freshness information … and a Content-Location header field that has the same value
-/// as the POST's target URI". Then, says section 8.7, the content is that of a `GET` of it.
-pub(crate) fn admit_posted(
-    exchange: &Exchange<'_>,
-    target: &Uri,
-    rules: &StorageRules,
-) -> Result<Admitted, Reason> {
-    if exchange.status != StatusCode::OK || !describes_target(exchange.headers, target) {
-        return Err(Reason::Method);
-    }
-    let admitted = assess(exchange, rules)?;
-    let lifetimes = &admitted.lifetimes;
-    let fresh = lifetimes.fresh_until > lifetimes.stored;
-    if !fresh || lifetimes.flags.contains(Flags::ASSIGNED) {
-        return Err(Reason::NoFreshness);
-    }
-    Ok(admitted)
 }
 
 /// As [`admit`], of a response that is the stored one with fields updated.
@@ -137,31 +111,22 @@ fn check_request(facts: &RequestFacts) -> Result<(), Reason> {
     Ok(())
 }
 
-/// RFC 9111, section 3: a cache must not store unless "the response status code is final".
+/// RFC 9111, section 3: a cache must not store unless "the response status code is final", and
+/// a 206 or 304 only if "the cache understands" it. No part is stored as a response of its own:
+/// clients choose the ranges, and so how many parts there would be.
 ///
 /// RFC 6585: responses with 428, 429, 431 and 511 "MUST NOT be stored by a cache". 407, 412,
 /// 416, 417, 421 and 426 answer something in the request that no key covers: the connection,
 /// a precondition, a range or an expectation.
-fn check_status(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<(), Reason> {
-    match exchange.status.as_u16() {
+fn check_status(status: StatusCode) -> Result<(), Reason> {
+    match status.as_u16() {
         // A `Content-Range` in any other response "has no meaning" (RFC 9110, section 14.4).
-        206 => check_partial(exchange, rules),
+        206 => Err(Reason::Partial),
         ..=199 | 304 | 407 | 412 | 416 | 417 | 421 | 426 | 428 | 429 | 431 | 511 => {
             Err(Reason::Status)
         }
         _ => Ok(()),
     }
-}
-
-/// RFC 9111, section 3: a cache must not store a 206 unless "the cache understands" it. A part
-/// is understood as the answer to its very `Range`, and never as more: parts are not combined
-/// (section 3.4), nor is another range cut from one.
-fn check_partial(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<(), Reason> {
-    let kept = rules.partial == PartialRule::ReplaySameRange
-        && exchange.facts.range
-        && wants_one_part(exchange.request_headers)
-        && is_one_part(exchange.headers);
-    if kept { Ok(()) } else { Err(Reason::Partial) }
 }
 
 fn check_prohibitions(
@@ -235,16 +200,11 @@ fn vary(exchange: &Exchange<'_>) -> Result<Arc<[HeaderName]>, Reason> {
         Vary::Any => return Err(Reason::VaryAny),
         Vary::Invalid => return Err(Reason::VaryInvalid),
     };
-    let is_part = exchange.status == StatusCode::PARTIAL_CONTENT;
     let options = exchange.options.map_or(&[][..], |options| &options.vary);
-    if !is_part && options.is_empty() {
+    if options.is_empty() {
         return Ok(said);
     }
     let mut names = said.to_vec();
-    if is_part {
-        insert(&mut names, header::RANGE);
-        insert(&mut names, header::IF_RANGE);
-    }
     for name in options {
         if names.len() > MAX_NAMES {
             break;

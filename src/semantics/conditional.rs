@@ -22,15 +22,15 @@ pub(crate) enum Precondition {
 ///
 /// RFC 9110, section 13.2.1: a server "MUST ignore all received preconditions if its
 /// response to the same request without those conditions … would have been a status code
-/// other than a 2xx (Successful) or 412"; here only 200, and a stored 206, count. What cannot be
-/// parsed is ignored: a whole response is never wrong.
+/// other than a 2xx (Successful) or 412"; here only 200 counts. What cannot be parsed is
+/// ignored: a whole response is never wrong.
 pub(crate) fn evaluate(
     request: &HeaderMap,
     status: StatusCode,
     stored: &HeaderMap,
     lifetimes: &Lifetimes,
 ) -> Precondition {
-    if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
+    if status != StatusCode::OK {
         return Precondition::Proceed;
     }
     // RFC 9110, section 13.1.3: "A recipient MUST ignore If-Modified-Since if the request

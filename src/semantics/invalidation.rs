@@ -38,17 +38,11 @@ pub(crate) fn invalidated(
     uris
 }
 
-/// Whether a response says of anything but its target that it has changed, or that it is to be
-/// stored as another.
+/// Whether a response may say of anything but its target that it has changed.
 pub(crate) fn concerns_others(headers: &HeaderMap) -> bool {
     headers.contains_key(header::LOCATION)
         || headers.contains_key(header::CONTENT_LOCATION)
         || headers.contains_key(&CACHE_GROUP_INVALIDATION)
-}
-
-/// Whether the response's one `Content-Location` is the target URI itself.
-pub(crate) fn describes_target(headers: &HeaderMap, target: &Uri) -> bool {
-    reference(headers, header::CONTENT_LOCATION, target).is_some_and(|uri| uri == *target)
 }
 
 /// The URI that a field refers to, if it is of the target's origin.

@@ -26,7 +26,7 @@ pub(crate) mod tags;
 pub(crate) mod validate;
 pub(crate) mod vary;
 
-pub(crate) use admit::{Admitted, Exchange, admit, admit_posted};
+pub(crate) use admit::{Admitted, Exchange, admit};
 pub(crate) use conditional::{Precondition, evaluate, not_modified_headers};
 pub(crate) use exchange::{MethodClass, RequestFacts};
 pub(crate) use freshness::{Flags, Lifetimes};
@@ -34,10 +34,11 @@ pub(crate) use invalidation::{concerns_others, invalidated};
 pub use options::CacheOptions;
 pub(crate) use range::{RangeAnswer, content_range, resolve, unsatisfied_range};
 pub(crate) use reuse::{Reuse, is_failure, may_serve_on_error, reuse};
-pub use rules::{CookieRule, LanguageRule, PartialRule, SetCookieRule, StorageRules};
+pub(crate) use rules::StorageRules;
+pub use rules::{CookieRule, SetCookieRule};
 pub(crate) use tags::{group_tag, invalidated_groups, is_tag, strip_tags};
 pub(crate) use validate::{Freshened, HeadOutcome, freshen, head_updates, make_conditional};
-pub(crate) use vary::{content_language, preferred_language, variant_value};
+pub(crate) use vary::variant_value;
 
 #[cfg(test)]
 mod tests;

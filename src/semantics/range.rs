@@ -43,40 +43,6 @@ pub(crate) fn resolve(
     }
 }
 
-/// Whether a request asks for a single, valid range of bytes.
-pub(crate) fn wants_one_part(request: &HeaderMap) -> bool {
-    let mut lines = request.get_all(header::RANGE).iter();
-    matches!((lines.next(), lines.next()), (Some(line), None) if Spec::parse(line.as_bytes()).is_some())
-}
-
-/// Whether a 206 says which one range of bytes it has.
-///
-/// RFC 9110, section 14.4: a `Content-Range` is invalid "if it contains a range-resp that has a
-/// last-pos value less than its first-pos value, or a complete-length value less than or equal
-/// to its last-pos value". Several parts (`multipart/byteranges`) come without one.
-pub(crate) fn is_one_part(response: &HeaderMap) -> bool {
-    let mut lines = response.get_all(header::CONTENT_RANGE).iter();
-    let (Some(line), None) = (lines.next(), lines.next()) else {
-        return false;
-    };
-    part(trim_ows(line.as_bytes())).is_some()
-}
-
-/// `bytes first-last/complete`, where the complete length may be `*`.
-fn part(text: &[u8]) -> Option<(u64, u64)> {
-    let (unit, range) = text.split_at_checked("bytes ".len())?;
-    let slash = range.iter().position(|&byte| byte == b'/')?;
-    let (positions, complete) = range.split_at_checked(slash)?;
-    let dash = positions.iter().position(|&byte| byte == b'-')?;
-    let (first, last) = positions.split_at_checked(dash)?;
-    let (first, last) = (number(first)?, number(last.get(1..)?)?);
-    let fits = match complete.get(1..)? {
-        b"*" => true,
-        complete => last < number(complete)?,
-    };
-    (unit.eq_ignore_ascii_case(b"bytes ") && first <= last && fits).then_some((first, last))
-}
-
 /// The `Content-Range` of a 206.
 pub(crate) fn content_range(start: u64, end_inclusive: u64, len: u64) -> HeaderValue {
     value(format!("bytes {start}-{end_inclusive}/{len}"))

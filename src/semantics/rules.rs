@@ -33,73 +33,39 @@ pub enum SetCookieRule {
     StoreForEveryone,
 }
 
-/// What happens to a 206 (Partial Content), the answer to a request for a range.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PartialRule {
-    /// It is not stored. Ranges are served from complete stored responses.
-    #[default]
-    Refuse,
-    /// It is stored as a response of its own, for requests with the very same `Range` and
-    /// `If-Range`. Parts are neither combined nor cut.
-    ///
-    /// Danger: the client chooses the range, and so how many parts there are: each takes a
-    /// place among the variants of its resource, whose number is bounded.
-    ReplaySameRange,
-}
-
-/// Which of the variants that differ by `Accept-Language` a request may get.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LanguageRule {
-    /// That of a request with the same `Accept-Language`, as RFC 9111, section 4.1, asks.
-    #[default]
-    SameField,
-    /// Also one in the language that the request prefers to all others, by `Content-Language`.
-    ///
-    /// Right where the application picks a response by its language alone; beyond RFC 9111,
-    /// which cannot know that. Only what is in memory is found so.
-    PreferredLanguage,
-}
-
 /// The part of a `Policy` that the pure functions consult. Plain data.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct StorageRules {
+pub(crate) struct StorageRules {
     /// Lifetime of responses with a heuristically cacheable status and no explicit freshness.
     /// Default: none, they are not stored.
-    pub default_ttl: Option<Duration>,
+    pub(crate) default_ttl: Option<Duration>,
     /// Lifetime that overrides what the response says (never its prohibitions).
-    pub forced_ttl: Option<Duration>,
+    pub(crate) forced_ttl: Option<Duration>,
     /// RFC 9111 4.2.2's fraction of the time since `Last-Modified`, in percent. Default: off.
-    pub heuristic_percent: Option<u8>,
+    pub(crate) heuristic_percent: Option<u8>,
     /// The longest lifetime that is believed. Default: a year.
-    pub max_ttl: Duration,
+    pub(crate) max_ttl: Duration,
     /// Stale window where the response names none. Default: none.
-    pub stale_while_revalidate: Option<Duration>,
+    pub(crate) stale_while_revalidate: Option<Duration>,
     /// Stale window on errors where the response names none. Default: none.
-    pub stale_if_error: Option<Duration>,
+    pub(crate) stale_if_error: Option<Duration>,
     /// How long an entry with a validator is kept after it can no longer be served,
     /// so that it can be revalidated; with `client_directives`, also one that clients may
     /// take stale. Default: 10 minutes.
-    pub keep: Duration,
+    pub(crate) keep: Duration,
     /// Requests with `Cookie`.
-    pub cookies: CookieRule,
+    pub(crate) cookies: CookieRule,
     /// Responses with `Set-Cookie`.
-    pub set_cookie: SetCookieRule,
-    /// Responses to requests for a range.
-    pub partial: PartialRule,
-    /// Responses in several languages.
-    pub language: LanguageRule,
+    pub(crate) set_cookie: SetCookieRule,
     /// Whether a client's `no-cache`, `max-age`, `min-fresh`, `max-stale` and `Pragma` are obeyed.
     /// Default: no, since they let any client flood the handler.
-    pub client_directives: bool,
+    pub(crate) client_directives: bool,
     /// Tags that every response carries.
-    pub tags: Vec<String>,
+    pub(crate) tags: Vec<String>,
     /// Whether `Surrogate-Key` and `Cache-Tag` are kept from clients. Default: no.
-    pub strip_tags: bool,
+    pub(crate) strip_tags: bool,
     /// RFC 9213 targeted fields, most specific first. Default: `CDN-Cache-Control`.
-    pub targets: Vec<HeaderName>,
+    pub(crate) targets: Vec<HeaderName>,
 }
 
 impl Default for StorageRules {
@@ -114,8 +80,6 @@ impl Default for StorageRules {
             keep: Duration::from_secs(600),
             cookies: CookieRule::default(),
             set_cookie: SetCookieRule::default(),
-            partial: PartialRule::default(),
-            language: LanguageRule::default(),
             client_directives: false,
             tags: Vec::new(),
             strip_tags: false,

@@ -52,6 +52,12 @@ thread_local! {
     static LAST: RefCell<Option<(HeaderValue, Arc<[HeaderName]>)>> = const { RefCell::new(None) };
 }
 
+/// Forgets the last names.
+#[cfg(feature = "test-util")]
+pub(crate) fn forget_memo() {
+    LAST.set(None);
+}
+
 fn parse_lines(headers: &HeaderMap) -> Vary {
     let mut names = Vec::new();
     let mut invalid = false;
@@ -304,52 +310,6 @@ fn normalize_accept_language(value: &[u8]) -> Vec<u8> {
         .collect();
     ranges.sort_unstable();
     ranges.join(&b',')
-}
-
-/// The language that `Accept-Language` prefers to all others, in lower case. `None` if there is
-/// no such one, as in `en, de`, or if the field cannot be parsed.
-pub(crate) fn preferred_language(headers: &HeaderMap) -> Option<Vec<u8>> {
-    let value = joined(headers.get_all(header::ACCEPT_LANGUAGE));
-    let value = without_space_around(&value, b",;").to_ascii_lowercase();
-    let mut best: Option<(u16, &[u8])> = None;
-    let mut tied = false;
-    for member in value
-        .split(|&byte| byte == b',')
-        .filter(|it| !it.is_empty())
-    {
-        let (tag, weight) = match member.iter().position(|&byte| byte == b';') {
-            Some(semicolon) => {
-                let (tag, parameter) = member.split_at_checked(semicolon)?;
-                (tag, weight(parameter.get(1..)?)?)
-            }
-            None => (member, 1000),
-        };
-        let beats = best.is_none_or(|(most, _)| weight > most);
-        tied = !beats && (tied || best.is_some_and(|(most, _)| weight == most));
-        if beats {
-            best = Some((weight, tag));
-        }
-    }
-    let (weight, tag) = best.filter(|_| !tied)?;
-    (weight > 0 && is_language(tag)).then(|| tag.to_vec())
-}
-
-/// The one language that a response is in, in lower case.
-pub(crate) fn content_language(headers: &HeaderMap) -> Option<Vec<u8>> {
-    let mut lines = headers.get_all(header::CONTENT_LANGUAGE).iter();
-    let (Some(line), None) = (lines.next(), lines.next()) else {
-        return None;
-    };
-    let tag = trim_ows(line.as_bytes()).to_ascii_lowercase();
-    is_language(&tag).then_some(tag)
-}
-
-/// The shape of a language tag (RFC 5646): letters, digits and hyphens.
-fn is_language(tag: &[u8]) -> bool {
-    !tag.is_empty()
-        && tag
-            .iter()
-            .all(|&byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// `value` without optional white space around `delimiters`, quoted strings left alone.

@@ -56,7 +56,7 @@ impl CacheLayer {
     fn with(cache: Cache, mut policy: Policy) -> Self {
         let rules = &mut policy.rules;
         if rules.default_ttl.is_none() && rules.forced_ttl.is_none() {
-            rules.default_ttl = cache.config().default_ttl;
+            rules.default_ttl = Some(cache.config().default_ttl).filter(|ttl| !ttl.is_zero());
         }
         Self {
             settings: Arc::new(Settings { cache, policy }),

@@ -97,7 +97,7 @@ where
         let facts = RequestFacts::read(&parts.method, &parts.headers);
         match route(&facts, &body) {
             Route::Pass(outcome) => self.pass(parts, body, outcome),
-            Route::Change => self.change(parts, body, facts),
+            Route::Change => self.change(parts, body),
             Route::NotCached => {
                 ResponseFuture::ready(from_entry::not_cached(self.settings.cache.status_name()))
             }
@@ -175,18 +175,13 @@ impl<S> CacheService<S> {
     }
 
     /// RFC 9111 4.4: stored responses that an unsafe method may have changed are invalidated.
-    fn change<B, R>(
-        &self,
-        mut parts: Parts,
-        body: B,
-        facts: RequestFacts,
-    ) -> ResponseFuture<S, B, R>
+    fn change<B, R>(&self, mut parts: Parts, body: B) -> ResponseFuture<S, B, R>
     where
         S: Service<Request<B>, Response = Response<R>> + Clone,
         S::Error: Send + 'static,
         R: Send + 'static,
     {
-        let change = Change::begin(&self.settings, &parts, facts);
+        let change = Change::begin(&self.settings, &parts);
         parts.extensions.insert(self.settings.cache.clone());
         let call = Oneshot::new(self.inner(), Request::from_parts(parts, body));
         ResponseFuture::changing(call, change)

@@ -234,6 +234,12 @@ thread_local! {
     static LAST: RefCell<Option<(Outcome, HeaderValue)>> = const { RefCell::new(None) };
 }
 
+/// Forgets the last value.
+#[cfg(feature = "test-util")]
+pub(crate) fn forget_memo() {
+    LAST.set(None);
+}
+
 /// A value as it is written, on the stack: this is on the hit path. It has room for the longest
 /// name that the settings allow and every parameter there is.
 struct Line {

@@ -8,6 +8,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::{Cache, EntryAction};
 
 use crate::base::clock::Timestamp;
+use crate::base::random;
 use crate::entry::{Entry, Record};
 use crate::key::{Key, KeyRef};
 
@@ -56,7 +57,7 @@ impl Memory {
         };
         let items = usize::try_from(bytes / TYPICAL_RECORD).unwrap_or(usize::MAX);
         Self {
-            records: Cache::with_weighter(items.max(16), bytes, ByWeight),
+            records: random::weighted_map(items.max(16), bytes, ByWeight),
             holds,
         }
     }

@@ -17,7 +17,8 @@ pub(crate) use crate::error::StoreError;
 
 #[cfg(feature = "test-util")]
 mod chaos;
-mod languages;
+#[cfg(feature = "test-util")]
+mod in_process;
 mod lookup;
 mod memory;
 mod rejected;
@@ -28,7 +29,8 @@ mod variants;
 
 #[cfg(feature = "test-util")]
 pub use chaos::ChaosStore;
-pub(crate) use languages::Languages;
+#[cfg(feature = "test-util")]
+pub use in_process::{InProcessStore, Outage};
 pub(crate) use lookup::{Lookup, MemoryLookup};
 pub(crate) use memory::Memory;
 pub(crate) use shared::{Flushed, Shared, SharedSettings};

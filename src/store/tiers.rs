@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::rejected::{BadValueAction, Counters};
 use super::shared::Proof;
 use super::variants::{self, Inserted, NewMarker, VariantIndex};
-use super::{Flushed, Languages, Lookup, Memory, MemoryLookup, Shared, SharedStore, StoreError};
+use super::{Flushed, Lookup, Memory, MemoryLookup, Shared, SharedStore, StoreError};
 use crate::base::clock::Timestamp;
 use crate::entry::codec;
 use crate::entry::{Entry, Marker, Record, Value, Variants};
@@ -23,7 +23,6 @@ pub(crate) struct Tiers {
     memory: Memory,
     shared: Option<Shared>,
     variants: VariantIndex,
-    languages: Languages,
     /// Something was noted under a key that not every request for its target has.
     traced: AtomicBool,
     counters: Arc<Counters>,
@@ -45,7 +44,6 @@ impl Tiers {
             memory: Memory::new(memory_bytes),
             shared,
             variants: VariantIndex::new(max_variants),
-            languages: Languages::default(),
             traced: AtomicBool::new(false),
             counters: Arc::default(),
         }
@@ -76,11 +74,7 @@ impl Tiers {
             Some(Record::Response(entry)) => found.entry = Some(entry),
             Some(Record::Marker(marker)) => {
                 let variant = builder.vary(&marker.fields, headers);
-                let entry = variants::find(&self.memory, &marker, variant, now);
-                found.entry = entry.or_else(|| {
-                    let key = self.languages.find(builder, &marker.fields, headers)?;
-                    variants::find(&self.memory, &marker, key.canonical(), now)
-                });
+                found.entry = variants::find(&self.memory, &marker, variant, now);
                 found.marker = Some(marker);
             }
             Some(Record::Value(_)) | None => {}
@@ -260,11 +254,6 @@ impl Tiers {
             }
             None => Ok(()),
         }
-    }
-
-    /// Where policies let a preferred language stand for `Accept-Language`.
-    pub(crate) fn languages(&self) -> &Languages {
-        &self.languages
     }
 
     /// Removes what stands under `keys` from both tiers; whether either had any.

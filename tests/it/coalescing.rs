@@ -17,6 +17,8 @@ use crate::support::handler::{
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+const FRESH: (&str, &str) = ("cache-control", "max-age=60");
+
 fn layer() -> CacheLayer {
     CacheLayer::new(CacheConfig::default())
 }
@@ -24,6 +26,17 @@ fn layer() -> CacheLayer {
 /// A layer whose clock the test moves.
 fn layer_at(clock: &TestClock) -> CacheLayer {
     CacheLayer::new(CacheConfig::builder().clock(clock.clone()).build().unwrap())
+}
+
+/// Field lines.
+type Fields = &'static [(&'static str, &'static str)];
+
+fn respond(status: u16, fields: Fields, body: Script) -> Response<Script> {
+    let response = Response::builder().status(status);
+    let response = fields.iter().fold(response, |response, (name, value)| {
+        response.header(*name, *value)
+    });
+    response.body(body).unwrap()
 }
 
 /// Sends them all at once and waits for the answers.
@@ -154,21 +167,97 @@ async fn ten_thousand_personal_responses_reach_those_they_are_for() {
 
 #[tokio::test(start_paused = true)]
 async fn urls_that_are_known_to_be_uncacheable_do_not_serialise() {
-    let cached = Cached::new(&layer(), |_, _| async {
-        sleep(Duration::from_millis(200)).await;
-        Ok(with("no-store", Script::whole("x")))
+    let one: fn() -> Script = || Script::whole("x");
+    let long: fn() -> Script = || Script::whole("0123456789a");
+    let of_unknown_length: fn() -> Script = || {
+        Script::new([
+            Step::Data("012345".into()),
+            Step::Wait(Duration::from_millis(1)),
+            Step::Data("6789a".into()),
+        ])
+    };
+    let with_trailers: fn() -> Script = || Script::new([Step::Data("x".into()), Step::Trailers]);
+    type Case = (&'static str, Fields, fn() -> Script);
+    let table: [Case; 13] = [
+        ("no-store", &[("cache-control", "no-store")], one),
+        ("private", &[("cache-control", "private, max-age=60")], one),
+        ("nothing", &[], one),
+        ("stale at once", &[("cache-control", "max-age=0")], one),
+        ("stale by its age", &[FRESH, ("age", "60")], one),
+        ("malformed", &[("cache-control", "max-age=60, a=\"b")], one),
+        ("a cookie", &[FRESH, ("set-cookie", "a=b")], one),
+        ("vary on all", &[FRESH, ("vary", "*")], one),
+        ("too long", &[FRESH], long),
+        ("too long after all", &[FRESH], of_unknown_length),
+        ("another length", &[FRESH, ("content-length", "2")], one),
+        ("trailers", &[FRESH], with_trailers),
+        ("refused by the policy", &[FRESH, ("x-refuse", "")], one),
+    ];
+    let config = CacheConfig::builder().max_body(10).build().unwrap();
+    let policy = Policy::builder()
+        .store_if(|_, response| !response.headers.contains_key("x-refuse"))
+        .build()
+        .unwrap();
+    for (name, fields, body) in table {
+        let layer = CacheLayer::new(config.clone()).policy(policy.clone());
+        in_waves(name, &layer, move |_| respond(200, fields, body())).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+#[ignore = "what is stored to be validated takes the mark away that says that its URL is not to wait for"]
+async fn urls_that_are_validated_each_time_do_not_serialise() {
+    let table: [(&str, u16); 6] = [
+        ("no-cache", 200),
+        ("no-cache", 304),
+        ("max-age=0", 200),
+        ("max-age=0", 304),
+        ("max-age=60, no-cache", 304),
+        ("max-age=0, must-revalidate", 304),
+    ];
+    for (directives, status) in table {
+        let name = format!("{directives}, {status}");
+        in_waves(&name, &layer(), move |request| {
+            let status = match request.headers().contains_key("if-none-match") {
+                true => status,
+                false => 200,
+            };
+            let mut response = respond(status, &[("etag", "\"a\"")], Script::whole("x"));
+            let directives = directives.parse().unwrap();
+            response.headers_mut().insert("cache-control", directives);
+            response
+        })
+        .await;
+    }
+}
+
+/// One wave of requests after the other, each of which the handler answers after 200 ms. Only in
+/// the first does any wait for another.
+async fn in_waves(
+    name: &str,
+    layer: &CacheLayer,
+    handler: impl Fn(&Ask) -> Response<Script> + Clone + Send + Sync + 'static,
+) {
+    let cached = Cached::new(layer, move |_, request| {
+        let response = handler(&request);
+        async move {
+            sleep(Duration::from_millis(200)).await;
+            Ok(response)
+        }
     });
     for round in 0..5 {
         let began = Instant::now();
-        at_once(&cached, (0..200).map(|_| get("/"))).await;
+        for answer in at_once(&cached, (0..200).map(|_| get("/"))).await {
+            assert_eq!(answer.unwrap().0, StatusCode::OK, "{name}");
+        }
         let took = began.elapsed();
         let most = if round == 0 { 420 } else { 260 };
         assert!(
             took <= Duration::from_millis(most),
-            "round {round}: {took:?}"
+            "{name}, round {round}: {took:?}"
         );
     }
-    assert_eq!(cached.calls(), 1000);
+    assert_eq!(cached.calls(), 1000, "{name}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tower_response_cache::{Cache, CacheConfig, CacheConfigBuilder, CacheLayer};
@@ -102,13 +103,45 @@ async fn without_the_store_each_instance_calls_its_handler_once() {
 async fn a_lease_is_given_back_once_the_entry_can_be_seen() {
     let server = Valkey::start();
     let layers = instances(1, &settings(server.url())).await;
-    let cached = slow(&layers[0], "max-age=60");
-    cached.text("/").await;
-    eventually("it is given back", Duration::from_secs(2), || async {
-        let keys = server.command(&["KEYS", "trc*"]);
-        keys.lines().count() == 1 && !keys.contains("lease")
-    })
-    .await;
+    let go = Arc::new(Notify::new());
+    let cached = {
+        let go = Arc::clone(&go);
+        Cached::new(&layers[0], move |_, _| {
+            let go = Arc::clone(&go);
+            async move {
+                go.notified().await;
+                Ok(fresh(Script::whole("x")))
+            }
+        })
+    };
+    // The server notes each command.
+    for (setting, value) in [("log-slower-than", "0"), ("max-len", "10000")] {
+        server.command(&["CONFIG", "SET", &format!("slowlog-{setting}"), value]);
+    }
+    for number in 0..20 {
+        let cached = cached.clone();
+        let path = format!("/{number}");
+        let asked = tokio::spawn(async move { cached.text(&path).await });
+        eventually("the lease is taken", PATIENCE, || async {
+            server.command(&["KEYS", "*lease*"]).contains("lease")
+        })
+        .await;
+        go.notify_one();
+        assert_eq!(asked.await.unwrap().0, "x");
+        eventually("it is given back", Duration::from_secs(2), || async {
+            let keys = server.command(&["KEYS", "trc*"]);
+            keys.lines().count() == number + 1 && !keys.contains("lease")
+        })
+        .await;
+    }
+    // The newest first.
+    let commands = server.command(&["SLOWLOG", "GET", "-1"]);
+    let last = |name: &str| commands.lines().position(|line| line == name).unwrap();
+    for entry in server.command(&["KEYS", "trc*"]).lines() {
+        let (_, hash) = entry.rsplit_once(':').unwrap();
+        let lease = format!("trc:lease:{hash}");
+        assert!(last(&lease) < last(entry), "{entry} came later");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::{HeaderMap, Request, StatusCode};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -48,6 +48,8 @@ impl Instance {
             .route("/grouped", get(grouped).post(ungroup))
             .route("/tagged", get(tagged).put(change_tagged))
             .route("/fleeting", get(fleeting))
+            .route("/pages", post(create))
+            .route("/form", post(submit))
             .with_state(Arc::clone(origin))
             .layer(CacheLayer::new(cache.clone()));
         Self { app, cache }
@@ -127,6 +129,21 @@ async fn page(State(origin): State<Arc<Origin>>) -> impl IntoResponse {
 async fn change(State(origin): State<Arc<Origin>>) -> StatusCode {
     origin.version.fetch_add(1, Ordering::SeqCst);
     StatusCode::NO_CONTENT
+}
+
+/// Names what it has changed beside its own URL.
+async fn create(State(origin): State<Arc<Origin>>) -> impl IntoResponse {
+    origin.version.fetch_add(1, Ordering::SeqCst);
+    let headers = [
+        ("location", "/page/7"),
+        ("content-location", "http://example.com/page/8"),
+    ];
+    (StatusCode::CREATED, headers)
+}
+
+/// Sends its client to a page that it has not changed.
+async fn submit() -> impl IntoResponse {
+    (StatusCode::SEE_OTHER, [("location", "/page/7")])
 }
 
 async fn grouped(State(origin): State<Arc<Origin>>) -> impl IntoResponse {
@@ -332,6 +349,23 @@ async fn an_unsafe_method_invalidates_everywhere_and_floods_nothing() {
     let there = async || other.see("/page").await.0 == 1;
     eventually("the change elsewhere", PATIENCE, there).await;
 
+    let named = ["/page/7", "/page/8"];
+    for path in named.into_iter().chain(["/page/9"]) {
+        for instance in [&one, &other] {
+            let hit = async || instance.see(path).await == (1, Seen::Hit);
+            eventually("a hit", PATIENCE, hit).await;
+        }
+    }
+    assert_eq!(one.send("POST", "/pages").await, StatusCode::CREATED);
+    for path in named {
+        assert_eq!(one.see(path).await.0, 2, "{path}");
+        let there = async || other.see(path).await.0 == 2;
+        eventually("the change elsewhere", PATIENCE, there).await;
+    }
+    for instance in [&one, &other] {
+        assert_eq!(instance.see("/page/9").await, (1, Seen::Hit));
+    }
+
     let length = server.command(&["XLEN", "trc:log"]);
     for _ in 0..10 {
         assert_eq!(one.send("POST", "/nowhere").await, StatusCode::NOT_FOUND);
@@ -340,6 +374,40 @@ async fn an_unsafe_method_invalidates_everywhere_and_floods_nothing() {
     let longer = server.command(&["XLEN", "trc:log"]);
     let grown = longer.parse::<u64>().unwrap() - length.parse::<u64>().unwrap();
     assert_eq!(grown, 10, "only what the handler's own options purge");
+}
+
+#[tokio::test]
+#[ignore = "a change is announced only where the instance that makes it, or the server, has the page"]
+async fn an_unsafe_method_invalidates_what_the_server_has_evicted() {
+    let server = Valkey::start();
+    let origin: Arc<Origin> = Arc::default();
+    let one = Instance::on(&origin, &server.url());
+    let other = Instance::on(&origin, &server.url());
+    for (path, sent) in [("/page", "/page"), ("/page/7", "/pages")] {
+        let hit = async || other.see(path).await.1 == Seen::Hit;
+        eventually("a hit", PATIENCE, hit).await;
+        assert!(other.cache.shutdown(PATIENCE).await, "all is written");
+        let keys = server.command(&["KEYS", "trc:*"]);
+        for key in keys.lines().filter(|key| *key != "trc:log") {
+            server.command(&["DEL", key]);
+        }
+        let (before, seen) = other.see(path).await;
+        assert_eq!(seen, Seen::Hit, "it has {path} in its memory");
+        one.send("POST", sent).await;
+        let there = async || other.see(path).await.0 > before;
+        eventually("the change elsewhere", PATIENCE, there).await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "a redirection invalidates the page that it leads to, though nothing says that it changed"]
+async fn a_redirection_after_a_form_invalidates_no_page_that_it_leads_to() {
+    let origin = Arc::default();
+    let instance = Instance::in_memory(&origin);
+    instance.see("/page/7").await;
+    let redirected = instance.send("POST", "/form").await;
+    assert_eq!(redirected, StatusCode::SEE_OTHER);
+    assert_eq!(instance.see("/page/7").await.1, Seen::Hit);
 }
 
 #[tokio::test]
@@ -400,21 +468,6 @@ async fn a_log_emptied_and_refilled_between_two_looks_is_noticed() {
         let there = async || instance.see("/tagged").await.0 == 1;
         eventually("the loss to be noticed", PATIENCE, there).await;
     }
-}
-
-#[tokio::test]
-async fn a_restart_without_persistence_serves_nothing_that_was_purged() {
-    let mut server = Valkey::start();
-    let origin: Arc<Origin> = Arc::default();
-    let (one, other) = warm(&origin, &server.url(), "/tagged").await;
-    origin.version.store(1, Ordering::SeqCst);
-    one.cache.purge(Purge::tag("thing")).await.unwrap();
-    server.kill();
-    server.start_again();
-    let there = async || other.see("/tagged").await.0 == 1;
-    eventually("the purge or the loss", PATIENCE, there).await;
-    let hit = async || other.see("/tagged").await.1 == Seen::Hit;
-    eventually("hits again", PATIENCE, hit).await;
 }
 
 #[tokio::test]

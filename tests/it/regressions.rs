@@ -1,7 +1,9 @@
 //! Bugs of this crate that were found and fixed, each by its name.
 
-use http::Method;
-use tower_response_cache::{Policy, Purge, QueryRule};
+use axum::body::Body;
+use http::request::Parts;
+use http::{Method, Response};
+use tower_response_cache::{CacheConfig, Policy, Purge, QueryRule};
 
 use crate::support::app::{App, Lines, request, response};
 
@@ -139,14 +141,49 @@ async fn after_withdrawal(lifetimes: &'static str, status: u16, control: &'stati
 
 #[tokio::test]
 async fn a_change_was_not_seen_by_keys_with_other_fields() {
+    for (policy, get, post) in reads_and_changes() {
+        let app = App::with(policy, counting);
+        app.get(get.0, get.1).await;
+        assert!(app.get(get.0, get.1).await.is_hit());
+        app.send(Method::POST, post.0, post.1).await;
+        assert!(!app.get(get.0, get.1).await.is_hit(), "{get:?} {post:?}");
+    }
+}
+
+/// What nobody asks for again goes first: what is known of a page, and not the page.
+#[tokio::test]
+#[ignore = "a change is applied only while memory has the note that a response with other fields is stored"]
+async fn a_change_was_not_seen_by_keys_with_other_fields_once_memory_was_full() {
+    for (policy, get, post) in reads_and_changes() {
+        let config = CacheConfig::builder().memory_bytes(256 << 10);
+        let app = App::configured(config, policy, counting);
+        let filler = async |number| app.get(&format!("/filler/{number}"), &[]).await;
+        for number in 0..1000 {
+            filler(number).await;
+        }
+        app.get(get.0, get.1).await;
+        for number in 1000..2000 {
+            assert!(app.get(get.0, get.1).await.is_hit());
+            filler(number).await;
+        }
+        assert!(app.cache.statistics().memory_records < 1000);
+        app.send(Method::POST, post.0, post.1).await;
+        assert!(!app.get(get.0, get.1).await.is_hit(), "{get:?} {post:?}");
+    }
+}
+
+/// A path or URI, and field lines.
+type Asked = (&'static str, Lines<'static>);
+
+/// Policies, what is read under each, and what changes it, in spite of other fields.
+fn reads_and_changes() -> [(Policy, Asked, Asked); 12] {
     let query = |rule| Policy::builder().query(rule).build().unwrap();
     let by_header = Policy::builder()
         .key_headers([http::header::ORIGIN])
         .build()
         .unwrap();
     let plain = Policy::default;
-    type Asked<'a> = (&'a str, Lines<'a>);
-    let table: [(Policy, Asked<'_>, Asked<'_>); 12] = [
+    [
         (
             plain(),
             ("/", &[("forwarded", "for=1.1.1.1")]),
@@ -199,17 +236,7 @@ async fn a_change_was_not_seen_by_keys_with_other_fields() {
         ),
         (plain(), ("/", &[]), ("http://example.org/", &[])),
         (plain(), ("/", &[("x-v", "1")]), ("/", &[("x-v", "2")])),
-    ];
-    for (policy, get, post) in table {
-        let app = App::with(policy, |request, number| match request.method {
-            Method::GET => response(200, &[FRESH], number.to_string()),
-            _ => response(204, &[], ""),
-        });
-        app.get(get.0, get.1).await;
-        assert!(app.get(get.0, get.1).await.is_hit());
-        app.send(Method::POST, post.0, post.1).await;
-        assert!(!app.get(get.0, get.1).await.is_hit(), "{get:?} {post:?}");
-    }
+    ]
 }
 
 #[tokio::test]
@@ -237,10 +264,14 @@ async fn a_stale_variant_was_forgotten_where_the_store_had_nothing_better() {
 
 /// A handler that counts, and that POST changes.
 fn changing() -> App {
-    App::new(|request, number| match request.method {
+    App::new(counting)
+}
+
+fn counting(request: &Parts, number: usize) -> Response<Body> {
+    match request.method {
         Method::GET => response(200, &[FRESH], number.to_string()),
         _ => response(204, &[], ""),
-    })
+    }
 }
 
 const FRESH: (&str, &str) = ("cache-control", "public, max-age=60");

@@ -59,12 +59,27 @@ async fn values_are_kept_for_their_time_and_removed() {
 async fn a_value_expires_by_the_millisecond() {
     let server = Valkey::start();
     let store = store(&server.url());
+    for millis in [1501, 90_499] {
+        let ttl = Duration::from_millis(millis);
+        let before = now(&server);
+        store.set("k", "v".into(), ttl, soon()).await.unwrap();
+        let set = before..=now(&server);
+        let expires: u64 = server.command(&["PEXPIRETIME", "k"]).parse().unwrap();
+        assert!(
+            set.contains(&(expires - millis)),
+            "{expires}, set in {set:?}"
+        );
+    }
+
     let ttl = Duration::from_millis(30);
+    let before = now(&server);
     store.set("k", "v".into(), ttl, soon()).await.unwrap();
     eventually("expiry", PATIENCE, || async {
         get(&store, "k").await == Ok(None)
     })
     .await;
+    let lived = now(&server) - before;
+    assert!(lived >= 30, "{lived} ms");
 }
 
 #[tokio::test]
@@ -281,6 +296,13 @@ async fn the_password_and_the_database_of_a_url_are_used() {
     assert!(format!("{:?}", store.health()).contains("Ready"));
     let other = ValkeyStore::new(settings(&server.tcp_url()));
     assert_eq!(get(&other, "k").await, Ok(None), "another database");
+}
+
+/// The server's clock, in milliseconds.
+fn now(server: &Valkey) -> u64 {
+    let time = server.command(&["TIME"]);
+    let (secs, micros) = time.split_once('\n').unwrap();
+    secs.parse::<u64>().unwrap() * 1000 + micros.parse::<u64>().unwrap() / 1000
 }
 
 /// All at once on one task; panics at the first error.

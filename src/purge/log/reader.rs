@@ -149,12 +149,7 @@ impl PurgeLog {
     /// Everything up to `position` has been read.
     fn advance(&self, position: LogPosition) {
         self.index.advance(position);
-        let caught_up = |progress: &mut Option<LogPosition>| {
-            let known = progress.is_some();
-            *progress = progress.map(|_| position);
-            known
-        };
-        self.progress.send_if_modified(caught_up);
+        self.progress.advance(position);
     }
 
     /// What the log holds, and whether that includes the latest records that it is known to have
@@ -201,12 +196,7 @@ impl PurgeLog {
         };
         *end = Some(now).filter(|now| !is_read(now));
         self.index.seen_to_the_end(seen, self.bound);
-        let first_time = |progress: &mut Option<LogPosition>| {
-            let is_first = progress.is_none();
-            *progress = Some(tail);
-            is_first
-        };
-        self.progress.send_if_modified(first_time);
+        self.progress.caught_up(tail);
     }
 
     /// The log was emptied, or is a copy that lacks records. Other instances may not know what was
@@ -255,7 +245,7 @@ impl PurgeLog {
 
     /// Whether nothing is known of the log yet, not even that it was empty.
     fn is_unread(&self) -> bool {
-        self.progress.borrow().is_none() && self.index.tail() == LogPosition::ZERO
+        self.progress.get().is_none() && self.index.tail() == LogPosition::ZERO
     }
 
     /// Records between the tail and `horizon` may be gone unread.

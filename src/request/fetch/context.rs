@@ -48,7 +48,6 @@ impl FetchContext {
     pub(super) fn exchange<'a>(&'a self, head: &'a response::Parts) -> Exchange<'a> {
         Exchange {
             facts: &self.facts,
-            request_headers: &self.headers,
             status: head.status,
             headers: &head.headers,
             options: head.extensions.get::<CacheOptions>(),

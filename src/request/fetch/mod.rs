@@ -1,7 +1,6 @@
 //! The call of the handler, and what its answer does to the cache.
 
 mod context;
-pub(super) mod posted;
 mod revalidate;
 mod store;
 

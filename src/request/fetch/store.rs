@@ -16,7 +16,7 @@ use crate::recording::to_send_and_to_keep;
 use crate::request::fill::{Commit, Fill, NewEntry, Peeked, Recorded, peek};
 use crate::request::handler::Content;
 use crate::response::body::ResponseBody;
-use crate::semantics::{self, Admitted, LanguageRule, Lifetimes};
+use crate::semantics::{self, Admitted, Lifetimes};
 use crate::status::{Outcome, Reason};
 use crate::store::Stored;
 
@@ -154,16 +154,6 @@ impl FetchContext {
         length: Option<u64>,
     ) -> NewEntry {
         let new_entry = self.new_entry(head.status, admitted, &Tags::default(), length);
-        if self.settings.policy.rules.language == LanguageRule::PreferredLanguage {
-            let languages = self.cache().tiers().languages();
-            languages.note(
-                &self.lookup.base,
-                &new_entry.fields,
-                &self.headers,
-                &head.headers,
-                &new_entry.head.key,
-            );
-        }
         let lifetimes = &new_entry.head.lifetimes;
         let is_reusable = self.response_time < lifetimes.fresh_until
             && !lifetimes.flags.contains(semantics::Flags::NO_CACHE);

@@ -18,7 +18,7 @@ use crate::base::position::LogPosition;
 use crate::base::tags::Tags;
 use crate::entry::{Entry, Head, StoredHeaders, Verified};
 use crate::flight::{Credentials, Flights, JoinRequest, Limits, Role};
-use crate::key::{Key, KeyRules};
+use crate::key::{Key, KeyBuilder, KeyRules};
 use crate::semantics::{Flags, Lifetimes};
 
 /// How many schedules each test runs, unless `MODEL_SCHEDULES` says otherwise.
@@ -66,7 +66,9 @@ fn key() -> Key {
         .uri("http://example.com/")
         .body(())
         .unwrap();
-    Key::of_request(&request.into_parts().0, &KeyRules::default()).unwrap()
+    let parts = request.into_parts().0;
+    let builder = KeyBuilder::of_request(&parts, &KeyRules::default()).unwrap();
+    builder.base().to_key()
 }
 
 fn body() -> Bytes {

@@ -54,6 +54,12 @@ pub(crate) fn date_value(moment: Timestamp) -> Option<HeaderValue> {
     })
 }
 
+/// Forgets the last date.
+#[cfg(feature = "test-util")]
+pub(crate) fn forget_memo() {
+    LAST.set(None);
+}
+
 /// `Sun, 06 Nov 1994 08:49:37 GMT`
 fn imf_fixdate(text: Text<'_>) -> Option<Timestamp> {
     let (_, text) = text.name(&SHORT_DAYS)?;

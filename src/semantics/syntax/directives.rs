@@ -43,7 +43,6 @@ pub(crate) struct ResponseDirectives {
     pub(crate) proxy_revalidate: bool,
     pub(crate) must_understand: bool,
     pub(crate) immutable: bool,
-    pub(crate) no_transform: bool,
     pub(crate) private: Qualified,
     pub(crate) no_cache: Qualified,
     pub(crate) max_age: Delta,
@@ -76,24 +75,6 @@ pub(crate) enum Delta {
 }
 
 impl RequestDirectives {
-    /// What [`RequestFacts`](crate::semantics::RequestFacts) reads on its way through all fields.
-    #[cfg(test)]
-    pub(crate) fn read(headers: &HeaderMap) -> Self {
-        let mut found = Self::default();
-        let mut present = false;
-        for line in headers.get_all(header::CACHE_CONTROL) {
-            present = true;
-            found.add_line(line);
-        }
-        if !present {
-            // RFC 7234, section 5.4 (RFC 9111 deprecates the field): "When the Cache-Control header field is not present in
-            // a request, caches MUST consider the no-cache request pragma-directive as
-            // having the same effect as if 'Cache-Control: no-cache' were present."
-            found.no_cache = headers.get_all(header::PRAGMA).iter().any(pragma_no_cache);
-        }
-        found
-    }
-
     /// Reads one line of the field.
     pub(crate) fn add_line(&mut self, line: &HeaderValue) {
         for member in Members::of(line.as_bytes()) {
@@ -172,8 +153,6 @@ impl ResponseDirectives {
             self.must_revalidate = true;
         } else if member.is("proxy-revalidate") {
             self.proxy_revalidate = true;
-        } else if member.is("no-transform") {
-            self.no_transform = true;
         } else if member.is("max-age") {
             self.max_age = self.max_age.stricter(member.delta());
         } else if member.is("s-maxage") {

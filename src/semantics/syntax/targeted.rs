@@ -44,7 +44,6 @@ fn set(found: &mut ResponseDirectives, key: &[u8], value: &Value) {
         b"no-cache" => found.no_cache = value.qualified(),
         b"must-revalidate" => found.must_revalidate = true,
         b"proxy-revalidate" => found.proxy_revalidate = true,
-        b"no-transform" => found.no_transform = true,
         b"public" => found.public = value.is_true(),
         b"must-understand" => found.must_understand = value.is_true(),
         b"immutable" => found.immutable = value.is_true(),

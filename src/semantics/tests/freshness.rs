@@ -323,7 +323,6 @@ fn a_date_of_the_same_second_adds_no_age() {
     let now = Timestamp::from_millis(NOW.as_millis() + 999);
     let exchange = Exchange {
         facts: &facts,
-        request_headers: &case.request,
         status: case.status,
         headers: &case.response,
         options: None,

@@ -95,7 +95,6 @@ impl Case {
         let facts = RequestFacts::read(&self.method, &self.request);
         judge(&Exchange {
             facts: &facts,
-            request_headers: &self.request,
             status: self.status,
             headers: &self.response,
             options: self.options.as_ref(),

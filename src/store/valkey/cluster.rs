@@ -5,7 +5,7 @@
 //! asked for in the background: at first, when a node says that a slot has moved, and, about
 //! twice a second, while one does not answer, since a replica may have taken its place.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,11 +16,12 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ValkeySettings;
-use super::client::care::BoundedReads;
+use super::client::bounded::BoundedReads;
 use super::client::connect;
-use super::client::link::Fault;
-use super::client::supervisor::dial_gap;
-use super::client::{Failed, Guard, Manner, Node};
+use super::client::dialling::dial_gap;
+use super::client::fault::Failed;
+use super::client::fault::Fault;
+use super::client::node::{Guard, Node};
 use super::command::{self, Redirect, SlotRange};
 use super::slots::{owner, slot};
 use super::url::{Address, Transport};
@@ -38,7 +39,7 @@ struct Shared {
     transport: Transport,
     seeds: Vec<Address>,
     /// Of values on all nodes.
-    care: Arc<BoundedReads>,
+    bounded: Arc<BoundedReads>,
     map: Mutex<Map>,
     changed: Notify,
 }
@@ -48,7 +49,7 @@ struct Map {
     ranges: Vec<SlotRange>,
     /// Slots that were said to have moved since.
     moved: HashMap<u16, Address>,
-    nodes: HashMap<Address, Arc<Node>>,
+    nodes: BTreeMap<Address, Arc<Node>>,
     discovery: Discovery,
     next_question: Instant,
     last_error: Option<String>,
@@ -70,18 +71,18 @@ impl Cluster {
         settings: ValkeySettings,
         transport: Transport,
         seeds: Vec<Address>,
-        care: Arc<BoundedReads>,
+        bounded: Arc<BoundedReads>,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 settings,
                 transport,
                 seeds,
-                care,
+                bounded,
                 map: Mutex::new(Map {
                     ranges: Vec::new(),
                     moved: HashMap::new(),
-                    nodes: HashMap::new(),
+                    nodes: BTreeMap::new(),
                     discovery: Discovery::Never,
                     next_question: Instant::now(),
                     last_error: None,
@@ -94,7 +95,7 @@ impl Cluster {
     /// Runs a command about one key on the node that has it, following redirections.
     pub(super) async fn run<T>(
         &self,
-        lane: Guard,
+        guard: Guard,
         key: &str,
         command: &Cmd,
         deadline: Instant,
@@ -102,21 +103,21 @@ impl Cluster {
     ) -> Result<T, StoreError> {
         let slot = slot(key.as_bytes());
         let mut node = self.owner(slot, deadline).await?;
-        let mut manner = Manner::Plain;
+        let mut asking = false;
         for _ in 0..MOST_REDIRECTIONS {
-            let result = node.run(lane, manner, command, deadline, &read).await;
+            let result = node.run(guard, asking, command, deadline, &read).await;
             let Failed { error, redirect } = match result {
                 Ok(value) => return Ok(value),
                 Err(failed) => failed,
             };
             let redirect = redirect.map(|redirect| redirect.seen_from(node.host()));
-            (node, manner) = match redirect {
+            (node, asking) = match redirect {
                 Some(Redirect::Moved(address)) => {
                     let node = self.shared.moved(slot, address);
                     self.shared.ask();
-                    (node, Manner::Plain)
+                    (node, false)
                 }
-                Some(Redirect::Ask(address)) => (self.shared.node(&address), Manner::Asking),
+                Some(Redirect::Ask(address)) => (self.shared.node(&address), true),
                 None => {
                     self.note(&error);
                     return Err(error);
@@ -213,7 +214,7 @@ impl Shared {
         }
         let mut settings = self.settings.clone();
         settings.url = settings.url.at(self.transport, address.clone());
-        let node = Arc::new(Node::new(settings, Arc::clone(&self.care)));
+        let node = Arc::new(Node::new(settings, Arc::clone(&self.bounded)));
         map.nodes.insert(address.clone(), Arc::clone(&node));
         node
     }

@@ -4,9 +4,9 @@ mod client;
 mod cluster;
 mod command;
 mod log;
-mod sentinel;
 mod settings;
 mod slots;
+mod topology;
 mod url;
 
 use std::fmt;
@@ -16,13 +16,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Value};
 use tokio::time::Instant;
 
-use self::client::care::BoundedReads;
-use self::client::{Guard, Manner, Node};
+use self::client::bounded::BoundedReads;
+use self::client::node::{Guard, Node};
 use self::cluster::Cluster;
 use self::log::PurgeStream;
+use self::topology::Topology;
 use self::url::Location;
 use super::{
     AppendOptions, Appended, BoxFuture, Health, Leased, LogBounds, LogPosition, Presence,
@@ -50,42 +50,36 @@ pub use self::url::{StoreUrl, UrlError};
 pub struct ValkeyStore {
     topology: Topology,
     settings: ValkeySettings,
-    care: Arc<BoundedReads>,
+    bounded: Arc<BoundedReads>,
     log: PurgeStream,
     /// The server lacks a compare-and-delete: leases are left to expire.
     leases_expire: AtomicBool,
-}
-
-enum Topology {
-    /// A server, or the primary that Sentinels name.
-    One(Arc<Node>),
-    Cluster(Cluster),
 }
 
 impl ValkeyStore {
     /// A store that connects when it is first used. Does no I/O.
     #[must_use]
     pub fn new(settings: ValkeySettings) -> Self {
-        let care = Arc::new(BoundedReads::new());
+        let bounded = Arc::new(BoundedReads::new());
         let topology = match &settings.url.place {
             Location::Cluster(transport, seeds) => {
                 let cluster = Cluster::new(
                     settings.clone(),
                     *transport,
                     seeds.clone(),
-                    Arc::clone(&care),
+                    Arc::clone(&bounded),
                 );
                 Topology::Cluster(cluster)
             }
             Location::Server(..) | Location::Unix { .. } | Location::Sentinel { .. } => {
-                Topology::One(Arc::new(Node::new(settings.clone(), Arc::clone(&care))))
+                Topology::One(Arc::new(Node::new(settings.clone(), Arc::clone(&bounded))))
             }
         };
         Self {
             topology,
-            log: PurgeStream::of(&settings.prefix),
+            log: PurgeStream::new(&settings),
             settings,
-            care,
+            bounded,
             leases_expire: AtomicBool::new(false),
         }
     }
@@ -99,45 +93,14 @@ impl ValkeyStore {
     /// rather than keep it.
     #[must_use]
     pub fn connection(&self) -> Option<MultiplexedConnection> {
-        let mut connection = self.log_node()?.supervisor.current()?.connection();
+        let mut connection = self
+            .topology
+            .known_node_of(&self.log.name)?
+            .supervisor
+            .current()?
+            .connection();
         connection.set_response_timeout(RESPONSE_TIMEOUT);
         Some(connection)
-    }
-
-    /// Runs a command about one key, wherever that key is.
-    async fn run<T>(
-        &self,
-        lane: Guard,
-        key: &str,
-        command: Cmd,
-        deadline: Instant,
-        read: impl Fn(Value) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        match &self.topology {
-            Topology::One(node) => node
-                .run(lane, Manner::Plain, &command, deadline, read)
-                .await
-                .map_err(|failed| failed.error),
-            // Boxed because it is large, and a round trip costs more.
-            Topology::Cluster(cluster) => {
-                Box::pin(cluster.run(lane, key, &command, deadline, read)).await
-            }
-        }
-    }
-
-    /// A write succeeded, so the server takes writes. A cluster's replicas do not answer at all.
-    fn note_writable(&self) {
-        if let Topology::One(node) = &self.topology {
-            node.supervisor.note_writable();
-        }
-    }
-
-    /// The node that has `key`, if it is known.
-    fn known_node_of(&self, key: &str) -> Option<Arc<Node>> {
-        match &self.topology {
-            Topology::One(node) => Some(Arc::clone(node)),
-            Topology::Cluster(cluster) => cluster.known_node_of(key),
-        }
     }
 }
 
@@ -148,15 +111,18 @@ impl SharedStore for ValkeyStore {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         let longest = self.settings.longest_value;
-        let command = match self.care.is_due() {
+        let command = match self.bounded.is_due() {
             false => command::get(key),
             true => command::get_carefully(key, longest),
         };
         Box::pin(async move {
             let value = |reply| command::value(reply, longest);
-            let read = self.run(Guard::Read, key, command, deadline, value).await;
+            let read = self
+                .topology
+                .run(Guard::Read, key, command, deadline, value)
+                .await;
             if let Err(StoreError::TimedOut | StoreError::TooLong) = &read {
-                self.care.take();
+                self.bounded.begin();
             }
             read
         })
@@ -172,9 +138,10 @@ impl SharedStore for ValkeyStore {
         let command = command::set(key, &value, ttl);
         Box::pin(async move {
             let okay = |reply| command::okay(&reply);
-            self.run(Guard::Write, key, command, deadline, okay)
+            self.topology
+                .run(Guard::Write, key, command, deadline, okay)
                 .await
-                .inspect(|()| self.note_writable())
+                .inspect(|()| self.topology.note_writable())
         })
     }
 
@@ -197,9 +164,10 @@ impl SharedStore for ValkeyStore {
                 let command = command::unlink(keys);
                 let count = |reply| command::count(&reply);
                 removed += self
+                    .topology
                     .run(Guard::Free, first, command, deadline, count)
                     .await
-                    .inspect(|_removed| self.note_writable())?;
+                    .inspect(|_removed| self.topology.note_writable())?;
             }
             Ok(removed)
         })
@@ -215,7 +183,9 @@ impl SharedStore for ValkeyStore {
         let command = command::lease(key, token, ttl);
         Box::pin(async move {
             let leased = |reply| command::leased(&reply);
-            self.run(Guard::Write, key, command, deadline, leased).await
+            self.topology
+                .run(Guard::Write, key, command, deadline, leased)
+                .await
         })
     }
 
@@ -232,7 +202,9 @@ impl SharedStore for ValkeyStore {
             }
             let command = command::release(key, token);
             let count = |reply| command::count(&reply);
-            let released = self.run(Guard::Free, key, command, deadline, count);
+            let released = self
+                .topology
+                .run(Guard::Free, key, command, deadline, count);
             match released.await {
                 Ok(_whether_it_was_there_still) => Ok(()),
                 // The plain code of an unknown command: the arguments cannot be wrong.
@@ -252,7 +224,8 @@ impl SharedStore for ValkeyStore {
             let nonce = fastrand::u64(..);
             let command = command::ping(nonce);
             let pong = |reply| command::pong(&reply, nonce);
-            self.run(Guard::Free, &self.log.name, command, deadline, pong)
+            self.topology
+                .run(Guard::Free, &self.log.name, command, deadline, pong)
                 .await?;
             Ok(started.elapsed())
         })
@@ -280,7 +253,7 @@ impl SharedStore for ValkeyStore {
         options: AppendOptions,
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Appended, StoreError>> {
-        Box::pin(self.append(record, options, deadline))
+        Box::pin(self.log.append(&self.topology, record, options, deadline))
     }
 
     fn log_holds(
@@ -291,7 +264,9 @@ impl SharedStore for ValkeyStore {
         let command = command::log_look(&self.log.name, position);
         Box::pin(async move {
             let presence = |reply| command::presence(&reply);
-            let found = self.run(Guard::Free, &self.log.name, command, deadline, presence);
+            let found = self
+                .topology
+                .run(Guard::Free, &self.log.name, command, deadline, presence);
             match found.await {
                 // Not permitted: positions and counts have to do.
                 Err(StoreError::Refused) => Ok(Presence::Unknown),
@@ -305,7 +280,7 @@ impl SharedStore for ValkeyStore {
         after: LogPosition,
         block: Duration,
     ) -> BoxFuture<'_, Result<Vec<(LogPosition, Bytes)>, StoreError>> {
-        Box::pin(self.read_log(after, block))
+        Box::pin(self.log.read(&self.topology, after, block))
     }
 
     /// Waits for a connection, unlike all else: the log's reader has nothing better to do, and
@@ -315,8 +290,8 @@ impl SharedStore for ValkeyStore {
             if let Topology::One(node) = &self.topology {
                 node.supervisor.until_linked(deadline).await;
             }
-            self.check_role(deadline).await?;
-            let bounds = self.bounds(deadline).await?;
+            self.log.check_role(&self.topology, deadline).await?;
+            let bounds = self.log.bounds(&self.topology, deadline).await?;
             self.log
                 .known(|known| known.last_generated = bounds.last_generated());
             Ok(bounds)
@@ -324,7 +299,7 @@ impl SharedStore for ValkeyStore {
     }
 
     fn note_mismatch(&self, key: &str) {
-        if let Some(node) = self.known_node_of(key) {
+        if let Some(node) = self.topology.known_node_of(key) {
             node.supervisor.note_mismatch();
         }
     }

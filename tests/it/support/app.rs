@@ -16,7 +16,7 @@ use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 use tower::{Layer, Service, ServiceExt};
 use tower_response_cache::{
-    Cache, CacheConfig, CacheLayer, CacheService, Policy, TestClock, Timestamp,
+    Cache, CacheConfig, CacheConfigBuilder, CacheLayer, CacheService, Policy, TestClock, Timestamp,
 };
 
 type Script = Arc<dyn Fn(&Parts, usize) -> Response<Body> + Send + Sync>;
@@ -61,8 +61,17 @@ impl App {
         policy: Policy,
         script: impl Fn(&Parts, usize) -> Response<Body> + Send + Sync + 'static,
     ) -> Self {
+        Self::configured(CacheConfig::builder(), policy, script)
+    }
+
+    /// With other settings than the default ones, but for the clock.
+    pub(crate) fn configured(
+        config: CacheConfigBuilder,
+        policy: Policy,
+        script: impl Fn(&Parts, usize) -> Response<Body> + Send + Sync + 'static,
+    ) -> Self {
         let clock = TestClock::new(Timestamp::from_secs(2_000_000_000));
-        let config = CacheConfig::builder().clock(clock.clone()).build().unwrap();
+        let config = config.clock(clock.clone()).build().unwrap();
         let layer = CacheLayer::new(config).policy(policy);
         let calls = Calls::default();
         let handler = Handler {

@@ -8,9 +8,8 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisError};
 use tokio::time::timeout;
 
-use super::bounded::{Bounded, ReadCounter};
-use super::care::BoundedReads;
-use super::link::Fault;
+use super::bounded::{Bounded, BoundedReads, ReadCounter};
+use super::fault::Fault;
 use super::stream::{self, Endpoint};
 use crate::base::task::{self, Owned};
 use crate::store::valkey::ValkeySettings;

@@ -4,7 +4,7 @@ mod replicated;
 mod tail;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,10 +13,11 @@ use tokio::time::Instant;
 
 use self::replicated::Replicated;
 use self::tail::Tail;
-use crate::base::task;
+use crate::base::task::{self, Spawned};
 use crate::error::StoreError;
-use crate::store::valkey::client::{Guard, Manner, Node};
-use crate::store::valkey::{Topology, ValkeyStore, command};
+use crate::store::valkey::client::node::Guard;
+use crate::store::valkey::topology::Topology;
+use crate::store::valkey::{ValkeySettings, command};
 use crate::store::{AppendOptions, Appended, LogBounds, LogPosition};
 
 /// The log, and what is known of it.
@@ -28,6 +29,9 @@ pub(crate) struct PurgeStream {
     known: Mutex<Known>,
     /// When (ms, by the server's clock) it was last relieved of old records, or first used.
     trimmed: AtomicU64,
+    max_records: u64,
+    max_age: Duration,
+    connect_timeout: Duration,
 }
 
 pub(crate) struct Known {
@@ -39,9 +43,9 @@ pub(crate) struct Known {
 
 impl PurgeStream {
     /// The log of the instances with this prefix.
-    pub(crate) fn of(prefix: &str) -> Self {
+    pub(crate) fn new(settings: &ValkeySettings) -> Self {
         Self {
-            name: format!("{prefix}:log"),
+            name: format!("{}:log", settings.prefix),
             tail: Tail::new(),
             replicated: Replicated::new(),
             known: Mutex::new(Known {
@@ -49,6 +53,9 @@ impl PurgeStream {
                 next_role: Some(Instant::now()),
             }),
             trimmed: AtomicU64::new(0),
+            max_records: settings.log_max_records,
+            max_age: settings.log_max_age,
+            connect_timeout: settings.connect_timeout,
         }
     }
 
@@ -57,32 +64,19 @@ impl PurgeStream {
     }
 }
 
-impl ValkeyStore {
-    /// The node that keeps the log, if it is known.
-    pub(crate) fn log_node(&self) -> Option<Arc<Node>> {
-        self.known_node_of(&self.log.name)
-    }
-
-    /// The node that keeps the log. Waits for the very first map of a cluster.
-    async fn log_node_by(&self, deadline: Instant) -> Result<Arc<Node>, StoreError> {
-        match &self.topology {
-            Topology::One(node) => Ok(Arc::clone(node)),
-            Topology::Cluster(cluster) => cluster.node_of(&self.log.name, deadline).await,
-        }
-    }
-
-    pub(crate) async fn read_log(
+impl PurgeStream {
+    pub(crate) async fn read(
         &self,
+        topology: &Topology,
         after: LogPosition,
         block: Duration,
     ) -> Result<Vec<(LogPosition, Bytes)>, StoreError> {
-        let read = match self.log_node_by(Instant::now() + block).await {
+        let read = match topology.node_of(&self.name, Instant::now() + block).await {
             Ok(node) => {
                 let supervisor = &node.supervisor;
-                let known = self.log.known(|known| known.last_generated);
-                self.log
-                    .tail
-                    .read(supervisor, &self.log.name, after, block, known)
+                let known = self.known(|known| known.last_generated);
+                self.tail
+                    .read(supervisor, &self.name, after, block, known)
                     .await
             }
             Err(error) => {
@@ -90,7 +84,7 @@ impl ValkeyStore {
                 Err(error)
             }
         };
-        if let (Topology::Cluster(cluster), Err(error)) = (&self.topology, &read) {
+        if let (Topology::Cluster(cluster), Err(error)) = (topology, &read) {
             cluster.note(error);
         }
         read
@@ -98,62 +92,66 @@ impl ValkeyStore {
 
     pub(crate) async fn append(
         &self,
+        topology: &Topology,
         record: &[u8],
         options: AppendOptions,
         deadline: Instant,
     ) -> Result<Appended, StoreError> {
         let AppendOptions { after, replicas } = options;
-        let max = self.settings.log_max_records;
+        let max = self.max_records;
         if let Some(after) = after {
-            let command = command::log_append_at(&self.log.name, max, after.next(), record);
-            match self.append_by(command, replicas, deadline).await {
+            let command = command::log_append_at(&self.name, max, after.next(), record);
+            match self.append_by(topology, command, replicas, deadline).await {
                 // The plain code of a position that the log has passed: the next is later too.
                 Err(StoreError::Server(code)) if code.as_str() == "ERR" => {}
                 appended => return appended,
             }
         }
-        let command = command::log_append(&self.log.name, max, record);
-        self.append_by(command, replicas, deadline)
+        let command = command::log_append(&self.name, max, record);
+        self.append_by(topology, command, replicas, deadline)
             .await
-            .inspect(|appended| self.trim(appended.position))
+            .inspect(|appended| self.trim(topology, appended.position))
     }
 
     async fn append_by(
         &self,
+        topology: &Topology,
         command: Cmd,
         replicas: u32,
         deadline: Instant,
     ) -> Result<Appended, StoreError> {
         let appended = if replicas > 0 {
-            self.append_replicated(&command, replicas, deadline).await
+            self.append_replicated(topology, &command, replicas, deadline)
+                .await
         } else {
             let position = |reply| command::position(&reply);
-            self.run(Guard::Free, &self.log.name, command, deadline, position)
+            topology
+                .run(Guard::Free, &self.name, command, deadline, position)
                 .await
                 .map(Appended::unreplicated)
         };
-        appended.inspect(|_appended| self.note_writable())
+        appended.inspect(|_appended| topology.note_writable())
     }
 
     async fn append_replicated(
         &self,
+        topology: &Topology,
         command: &Cmd,
         replicas: u32,
         deadline: Instant,
     ) -> Result<Appended, StoreError> {
         // More than once, since a node that has not heard of the move yet may say otherwise.
         for last in [false, false, false, true] {
-            let node = self.log_node_by(deadline).await?;
+            let node = topology.node_of(&self.name, deadline).await?;
             let supervisor = &node.supervisor;
             let appended = self
-                .log
                 .replicated
                 .append(supervisor, command, replicas, deadline);
             let error = match appended.await {
                 Ok(appended) => return Ok(appended),
                 Err(error) => error,
             };
-            let Topology::Cluster(cluster) = &self.topology else {
+            let Topology::Cluster(cluster) = topology else {
                 return Err(error);
             };
             let moved = matches!(&error, StoreError::Server(code) if code.as_str() == "MOVED");
@@ -162,16 +160,20 @@ impl ValkeyStore {
                 return Err(error);
             }
             // Any command that follows the redirection finds out where to.
-            let _known_now = self.bounds(deadline).await;
+            let _ = self.bounds(topology, deadline).await;
         }
         Err(StoreError::Unavailable)
     }
 
-    pub(crate) async fn bounds(&self, deadline: Instant) -> Result<LogBounds, StoreError> {
-        let command = command::log_bounds(&self.log.name);
+    pub(crate) async fn bounds(
+        &self,
+        topology: &Topology,
+        deadline: Instant,
+    ) -> Result<LogBounds, StoreError> {
+        let command = command::log_bounds(&self.name);
         let bounds = |reply| command::bounds(&reply);
-        match self
-            .run(Guard::Free, &self.log.name, command, deadline, bounds)
+        match topology
+            .run(Guard::Free, &self.name, command, deadline, bounds)
             .await
         {
             // The plain code of "no such key", the one argument that can be wrong here.
@@ -183,39 +185,37 @@ impl ValkeyStore {
     /// Makes sure, about once a second, that the server is a primary by its own account. A
     /// replica answers reads too, and may go on to for as long as it is cut off from its primary:
     /// nobody knows then what has been purged. (A cluster's replicas do not answer at all.)
-    pub(crate) async fn check_role(&self, deadline: Instant) -> Result<(), StoreError> {
+    pub(crate) async fn check_role(
+        &self,
+        topology: &Topology,
+        deadline: Instant,
+    ) -> Result<(), StoreError> {
         let now = Instant::now();
-        let due = self.log.known(|known| {
+        let due = self.known(|known| {
             let due = known.next_role.is_some_and(|next| next <= now);
             if due {
                 known.next_role = Some(now + ROLE_INTERVAL);
             }
             due
         });
-        if !due || matches!(self.topology, Topology::Cluster(_)) {
+        if !due || matches!(topology, Topology::Cluster(_)) {
             return Ok(());
         }
         let primary = |reply| Ok(command::is_primary(&reply));
-        let asked = self.run(
-            Guard::Free,
-            &self.log.name,
-            command::role(),
-            deadline,
-            primary,
-        );
+        let asked = topology.run(Guard::Free, &self.name, command::role(), deadline, primary);
         match asked.await {
             Ok(true) => Ok(()),
             Ok(false) => {
-                self.log.known(|known| known.next_role = Some(now));
+                self.known(|known| known.next_role = Some(now));
                 Err(StoreError::ReadOnly)
             }
             // Not permitted, or not known where the server is something else: taken on trust.
             Err(StoreError::Refused | StoreError::Server(_)) => {
-                self.log.known(|known| known.next_role = None);
+                self.known(|known| known.next_role = None);
                 Ok(())
             }
             Err(error) => {
-                self.log.known(|known| known.next_role = Some(now));
+                self.known(|known| known.next_role = Some(now));
                 Err(error)
             }
         }
@@ -223,23 +223,26 @@ impl ValkeyStore {
 
     /// Relieves the log of records that are older than anything they could be about, about once
     /// an hour. Without anyone waiting: it is an economy, no more.
-    pub(crate) fn trim(&self, latest: LogPosition) {
-        let last = self.log.trimmed.load(Ordering::Relaxed);
+    pub(crate) fn trim(&self, topology: &Topology, latest: LogPosition) {
+        let last = self.trimmed.load(Ordering::Relaxed);
         let due = latest.ms() >= last.saturating_add(TRIM_INTERVAL_MS);
         // Not by the first purge of every instance that starts; nor by two at once.
-        if !due || self.log.trimmed.swap(latest.ms(), Ordering::Relaxed) != last || last == 0 {
+        if !due || self.trimmed.swap(latest.ms(), Ordering::Relaxed) != last || last == 0 {
             return;
         }
-        let age = u64::try_from(self.settings.log_max_age.as_millis()).unwrap_or(u64::MAX);
+        let age = u64::try_from(self.max_age.as_millis()).unwrap_or(u64::MAX);
         let oldest = LogPosition::new(latest.ms().saturating_sub(age), 0);
-        let Some(node) = self.log_node() else { return };
-        let command = command::log_trim(&self.log.name, oldest);
-        let deadline = Instant::now() + self.settings.connect_timeout;
-        let _next_time_without_a_runtime = task::spawn(async move {
-            let trim = node.run(Guard::Free, Manner::Plain, &command, deadline, |reply| {
+        let Some(node) = topology.known_node_of(&self.name) else {
+            return;
+        };
+        let command = command::log_trim(&self.name, oldest);
+        let deadline = Instant::now() + self.connect_timeout;
+        // Without a runtime, and if it fails, the next hour trims.
+        let _: Spawned = task::spawn(async move {
+            let trim = node.run(Guard::Free, false, &command, deadline, |reply| {
                 command::count(&reply)
             });
-            let _next_time = trim.await;
+            let _ = trim.await;
         });
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::StoreError;
+use crate::store::valkey::client::dialling::DialFor;
 use crate::store::valkey::client::link::{Link, Reply};
 use crate::store::valkey::client::supervisor::Supervisor;
 use crate::store::valkey::command;

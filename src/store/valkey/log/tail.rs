@@ -11,8 +11,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::error::StoreError;
 use crate::store::LogPosition;
+use crate::store::valkey::client::dialling::DialFor;
+use crate::store::valkey::client::dialling::dial_gap;
 use crate::store::valkey::client::link::{Link, Reply};
-use crate::store::valkey::client::supervisor::{Supervisor, dial_gap};
+use crate::store::valkey::client::supervisor::Supervisor;
 use crate::store::valkey::command;
 
 /// The log's own connection. One reader at a time.

@@ -1,11 +1,13 @@
 //! Where the server is, as a URL.
 
+mod address;
 mod error;
 mod text;
 
 use std::fmt;
 use std::str::FromStr;
 
+pub(crate) use self::address::{Address, Login};
 pub use self::error::UrlError;
 use self::text::{decode, split_login, split_parameters, split_port};
 
@@ -64,23 +66,10 @@ pub(crate) enum Location {
     Cluster(Transport, Vec<Address>),
 }
 
-/// A host and a port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Address {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Plain,
     Tls,
-}
-
-#[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) struct Login {
-    pub(crate) user: Option<String>,
-    pub(crate) password: Option<String>,
 }
 
 /// Paths of PEM files.

@@ -1,12 +1,15 @@
 //! The parts of a URL's text.
 
-use super::{Address, Login, UrlError};
+use percent_encoding::percent_decode_str;
+
+use super::address::{Address, Login};
+use super::error::UrlError;
 
 pub(super) fn split_parameters(rest: &str) -> Result<(&str, &str), UrlError> {
-    match rest.contains('#') {
-        true => Err(UrlError::Fragment),
-        false => Ok(rest.split_once('?').unwrap_or((rest, ""))),
+    if rest.contains('#') {
+        return Err(UrlError::Fragment);
     }
+    Ok(rest.split_once('?').unwrap_or((rest, "")))
 }
 
 pub(super) fn split_login(authority: &str) -> Result<(Login, &str), UrlError> {
@@ -47,38 +50,27 @@ pub(super) fn split_port(text: &str, default: u16) -> Result<Address, UrlError> 
         return Err(UrlError::NoHost);
     }
     let plausible = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:%".contains(&byte);
-    match host.bytes().all(plausible) {
-        true => Ok(Address {
-            host: host.to_owned(),
-            port,
-        }),
-        false => Err(UrlError::BadHost),
+    if !host.bytes().all(plausible) {
+        return Err(UrlError::BadHost);
     }
+    Ok(Address {
+        host: host.to_owned(),
+        port,
+    })
 }
 
+/// Strict, unlike the library: a `%` that begins no escape is an error, since what follows may be
+/// a password that was not escaped.
 pub(super) fn decode(text: &str) -> Result<String, UrlError> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => {
-                let digits = [bytes.next(), bytes.next()].map(|digit| hex(digit.unwrap_or(b'?')));
-                match digits {
-                    [Some(high), Some(low)] => high << 4 | low,
-                    _ => return Err(UrlError::BadEncoding),
-                }
-            }
-            byte => byte,
-        });
+    let is_escape = |rest: &str| {
+        let digits = rest.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !text.split('%').skip(1).all(is_escape) {
+        return Err(UrlError::BadEncoding);
     }
-    String::from_utf8(decoded).map_err(|_not_utf8| UrlError::BadEncoding)
-}
-
-const fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded
+        .map(Into::into)
+        .map_err(|_not_utf8| UrlError::BadEncoding)
 }

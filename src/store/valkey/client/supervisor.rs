@@ -14,34 +14,35 @@
 //! hangs. The pause does not grow: two dials a second cost a server nothing, and a longer
 //! pause would delay recovery by as much.
 
-mod dialling;
-
+use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use redis::{Cmd, Value};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::attempt::{Attempt, Persistence};
+use super::bounded::BoundedReads;
 use super::breaker::Breaker;
-use super::care::BoundedReads;
-use super::link::{Fault, Link, LinkId, Reply};
+use super::connect::{self, ASK_AGAIN};
+use super::dialling::{Attempt, DialFor, Persistence, dial_gap};
+use super::fault::{Failed, Fault};
+use super::link::{Link, LinkId, Reply, Watcher};
 use super::state::{FirstDial, LinkState, Phase, State};
-use super::{Failed, Manner};
+use crate::base::task::{self, Spawned};
 use crate::error::StoreError;
 use crate::store::valkey::ValkeySettings;
 use crate::store::valkey::command::{self, Remedy};
+use crate::store::valkey::url::Address;
 use crate::store::{Health, StoreState};
-
-pub(crate) use dialling::{Reserved, dial_gap};
 
 /// Owns the connection, its replacement, and all that is known of the server.
 pub(crate) struct Supervisor {
     pub(crate) settings: ValkeySettings,
-    care: Arc<BoundedReads>,
+    bounded: Arc<BoundedReads>,
     pub(crate) reads: Breaker,
     pub(crate) writes: Breaker,
     state: Mutex<State>,
@@ -52,13 +53,13 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(crate) fn new(settings: ValkeySettings, care: Arc<BoundedReads>) -> Arc<Self> {
+    pub(crate) fn new(settings: ValkeySettings, bounded: Arc<BoundedReads>) -> Arc<Self> {
         let breaker = || Breaker::new(settings.failures_until_open, settings.probe_interval);
         Arc::new(Self {
             reads: breaker(),
             writes: breaker(),
             settings,
-            care,
+            bounded,
             state: Mutex::new(State::new(Instant::now())),
             changed: Notify::new(),
             read_only: AtomicBool::new(false),
@@ -70,16 +71,17 @@ impl Supervisor {
     /// Sends `command` and reads its reply, by `deadline`.
     pub(crate) async fn execute<T>(
         self: &Arc<Self>,
-        manner: Manner,
+        asking: bool,
         command: &Cmd,
         deadline: Instant,
         read: impl FnOnce(Value) -> Result<T, StoreError>,
     ) -> Result<T, Failed> {
         let link = self.link(deadline).await?;
         let sent = Instant::now();
-        let reply = match manner {
-            Manner::Plain => link.send(command, deadline).await,
-            Manner::Asking => Box::pin(link.send_asking(command, deadline)).await,
+        let reply = if asking {
+            Box::pin(link.send_asking(command, deadline)).await
+        } else {
+            link.send(command, deadline).await
         };
         match reply {
             Reply::Value(value) => read(value).map_err(|error| {
@@ -240,7 +242,11 @@ impl Supervisor {
     }
 
     /// A dial beside the connection in use, of whatever `id` if none is given, unless there is one.
-    fn dial_beside(self: &Arc<Self>, state: &mut State, id: Option<LinkId>) -> Option<Attempt> {
+    fn dial_beside(
+        self: &Arc<Self>,
+        state: &mut State,
+        id: Option<LinkId>,
+    ) -> Option<Attempt<Self>> {
         let number = state.attempts.wrapping_add(1);
         match &mut state.phase {
             Phase::Linked { link, relief }
@@ -289,7 +295,249 @@ impl Supervisor {
         self.lose(id, Fault::unreachable("the primary is another server now"));
     }
 
+    fn look(&self) -> LinkState {
+        let state = self.state();
+        match &state.phase {
+            Phase::Linked { link, .. } => LinkState::Linked(Arc::clone(link)),
+            Phase::Idle
+            | Phase::Dialling {
+                hope: FirstDial::First,
+                ..
+            } => LinkState::Soon,
+            Phase::Dialling { .. } => LinkState::Down(match state.report {
+                StoreState::Refused => StoreError::Refused,
+                _ => StoreError::Unavailable,
+            }),
+        }
+    }
+
+    /// Starts to dial if nobody does, or if who does has been stuck for too long: its
+    /// runtime may still exist and yet not run.
+    fn look_or_dial(self: &Arc<Self>) -> LinkState {
+        let now = Instant::now();
+        let attempt = {
+            let mut state = self.state();
+            match &state.phase {
+                Phase::Idle => {
+                    if state.report == StoreState::Idle {
+                        state.report(&self.settings.url, StoreState::Connecting, None);
+                    }
+                    let hope = if state.next_dial <= now {
+                        FirstDial::First
+                    } else {
+                        FirstDial::None
+                    };
+                    Some(self.begin(&mut state, hope))
+                }
+                Phase::Dialling { done_by, .. } if *done_by < now => {
+                    Some(self.begin(&mut state, FirstDial::None))
+                }
+                Phase::Dialling { .. } | Phase::Linked { .. } => None,
+            }
+        };
+        if let Some(attempt) = attempt {
+            self.start(attempt, Persistence::UntilLinked);
+        }
+        self.look()
+    }
+
+    fn begin(self: &Arc<Self>, state: &mut State, hope: FirstDial) -> Attempt<Self> {
+        state.attempts = state.attempts.wrapping_add(1);
+        state.phase = Phase::Dialling {
+            number: state.attempts,
+            hope,
+            done_by: self.done_by(state.next_dial),
+        };
+        self.attempt(state.attempts)
+    }
+
+    fn attempt(self: &Arc<Self>, number: u64) -> Attempt<Self> {
+        Attempt {
+            owner: Arc::downgrade(self),
+            number,
+        }
+    }
+
+    fn done_by(&self, next_dial: Instant) -> Instant {
+        next_dial.max(Instant::now()) + self.settings.connect_timeout + STUCK_AFTER
+    }
+
+    /// Never under the lock: without a runtime the attempt is dropped here and now.
+    fn start(self: &Arc<Self>, attempt: Attempt<Self>, persistence: Persistence) {
+        // Without a runtime the attempt is dropped, and the next operation starts another.
+        let _: Spawned = task::spawn(attempt.run(persistence));
+    }
+
+    /// The runtime that drove the connection ended: nothing is wrong with the server, so
+    /// the next operation may dial at once, and wait for it.
+    fn orphaned(&self, id: LinkId) {
+        let orphan = {
+            let mut state = self.state();
+            if !state.is_linked_by(id) {
+                return;
+            }
+            state.next_dial = Instant::now();
+            std::mem::replace(&mut state.phase, Phase::Idle)
+        };
+        drop(orphan);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl DialFor for Supervisor {
+    fn make_link(
+        self: &Arc<Self>,
+    ) -> impl Future<Output = Result<Arc<Link>, Fault>> + Send + 'static {
+        let id = LinkId(self.dials.fetch_add(1, Ordering::Relaxed));
+        let settings = self.settings.clone();
+        let bounded = Arc::clone(&self.bounded);
+        let watcher = WeakSupervisor(Arc::downgrade(self));
+        async move {
+            let dial = async {
+                let target = connect::target(&settings, id.0).await?;
+                Link::dial(target, &settings, bounded, id, watcher).await
+            };
+            // Boxed because it is large, and rare.
+            match timeout(settings.connect_timeout, Box::pin(dial)).await {
+                Ok(link) => link.map(Arc::new),
+                Err(_late) => Err(Fault::unreachable("no connection in time")),
+            }
+        }
+    }
+
+    fn next_dial(&self, number: u64) -> Option<Instant> {
+        let mut state = self.state();
+        if !state.is_dialled_by(number) {
+            return None;
+        }
+        let start = state.next_dial.max(Instant::now());
+        if let Phase::Dialling { done_by, .. } = &mut state.phase {
+            *done_by = self.done_by(start);
+        }
+        Some(start)
+    }
+
+    fn reserve_dial(&self, number: u64) -> bool {
+        let mut state = self.state();
+        let now = Instant::now();
+        if !state.is_dialled_by(number) || state.next_dial > now {
+            return false;
+        }
+        state.next_dial = now + dial_gap();
+        true
+    }
+
+    fn linked(self: &Arc<Self>, number: u64, link: Arc<Link>) -> Result<(), Fault> {
+        let watched = link.found_at().map(|address| (link.id(), address.clone()));
+        let replaced = {
+            let mut state = self.state();
+            if link.is_over() {
+                return Err(Fault::unreachable("the connection was closed"));
+            }
+            if !state.is_dialled_by(number) {
+                return Ok(());
+            }
+            let relief = matches!(state.phase, Phase::Linked { .. });
+            if !relief {
+                self.read_only.store(false, Ordering::Relaxed);
+                state.report(&self.settings.url, StoreState::Ready, None);
+            }
+            std::mem::replace(&mut state.phase, Phase::Linked { link, relief: None })
+        };
+        drop(replaced);
+        let now = Instant::now();
+        self.reads.probe_now(now);
+        self.writes.probe_now(now);
+        self.changed.notify_waiters();
+        if let Some((id, address)) = watched {
+            watch_primary(Arc::downgrade(self), id, address);
+        }
+        Ok(())
+    }
+
+    fn dial_failed(&self, number: u64, fault: Fault) {
+        let mut state = self.state();
+        if !state.is_dialled_by(number) {
+            return;
+        }
+        match &mut state.phase {
+            // The connection in use is as good as it was.
+            Phase::Linked { .. } => state.last_error = Some(fault.words),
+            Phase::Idle => {}
+            Phase::Dialling { hope, .. } => {
+                *hope = FirstDial::None;
+                state.report(&self.settings.url, fault.state, Some(fault.words));
+            }
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// The runtime that ran an attempt ended, or the attempt panicked (in a TLS library
+    /// without a cryptography provider, for one): the next operation starts another.
+    fn abandoned(&self, number: u64, panicked: bool) {
+        let mut state = self.state();
+        match &mut state.phase {
+            Phase::Dialling {
+                number: current, ..
+            } if *current == number => {
+                state.phase = Phase::Idle;
+                if panicked {
+                    let words = "making a connection panicked".to_owned();
+                    state.report(&self.settings.url, StoreState::Unreachable, Some(words));
+                }
+            }
+            Phase::Linked { relief, .. } if *relief == Some(number) => *relief = None,
+            _ => return,
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+}
+
+/// Asks the Sentinels, for as long as a connection is in use, whether it leads to the primary.
+/// A primary that is cut off from its Sentinels but not from us
+/// takes writes that are lost later, so its clients have to learn of its successor.
+fn watch_primary(supervisor: Weak<Supervisor>, id: LinkId, address: Address) {
+    // The watch ends with its runtime.
+    let _: Spawned = task::spawn(async move {
+        for turn in id.0.. {
+            sleep(ASK_AGAIN).await;
+            let Some(supervisor) = supervisor.upgrade() else {
+                return;
+            };
+            if !supervisor.is_linked_by(id) {
+                return;
+            }
+            // Sentinels that do not answer say nothing against the server.
+            if let Ok(primary) = connect::primary(&supervisor.settings, turn).await
+                && primary != address
+            {
+                supervisor.moved(id);
+                return;
+            }
+        }
+    });
+}
+
+struct WeakSupervisor(Weak<Supervisor>);
+
+impl Watcher for WeakSupervisor {
+    fn broke(&self, id: LinkId) {
+        if let Some(supervisor) = self.0.upgrade() {
+            supervisor.lose(id, Fault::unreachable("the connection was closed"));
+        }
+    }
+
+    fn ended(&self, id: LinkId) {
+        if let Some(supervisor) = self.0.upgrade() {
+            supervisor.orphaned(id);
+        }
+    }
+}
+
+/// How much longer than a dial may take it takes to be given up as stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(2);

@@ -1,23 +1,42 @@
-//! The background task that dials.
+//! Dials in the background until there is a connection.
 
 use std::future::Future;
 use std::sync::{Arc, Weak};
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::link::{Fault, Link};
-use super::supervisor::{Reserved, Supervisor};
+use super::fault::Fault;
+use super::link::Link;
 use crate::store::BoxFuture;
 
-/// The background task that dials. Dropped unfinished, it leaves the field to the next.
-pub(crate) struct Attempt {
-    pub(crate) supervisor: Weak<Supervisor>,
+/// The background task that dials for `D`. Dropped unfinished, it leaves the field to the next.
+pub(crate) struct Attempt<D: DialFor> {
+    pub(crate) owner: Weak<D>,
     pub(crate) number: u64,
 }
 
-impl Attempt {
-    /// Holds the supervisor only between waits, so that dropping the store ends it.
+/// The owner of the connection: it decides when an attempt dials, and gets the result.
+pub(crate) trait DialFor: Send + Sync + 'static {
+    /// When the attempt of this number may dial; `None` if it is no longer wanted.
+    fn next_dial(&self, number: u64) -> Option<Instant>;
+    /// Takes the turn to dial now, unless another dial has it.
+    fn reserve_dial(&self, number: u64) -> bool;
+    /// Connects once. The future does not keep the owner alive.
+    fn make_link(
+        self: &Arc<Self>,
+    ) -> impl Future<Output = Result<Arc<Link>, Fault>> + Send + 'static;
+    /// Takes the connection into use.
+    fn linked(self: &Arc<Self>, number: u64, link: Arc<Link>) -> Result<(), Fault>;
+    /// Notes why a dial failed.
+    fn dial_failed(&self, number: u64, fault: Fault);
+    /// Notes that the attempt ended without a result: with its runtime, or by a panic.
+    fn abandoned(&self, number: u64, panicked: bool);
+}
+
+impl<D: DialFor> Attempt<D> {
+    /// Holds the owner only between waits, so that dropping the store ends the attempt.
     ///
     /// A dial that hangs does not hold up the next one: a server that was mute when the first
     /// began may never answer that one, and answers another at once.
@@ -32,28 +51,29 @@ impl Attempt {
                 }),
             };
             let ended = tokio::select! {
+                biased;
                 ended = dials.ended(), if !dials.under_way.is_empty() => ended,
                 () = until(next), if next.is_some() && dials.under_way.len() < MOST_AT_ONCE => {
-                    let Some(supervisor) = self.supervisor.upgrade() else { return };
-                    if supervisor.reserve_dial(&self) == Reserved::Yes {
-                        dials.begin(supervisor.make_link());
+                    let Some(owner) = self.owner.upgrade() else { return };
+                    if owner.reserve_dial(self.number) {
+                        dials.begin(owner.make_link());
                     }
                     continue;
                 }
                 else => return,
             };
-            let Some(supervisor) = self.supervisor.upgrade() else {
+            let Some(owner) = self.owner.upgrade() else {
                 return;
             };
-            match ended.and_then(|link| supervisor.linked(&self, link)) {
+            match ended.and_then(|link| owner.linked(self.number, link)) {
                 Ok(()) => return,
-                Err(fault) => supervisor.dial_failed(&self, fault),
+                Err(fault) => owner.dial_failed(self.number, fault),
             }
         }
     }
 
     fn next_dial(&self) -> Option<Instant> {
-        self.supervisor.upgrade()?.next_dial(self)
+        self.owner.upgrade()?.next_dial(self.number)
     }
 }
 
@@ -78,20 +98,20 @@ impl Dials {
         self.under_way.push(Box::pin(dial));
     }
 
-    /// What the first of them to end comes to.
+    /// The result of the first dial that ends.
     async fn ended(&mut self) -> Result<Arc<Link>, Fault> {
         std::future::poll_fn(|context| {
             let ended = self
                 .under_way
                 .iter_mut()
                 .enumerate()
-                .find_map(|(place, dial)| match dial.as_mut().poll(context) {
-                    Poll::Ready(result) => Some((place, result)),
+                .find_map(|(index, dial)| match dial.as_mut().poll(context) {
+                    Poll::Ready(result) => Some((index, result)),
                     Poll::Pending => None,
                 });
             match ended {
-                Some((place, result)) => {
-                    drop(self.under_way.swap_remove(place));
+                Some((index, result)) => {
+                    drop(self.under_way.swap_remove(index));
                     Poll::Ready(result)
                 }
                 None => Poll::Pending,
@@ -101,10 +121,10 @@ impl Dials {
     }
 }
 
-impl Drop for Attempt {
+impl<D: DialFor> Drop for Attempt<D> {
     fn drop(&mut self) {
-        if let Some(supervisor) = self.supervisor.upgrade() {
-            supervisor.abandoned(self.number, std::thread::panicking());
+        if let Some(owner) = self.owner.upgrade() {
+            owner.abandoned(self.number, std::thread::panicking());
         }
     }
 }
@@ -116,6 +136,12 @@ pub(crate) enum Persistence {
     UntilLinked,
     /// After one dial.
     Once,
+}
+
+/// The pause between the beginnings of two dials. A server that is back is found within it,
+/// even if the last dial still hangs.
+pub(crate) fn dial_gap() -> Duration {
+    Duration::from_millis(fastrand::u64(500..650))
 }
 
 /// How many dials may hang at a time. With the longest time that a connection may take by

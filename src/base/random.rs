@@ -1,0 +1,85 @@
+//! Chance: random numbers and hashers. A test seeds both for its thread; see
+//! [`testing::seed`](crate::testing::seed).
+//!
+//! The numbers are those of `fastrand`, which keeps a generator for each thread. Only the hashers
+//! whose layout shows (which entries share a shard and so evict each other) are made here: a map
+//! that is never iterated, or only to drop what is old, is the same with any hasher.
+
+use std::hash::Hash;
+
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, UnitWeighter, Weighter};
+
+/// A bounded map of at most so many items.
+pub(crate) fn bounded_map<K: Eq + Hash, V: Clone>(items: usize) -> Cache<K, V> {
+    weighted_map(items, items as u64, UnitWeighter)
+}
+
+/// A bounded map of at most this weight, sized for so many items at first.
+pub(crate) fn weighted_map<K, V, W>(items: usize, weight: u64, weighter: W) -> Cache<K, V, W>
+where
+    K: Eq + Hash,
+    V: Clone,
+    W: Weighter<K, V> + Clone,
+{
+    #[cfg(feature = "test-util")]
+    if let Some(seed) = seeded::seed() {
+        return seeded::weighted_map(seed, items, weight, weighter);
+    }
+    let (hashers, lifecycle) = (DefaultHashBuilder::default(), DefaultLifecycle::default());
+    Cache::with(items, weight, weighter, hashers, lifecycle)
+}
+
+#[cfg(feature = "test-util")]
+pub(crate) use seeded::set_seed;
+
+#[cfg(feature = "test-util")]
+mod seeded {
+    use std::cell::Cell;
+
+    use quick_cache::OptionsBuilder;
+
+    use super::*;
+
+    thread_local! {
+        static SEED: Cell<Option<u64>> = const { Cell::new(None) };
+    }
+
+    pub(super) fn seed() -> Option<u64> {
+        SEED.get()
+    }
+
+    /// As of now, on this thread.
+    pub(crate) fn set_seed(seed: u64) {
+        SEED.set(Some(seed));
+        fastrand::seed(seed);
+    }
+
+    /// The same on every machine: by default there are shards for its processors.
+    pub(super) fn weighted_map<K, V, W>(
+        seed: u64,
+        items: usize,
+        weight: u64,
+        weighter: W,
+    ) -> Cache<K, V, W>
+    where
+        K: Eq + Hash,
+        V: Clone,
+        W: Weighter<K, V> + Clone,
+    {
+        let hashers = DefaultHashBuilder::with_seeds(seed, 1, 2, 3);
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(items)
+            .weight_capacity(weight)
+            .shards(SHARDS)
+            .build();
+        let lifecycle = DefaultLifecycle::default();
+        match options {
+            Ok(options) => Cache::with_options(options, weighter, hashers, lifecycle),
+            Err(_nothing_is_missing) => Cache::with(items, weight, weighter, hashers, lifecycle),
+        }
+    }
+
+    /// As on two processors.
+    const SHARDS: usize = 8;
+}

@@ -1,0 +1,63 @@
+//! A deterministic simulation of the cache.
+//!
+//! One to three instances of the cache stand around one handler, in virtual time and on one
+//! thread. Everything that can happen does, by a seed, and an oracle that knows nothing of the
+//! cache judges all that was seen.
+//!
+//! ```text
+//! cargo test --test sim                              the short form, a minute
+//! SIM_SECONDS=600 cargo test --release --test sim    the long form
+//! SIM_SEED=7 cargo test --test sim                   one seed again
+//! SIM_STEPS='world; 0 get; 5 change; 9 get' cargo test --test sim
+//! SIM_DIGEST=1000 cargo test --test sim              a digest of all that is seen
+//! SIM_MEASURE=600 cargo test --release --test sim    seeds that each known fault takes
+//! ```
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test fails, in its helpers too"
+)]
+#![allow(unreachable_pub, reason = "a program of its own")]
+
+mod body;
+mod client;
+mod content;
+mod digest;
+mod facts;
+mod fields;
+mod finding;
+mod forms;
+mod generate;
+mod handler;
+mod known;
+mod oracle;
+mod shrink;
+mod step;
+mod teeth;
+mod text;
+mod trace;
+mod world;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    quiet_panics_of_the_handler();
+    match forms::asked_for() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn quiet_panics_of_the_handler() {
+    std::panic::set_hook(Box::new(|info| {
+        if info.payload().downcast_ref::<&str>() != Some(&handler::PANIC) {
+            eprintln!("{info}");
+        }
+    }));
+}

@@ -30,15 +30,16 @@ pub(crate) enum Coordination<R> {
 
 impl Miss {
     /// Finds out whether this request calls the handler, or gets its response from one that does.
-    pub(super) async fn coordinate<R>(&mut self, fallback: &Fallback) -> Coordination<R> {
-        let Some(role) = self.role(fallback) else {
-            return Coordination::Fetch(None);
-        };
+    /// `joined` is its part in the first flight, if it has joined one already.
+    pub(super) async fn coordinate<R>(
+        &mut self,
+        fallback: &Fallback,
+        mut joined: Option<Joined>,
+    ) -> Coordination<R> {
         let mut give_up = None;
         for _ in 0..MAX_FLIGHTS_JOINED {
-            let join_request = self.join_request(role);
-            let flights = self.cache().flights();
-            let mut follower = match flights.join_or_lead(self.lookup.key(), &join_request) {
+            let joined = joined.take().unwrap_or_else(|| self.join(fallback));
+            let mut follower = match joined {
                 Joined::Alone => break,
                 Joined::Lead(leader) => return self.lead(leader, give_up).await,
                 Joined::Follow(follower) => follower,
@@ -55,6 +56,15 @@ impl Miss {
             }
         }
         Coordination::Fetch(None)
+    }
+
+    /// Joins the flight for this request, or leads one, if others may share the response.
+    pub(super) fn join(&self, fallback: &Fallback) -> Joined {
+        let Some(role) = self.role(fallback) else {
+            return Joined::Alone;
+        };
+        let flights = self.cache().flights();
+        flights.join_or_lead(self.lookup.key(), &self.join_request(role))
     }
 
     /// The role that this request may take in a flight, if any. The handler's answer to a request
@@ -87,15 +97,24 @@ impl Miss {
             // Boxed, since its state is large and most caches use no leases.
             found = Box::pin(self.win_lease(&mut leader, give_up, &|_any| true)).await;
         }
-        let Some((entry, outcome)) = found else {
-            return Coordination::Fetch(Some(leader));
-        };
+        match found {
+            Some(found) => Coordination::Answered(self.finish(leader, found)),
+            None => Coordination::Fetch(Some(leader)),
+        }
+    }
+
+    /// Ends the flight with a stored entry, which answers this request and its followers.
+    pub(super) fn finish<R>(
+        &self,
+        leader: Leader,
+        (entry, outcome): (Arc<Entry>, Outcome),
+    ) -> Response<ResponseBody<R>> {
         leader.finish(&entry, self.lookup.fields());
-        Coordination::Answered(self.answer(&entry, outcome))
+        self.answer(&entry, outcome)
     }
 
     /// The response that memory has by now, if it can be served.
-    fn look_in_memory_again(&mut self) -> Option<(Arc<Entry>, Outcome)> {
+    pub(super) fn look_in_memory_again(&mut self) -> Option<(Arc<Entry>, Outcome)> {
         let tiers = self.settings.cache.tiers();
         if !tiers.memory().contains(self.lookup.base.hash()) {
             return None;

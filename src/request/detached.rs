@@ -81,23 +81,31 @@ impl<R: Send + 'static, E: Send + 'static> Drop for Detachable<R, E> {
     }
 }
 
-/// Whether others need the response. The future sets the flag when it knows that they may.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct KeepAlive(Arc<AtomicBool>);
+/// Whether other requests need the response.
+#[derive(Clone, Debug)]
+pub(crate) enum KeepAlive {
+    /// That is known from the start.
+    Fixed(bool),
+    /// The future sets the flag once other requests may wait.
+    Flag(Arc<AtomicBool>),
+}
 
 impl KeepAlive {
-    /// A flag that is set from the start.
-    pub(crate) fn always() -> Self {
-        let flag = Self::default();
-        flag.set();
-        flag
+    pub(crate) fn flag() -> Self {
+        Self::Flag(Arc::default())
     }
 
-    pub(crate) fn set(&self) {
-        self.0.store(true, Ordering::Release);
+    pub(crate) fn set(&mut self) {
+        match self {
+            Self::Fixed(is_set) => *is_set = true,
+            Self::Flag(flag) => flag.store(true, Ordering::Release),
+        }
     }
 
     fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        match self {
+            Self::Fixed(is_set) => *is_set,
+            Self::Flag(flag) => flag.load(Ordering::Acquire),
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! The way of a request that memory cannot answer, top to bottom.
 //!
 //! ```text
-//! run ─ find ─ judge ─┬─ Serve            answer
-//!                     ├─ ServeAndRefresh  answer, and fetch in the background
-//!                     └─ Revalidate, Useless ─ coordinate ─┬─ Lead    fetch, others wait
-//!                                                          ├─ Follow  wait, answer or fetch
-//!                                                          └─ Alone   fetch
+//! begin ─┬─ run ─ find ─ judge ─┬─ Serve            answer
+//!        │                      ├─ ServeAndRefresh  answer, and fetch in the background
+//!        │                      └─ Revalidate, Useless ─┐
+//!        │                                              │
+//!        └─ nothing is stored ──────────────────────────┴─ join ─┬─ Lead    fetch, others wait
+//!                                                                ├─ Follow  wait, answer or fetch
+//!                                                                └─ Alone   fetch
 //! ```
 
 mod coalesce;
@@ -28,9 +30,10 @@ use http::Response;
 use http_body::Body;
 
 use crate::entry::Entry;
+use crate::flight::Joined;
 use crate::request::coalesce::Coordination;
 use crate::request::decision::{Decision, EarlyRefresh};
-use crate::request::detached::Detachable;
+use crate::request::detached::{Answer, Detachable, KeepAlive};
 use crate::request::fallback::Fallback;
 use crate::request::fetch::Fetch;
 use crate::request::handler::{Content, Handler, Inner};
@@ -40,17 +43,50 @@ use crate::response::from_entry;
 use crate::status::Reason;
 
 impl Miss {
-    /// The response to come.
-    pub(crate) fn begin<S, B, R>(self, inner: Inner<S, B>) -> Detachable<R, S::Error>
+    /// Begins to answer the request. Most often there is nothing to wait for but the handler; then
+    /// the handler is called without a future around the call.
+    pub(crate) fn begin<S, B, R>(mut self, inner: Inner<S, B>) -> Answer<R, S::Error>
     where
         S: Handler<B, R>,
         B: Body + Send + 'static,
         R: Content,
     {
-        let keep_alive = self.keep_alive.clone();
         let deadline = self.cache().config().fill_deadline;
-        let future = Box::pin(Box::new(self).run(inner));
-        Detachable::new(future, keep_alive, deadline)
+        if !self.only_handler_can_answer() {
+            let keep_alive = self.set_keep_alive();
+            let future = Box::pin(Box::new(self).run(inner));
+            return Answer::Pending(Detachable::new(future, keep_alive, deadline));
+        }
+        self.cache().follow_log();
+        let fallback = Fallback::of(None, NOT_FOUND, &self.lookup);
+        let leader = match self.join(&fallback) {
+            Joined::Alone => None,
+            Joined::Lead(leader) => match self.look_in_memory_again() {
+                Some(found) => return Answer::Ready(self.finish(leader, found)),
+                None => Some(leader),
+            },
+            joined @ Joined::Follow(_) => {
+                let keep_alive = self.set_keep_alive();
+                let future = Box::new(self).coordinate_and_fetch(inner, fallback, Some(joined));
+                return Answer::Pending(Detachable::new(Box::pin(future), keep_alive, deadline));
+            }
+        };
+        let keep_alive = KeepAlive::Fixed(leader.is_some());
+        let fetch = Box::pin(Fetch::new(self, fallback, leader, inner));
+        Answer::Pending(Detachable::new(fetch, keep_alive, deadline))
+    }
+
+    /// Whether memory has no entry, no shared store is in reach, and the client allows that the
+    /// handler is called.
+    fn only_handler_can_answer(&self) -> bool {
+        self.lookup.entry.is_none()
+            && !self.facts.directives.only_if_cached
+            && self.cache().tiers().looks_in_memory_only()
+    }
+
+    fn set_keep_alive(&mut self) -> KeepAlive {
+        self.keep_alive = KeepAlive::flag();
+        self.keep_alive.clone()
     }
 
     async fn run<S, B, R>(
@@ -81,12 +117,29 @@ impl Miss {
         if let Some(entry) = self.entry_of_failed_fetch(&fallback) {
             return Ok(self.answer_on_error(entry, self.now));
         }
-        let leader = match self.coordinate(&fallback).await {
+        self.coordinate_and_fetch(inner, fallback, None).await
+    }
+
+    /// Calls the handler, or gets the response of another request that does. `joined` is the part
+    /// of this request in the first flight, if it has joined one already.
+    async fn coordinate_and_fetch<S, B, R>(
+        mut self: Box<Self>,
+        inner: Inner<S, B>,
+        fallback: Fallback,
+        joined: Option<Joined>,
+    ) -> Result<Response<ResponseBody<R>>, S::Error>
+    where
+        S: Handler<B, R>,
+        B: Body + Send + 'static,
+        R: Content,
+    {
+        let leader = match self.coordinate(&fallback, joined).await {
             Coordination::Answered(response) => return Ok(response),
             Coordination::Fetch(leader) => leader,
         };
         self.now = self.cache().now();
-        Fetch::new(*self, fallback, leader, inner).await
+        // Boxed, since the state of a fetch is large and most requests do not get here.
+        Box::pin(Fetch::new(*self, fallback, leader, inner)).await
     }
 
     /// The stored response and what to do with it. The shared store is asked unless memory has a
@@ -110,14 +163,12 @@ impl Miss {
     async fn find_in_store(&mut self) -> (Option<Arc<Entry>>, Decision) {
         let cache = self.settings.cache.clone();
         let deadline = self.store_deadline();
-        let tiers = cache.tiers();
-        if !tiers.looks_in_memory_only() {
-            tiers
-                .look_in_store(&mut self.lookup, &self.parts.headers, self.now, deadline)
-                .await;
-        }
+        cache
+            .tiers()
+            .look_in_store(&mut self.lookup, &self.parts.headers, self.now, deadline)
+            .await;
         let Some(entry) = self.lookup.entry.clone() else {
-            return (None, Decision::Useless(Reason::NotFound));
+            return (None, NOT_FOUND);
         };
         if cache.log().is_starting() {
             cache.log().first_read(deadline).await;
@@ -134,3 +185,5 @@ impl Miss {
         (is_backing_off && self.may_serve_on_error(&entry.head, self.now)).then_some(entry)
     }
 }
+
+const NOT_FOUND: Decision = Decision::Useless(Reason::NotFound);

@@ -42,15 +42,12 @@ impl Change {
     ///
     /// The response waits until the store and the purge log know of the change.
     pub(crate) fn settle<R: Content, E: Send>(mut self, response: Response<R>) -> Answer<R, E> {
-        if !is_non_error(&response) {
-            return Answer::Ready(self.pass(response));
-        }
-        if self.is_of_nothing_known(&response) {
+        if !is_non_error(&response) || self.is_of_nothing_known(&response) {
             return Answer::Ready(self.pass(response));
         }
         let deadline = self.settings.cache.config().fill_deadline;
         let future = Box::pin(async { Ok(self.announce(response).await) });
-        Answer::Pending(Detachable::new(future, KeepAlive::always(), deadline))
+        Answer::Pending(Detachable::new(future, KeepAlive::Fixed(true), deadline))
     }
 
     /// Whether it is certain, without asking anybody, that nothing of what may have changed is
@@ -66,8 +63,8 @@ impl Change {
                 .is_some_and(|target| is_known_here(cache, target))
     }
 
-    async fn announce<R: Content>(self, response: Response<R>) -> Response<ResponseBody<R>> {
-        let gate = self.target.as_ref().map(Gate::of);
+    async fn announce<R: Content>(mut self, response: Response<R>) -> Response<ResponseBody<R>> {
+        let gate = self.target.take().map(Gate::of);
         let cache = &self.settings.cache;
         // One budget for all that the store is asked, and one record for all that is purged.
         let deadline = cache.deadline();
@@ -149,7 +146,7 @@ struct Gate {
 }
 
 impl Gate {
-    fn of(target: &KeyBuilder) -> Self {
+    fn of(target: KeyBuilder) -> Self {
         Self {
             target: target.base().to_key(),
             traces: target.traces(),

@@ -61,6 +61,15 @@ where
     S::Error: Send + 'static,
     R: Send + 'static,
 {
+    pub(super) fn of(answer: Answer<R, S::Error>) -> Self {
+        match answer {
+            Answer::Ready(response) => Self::ready(response),
+            Answer::Pending(response) => Self {
+                course: Course::Pending { response },
+            },
+        }
+    }
+
     pub(super) const fn ready(response: Response<ResponseBody<R>>) -> Self {
         let response = Some(response);
         Self {
@@ -88,12 +97,6 @@ where
         let change = Some(change);
         Self {
             course: Course::Changing { call, change },
-        }
-    }
-
-    pub(super) const fn pending(response: Detachable<R, S::Error>) -> Self {
-        Self {
-            course: Course::Pending { response },
         }
     }
 }

@@ -156,10 +156,10 @@ impl<S> CacheService<S> {
             lookup: Lookup::new(&builder, found),
             early_refresh,
             store_deadline: None,
-            keep_alive: KeepAlive::default(),
+            keep_alive: KeepAlive::Fixed(false),
         };
         let service = self.inner();
-        ResponseFuture::pending(miss.begin(Inner { service, body }))
+        ResponseFuture::of(miss.begin(Inner { service, body }))
     }
 
     fn pass<B, R>(&self, mut parts: Parts, body: B, outcome: Outcome) -> ResponseFuture<S, B, R>

@@ -4,9 +4,7 @@ mod client;
 mod cluster;
 mod command;
 mod log;
-mod sentinel;
 mod settings;
-mod slots;
 mod url;
 
 use std::fmt;
@@ -19,7 +17,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Value};
 use tokio::time::Instant;
 
-use self::client::care::BoundedReads;
+use self::client::bounded::BoundedReads;
 use self::client::{Guard, Manner, Node};
 use self::cluster::Cluster;
 use self::log::PurgeStream;

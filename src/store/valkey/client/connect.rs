@@ -8,11 +8,11 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisError};
 use tokio::time::timeout;
 
-use super::bounded::{Bounded, ReadCounter};
-use super::care::BoundedReads;
-use super::link::Fault;
+use super::bounded::{Bounded, BoundedReads, ReadCounter};
 use super::stream::{self, Endpoint};
 use crate::base::task::{self, Owned};
+use crate::error::StoreError;
+use crate::store::StoreState;
 use crate::store::valkey::ValkeySettings;
 use crate::store::valkey::command;
 use crate::store::valkey::url::{Address, Location, Login, Transport};
@@ -30,6 +30,13 @@ pub(crate) struct Wire {
     pub(crate) connection: MultiplexedConnection,
     pub(crate) heard: Arc<ReadCounter>,
     _driver: Owned,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) state: StoreState,
+    pub(crate) words: String,
 }
 
 impl Target {
@@ -145,10 +152,51 @@ async fn once(settings: &ValkeySettings, target: &Target) -> Result<Wire, Fault>
     target.connect(settings, patient(), unconcerned).await
 }
 
+/// The pause between the beginnings of two dials. A server that is back is found within it,
+/// even if the last dial still hangs.
+pub(crate) fn dial_gap() -> Duration {
+    Duration::from_millis(fastrand::u64(500..650))
+}
+
 fn login(settings: &ValkeySettings) -> Login {
     match &settings.credentials {
         Some(provider) => provider.login(),
         None => settings.url.login.clone(),
+    }
+}
+
+impl Fault {
+    pub(crate) fn from_redis(error: &RedisError) -> Self {
+        let (kind, _remedy) = command::classify(error);
+        Self {
+            words: command::describe(error),
+            ..Self::from(&kind)
+        }
+    }
+
+    pub(crate) fn unreachable(words: &str) -> Self {
+        Self {
+            state: StoreState::Unreachable,
+            words: words.to_owned(),
+        }
+    }
+}
+
+impl From<&StoreError> for Fault {
+    fn from(error: &StoreError) -> Self {
+        let state = match error {
+            StoreError::Refused => StoreState::Refused,
+            StoreError::Server(code)
+                if matches!(code.as_str(), "LOADING" | "MASTERDOWN" | "BUSY") =>
+            {
+                StoreState::Loading
+            }
+            _ => StoreState::Unreachable,
+        };
+        Self {
+            state,
+            words: error.to_string(),
+        }
     }
 }
 

@@ -8,10 +8,8 @@ use redis::{Cmd, PushInfo, PushKind, RedisError, Value};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
-use super::care::BoundedReads;
-use super::connect::{Target, Wire, patient};
-use crate::error::StoreError;
-use crate::store::StoreState;
+use super::bounded::BoundedReads;
+use super::connect::{Fault, Target, Wire, patient};
 use crate::store::valkey::ValkeySettings;
 use crate::store::valkey::command;
 use crate::store::valkey::url::Address;
@@ -38,13 +36,6 @@ pub(crate) enum Reply {
     Late,
     /// An answer, on a connection that was given up meanwhile.
     Distrusted,
-}
-
-/// Why there is no connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
-    pub(crate) state: StoreState,
-    pub(crate) words: String,
 }
 
 /// Hears what becomes of the task that drives a connection.
@@ -171,41 +162,6 @@ impl Link {
             self.vitals.struck.store(true, Ordering::Relaxed);
         }
         *strikes
-    }
-}
-
-impl Fault {
-    pub(crate) fn from_redis(error: &RedisError) -> Self {
-        let (kind, _remedy) = command::classify(error);
-        Self {
-            words: command::describe(error),
-            ..Self::from(&kind)
-        }
-    }
-
-    pub(crate) fn unreachable(words: &str) -> Self {
-        Self {
-            state: StoreState::Unreachable,
-            words: words.to_owned(),
-        }
-    }
-}
-
-impl From<&StoreError> for Fault {
-    fn from(error: &StoreError) -> Self {
-        let state = match error {
-            StoreError::Refused => StoreState::Refused,
-            StoreError::Server(code)
-                if matches!(code.as_str(), "LOADING" | "MASTERDOWN" | "BUSY") =>
-            {
-                StoreState::Loading
-            }
-            _ => StoreState::Unreachable,
-        };
-        Self {
-            state,
-            words: error.to_string(),
-        }
     }
 }
 

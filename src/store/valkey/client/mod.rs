@@ -1,11 +1,11 @@
 //! One server: its connection, its breakers, and how much is under way.
 
-pub(crate) mod attempt;
 pub(crate) mod bounded;
 pub(crate) mod breaker;
-pub(crate) mod care;
 pub(crate) mod connect;
+mod dialling;
 pub(crate) mod link;
+mod sentinel;
 pub(crate) mod state;
 pub(crate) mod stream;
 pub(crate) mod supervisor;
@@ -19,8 +19,8 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 use tokio::time::Instant;
 
+use self::bounded::BoundedReads;
 use self::breaker::{Breaker, Change};
-use self::care::BoundedReads;
 use self::supervisor::Supervisor;
 use crate::error::StoreError;
 use crate::store::valkey::ValkeySettings;

@@ -9,13 +9,13 @@ use crate::error::{ErrorCode, StoreError};
 use crate::store::Leased;
 
 mod log;
-mod places;
+mod nodes;
 
 pub(crate) use log::{
     bounds, log_append, log_append_at, log_bounds, log_look, log_read, log_trim, position,
     presence, records, wait,
 };
-pub(crate) use places::{
+pub(crate) use nodes::{
     Redirect, SlotRange, address, asking, is_primary, primary, redirect, role, slot_ranges, slots,
 };
 

@@ -11,8 +11,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::error::StoreError;
 use crate::store::LogPosition;
+use crate::store::valkey::client::connect::dial_gap;
 use crate::store::valkey::client::link::{Link, Reply};
-use crate::store::valkey::client::supervisor::{Supervisor, dial_gap};
+use crate::store::valkey::client::supervisor::Supervisor;
 use crate::store::valkey::command;
 
 /// The log's own connection. One reader at a time.

@@ -1,13 +1,14 @@
 //! Where the server is, as a URL.
 
 mod error;
-mod text;
+mod parts;
 
 use std::fmt;
 use std::str::FromStr;
 
 pub use self::error::UrlError;
-use self::text::{decode, split_login, split_parameters, split_port};
+pub(crate) use self::parts::{Address, Login, TlsFiles, Transport};
+use self::parts::{decode, split_login, split_parameters, split_port};
 
 /// The address of a Valkey (or Redis) server, with its credentials.
 ///
@@ -62,33 +63,6 @@ pub(crate) enum Location {
         login: Login,
     },
     Cluster(Transport, Vec<Address>),
-}
-
-/// A host and a port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Address {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transport {
-    Plain,
-    Tls,
-}
-
-#[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) struct Login {
-    pub(crate) user: Option<String>,
-    pub(crate) password: Option<String>,
-}
-
-/// Paths of PEM files.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TlsFiles {
-    pub(crate) ca: Option<String>,
-    pub(crate) cert: Option<String>,
-    pub(crate) key: Option<String>,
 }
 
 impl StoreUrl {
@@ -287,31 +261,6 @@ impl fmt::Display for StoreUrl {
 impl fmt::Debug for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StoreUrl({self})")
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        match host.contains(':') {
-            true => write!(f, "[{host}]:{port}"),
-            false => write!(f, "{host}:{port}"),
-        }
-    }
-}
-
-/// As the beginning of an authority, without the password.
-impl fmt::Display for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { user, password } = self;
-        f.write_str(user.as_deref().unwrap_or_default())?;
-        if password.is_some() {
-            f.write_str(":***")?;
-        }
-        match user.is_some() || password.is_some() {
-            true => f.write_str("@"),
-            false => Ok(()),
-        }
     }
 }
 

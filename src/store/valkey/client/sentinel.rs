@@ -4,11 +4,11 @@ use std::sync::Weak;
 
 use tokio::time::sleep;
 
-use super::client::connect::{self, ASK_AGAIN};
-use super::client::link::LinkId;
-use super::client::supervisor::Supervisor;
-use super::url::Address;
+use super::connect::{self, ASK_AGAIN};
+use super::link::LinkId;
+use super::supervisor::Supervisor;
 use crate::base::task;
+use crate::store::valkey::url::Address;
 
 /// Watches in the background. A primary that is cut off from its Sentinels but not from us
 /// takes writes that are lost later; whoever still talks to it has to learn of its successor.

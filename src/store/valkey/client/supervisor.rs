@@ -14,8 +14,6 @@
 //! hangs. The pause does not grow: two dials a second cost a server nothing, and a longer
 //! pause would delay recovery by as much.
 
-mod dialling;
-
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,10 +23,11 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::attempt::{Attempt, Persistence};
+use super::bounded::BoundedReads;
 use super::breaker::Breaker;
-use super::care::BoundedReads;
-use super::link::{Fault, Link, LinkId, Reply};
+use super::connect::Fault;
+use super::dialling::{Attempt, Persistence};
+use super::link::{Link, LinkId, Reply};
 use super::state::{FirstDial, LinkState, Phase, State};
 use super::{Failed, Manner};
 use crate::error::StoreError;
@@ -36,18 +35,16 @@ use crate::store::valkey::ValkeySettings;
 use crate::store::valkey::command::{self, Remedy};
 use crate::store::{Health, StoreState};
 
-pub(crate) use dialling::{Reserved, dial_gap};
-
 /// Owns the connection, its replacement, and all that is known of the server.
 pub(crate) struct Supervisor {
     pub(crate) settings: ValkeySettings,
-    care: Arc<BoundedReads>,
+    pub(super) care: Arc<BoundedReads>,
     pub(crate) reads: Breaker,
     pub(crate) writes: Breaker,
     state: Mutex<State>,
-    changed: Notify,
-    read_only: AtomicBool,
-    dials: AtomicU64,
+    pub(super) changed: Notify,
+    pub(super) read_only: AtomicBool,
+    pub(super) dials: AtomicU64,
     mismatches: AtomicU64,
 }
 
@@ -203,7 +200,7 @@ impl Supervisor {
     }
 
     /// Gives the connection `id` up, if it is still the one in use, and dials another.
-    fn lose(self: &Arc<Self>, id: LinkId, fault: Fault) {
+    pub(super) fn lose(self: &Arc<Self>, id: LinkId, fault: Fault) {
         let (lost, attempt) = {
             let mut state = self.state();
             if !state.is_linked_by(id) {
@@ -289,7 +286,7 @@ impl Supervisor {
         self.lose(id, Fault::unreachable("the primary is another server now"));
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

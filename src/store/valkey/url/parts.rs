@@ -1,6 +1,60 @@
-//! The parts of a URL's text.
+//! The parts of a URL: addresses, logins and paths.
 
-use super::{Address, Login, UrlError};
+use std::fmt;
+
+use super::error::UrlError;
+
+/// A host and a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Address {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Plain,
+    Tls,
+}
+
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Login {
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<String>,
+}
+
+/// Paths of PEM files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TlsFiles {
+    pub(crate) ca: Option<String>,
+    pub(crate) cert: Option<String>,
+    pub(crate) key: Option<String>,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        match host.contains(':') {
+            true => write!(f, "[{host}]:{port}"),
+            false => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// As the beginning of an authority, without the password.
+impl fmt::Display for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { user, password } = self;
+        f.write_str(user.as_deref().unwrap_or_default())?;
+        if password.is_some() {
+            f.write_str(":***")?;
+        }
+        match user.is_some() || password.is_some() {
+            true => f.write_str("@"),
+            false => Ok(()),
+        }
+    }
+}
 
 pub(super) fn split_parameters(rest: &str) -> Result<(&str, &str), UrlError> {
     match rest.contains('#') {

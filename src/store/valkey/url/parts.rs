@@ -1,6 +1,9 @@
 //! The parts of a URL: addresses, logins and paths.
 
+use std::borrow::Cow;
 use std::fmt;
+
+use percent_encoding::percent_decode_str;
 
 use super::error::UrlError;
 
@@ -110,29 +113,18 @@ pub(super) fn split_port(text: &str, default: u16) -> Result<Address, UrlError> 
     }
 }
 
+/// Undoes percent-encoding, and refuses what is not encoded right: the crate would let a bare `%`
+/// of a password pass, and the login would fail with a password that nobody has written.
 pub(super) fn decode(text: &str) -> Result<String, UrlError> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => {
-                let digits = [bytes.next(), bytes.next()].map(|digit| hex(digit.unwrap_or(b'?')));
-                match digits {
-                    [Some(high), Some(low)] => high << 4 | low,
-                    _ => return Err(UrlError::BadEncoding),
-                }
-            }
-            byte => byte,
-        });
+    let is_encoded = |after: &str| {
+        let digits = after.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !text.split('%').skip(1).all(is_encoded) {
+        return Err(UrlError::BadEncoding);
     }
-    String::from_utf8(decoded).map_err(|_not_utf8| UrlError::BadEncoding)
-}
-
-const fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
+    percent_decode_str(text)
+        .decode_utf8()
+        .map(Cow::into_owned)
+        .map_err(|_not_utf8| UrlError::BadEncoding)
 }

@@ -4,8 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::StoreUrl;
-use super::url::Login;
+use super::url::{Login, StoreUrl};
 
 /// Settings of a [`ValkeyStore`](super::ValkeyStore).
 ///

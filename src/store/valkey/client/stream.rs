@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 
-use crate::store::valkey::ValkeySettings;
+use crate::store::valkey::settings::ValkeySettings;
 use crate::store::valkey::url::Address;
 
 /// Where a server listens.

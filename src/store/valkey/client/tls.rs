@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::store::valkey::ValkeySettings;
+use crate::store::valkey::settings::ValkeySettings;
 use crate::store::valkey::url::Address;
 
 /// With the certificates that the settings have, or name files of.

@@ -23,8 +23,9 @@ pub(crate) fn get(key: &str) -> Cmd {
     build(&[b"GET", key.as_bytes()])
 }
 
-/// As [`get`], of no more than it takes to tell that a value is too long: one byte more.
-pub(crate) fn get_carefully(key: &str, longest: u64) -> Cmd {
+/// As [`get`], but reads at most one byte more than the longest value, which shows that it is too
+/// long.
+pub(crate) fn get_bounded(key: &str, longest: u64) -> Cmd {
     build(&[
         b"GETRANGE",
         key.as_bytes(),

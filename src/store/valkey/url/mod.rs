@@ -42,13 +42,13 @@ use self::parts::{decode, split_login, split_parameters, split_port};
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl {
-    pub(crate) place: Location,
+    pub(crate) location: Location,
     pub(crate) login: Login,
     pub(crate) db: u32,
     pub(crate) files: TlsFiles,
 }
 
-/// What a URL leads to.
+/// The server or servers that a URL names.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Location {
     Server(Transport, Address),
@@ -59,7 +59,7 @@ pub(crate) enum Location {
         transport: Transport,
         sentinels: Vec<Address>,
         primary: String,
-        /// For the Sentinels themselves.
+        /// The credentials for the Sentinels themselves.
         login: Login,
     },
     Cluster(Transport, Vec<Address>),
@@ -132,13 +132,13 @@ impl StoreUrl {
         if primary.is_empty() {
             return Err(UrlError::NoPrimary);
         }
-        let place = Location::Sentinel {
+        let location = Location::Sentinel {
             transport,
             sentinels: addresses(hosts, SENTINEL_PORT)?,
             primary: decode(primary)?,
             login: Login::default(),
         };
-        let mut url = Self::new(place, login);
+        let mut url = Self::new(location, login);
         url.db = database(db)?;
         url.apply(parameters)
     }
@@ -147,8 +147,8 @@ impl StoreUrl {
         let (rest, parameters) = split_parameters(rest)?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, hosts) = split_login(authority)?;
-        let place = Location::Cluster(transport, addresses(hosts, DEFAULT_PORT)?);
-        let mut url = Self::new(place, login);
+        let location = Location::Cluster(transport, addresses(hosts, DEFAULT_PORT)?);
+        let mut url = Self::new(location, login);
         url.db = database(path)?;
         let url = url.apply(parameters)?;
         match url.db {
@@ -157,19 +157,19 @@ impl StoreUrl {
         }
     }
 
-    fn new(place: Location, login: Login) -> Self {
+    fn new(location: Location, login: Login) -> Self {
         Self {
-            place,
+            location,
             login,
             db: 0,
             files: TlsFiles::default(),
         }
     }
 
-    /// The same, but for the place: what leads to one node of a cluster.
+    /// The URL of one node of a cluster, with the same credentials and certificates.
     pub(crate) fn at(&self, transport: Transport, address: Address) -> Self {
         Self {
-            place: Location::Server(transport, address),
+            location: Location::Server(transport, address),
             ..self.clone()
         }
     }
@@ -199,7 +199,7 @@ impl StoreUrl {
     }
 
     fn apply_to_sentinels(&mut self, name: &str, value: &str, all: &str) -> Result<(), UrlError> {
-        match (&mut self.place, name) {
+        match (&mut self.location, name) {
             (Location::Sentinel { login, .. }, "sentinel_user") => {
                 login.user = Some(decode(value)?)
             }
@@ -212,7 +212,7 @@ impl StoreUrl {
     }
 
     fn transport(&self) -> Transport {
-        match &self.place {
+        match &self.location {
             Location::Server(transport, _)
             | Location::Cluster(transport, _)
             | Location::Sentinel { transport, .. } => *transport,
@@ -232,7 +232,7 @@ impl FromStr for StoreUrl {
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            place,
+            location,
             login,
             db,
             files: _,
@@ -241,13 +241,13 @@ impl fmt::Display for StoreUrl {
             Transport::Plain => "",
             Transport::Tls => "s",
         };
-        match place {
+        match location {
             Location::Server(..) => write!(f, "valkey{secure}://{login}")?,
             Location::Sentinel { .. } => write!(f, "valkey{secure}-sentinel://{login}")?,
             Location::Cluster(..) => write!(f, "valkey{secure}-cluster://{login}")?,
             Location::Unix { .. } => write!(f, "unix://{login}")?,
         }
-        match place {
+        match location {
             Location::Server(_, address) => write!(f, "{address}/{db}"),
             Location::Unix { path } => write!(f, "{path}?db={db}"),
             Location::Sentinel {
@@ -268,8 +268,8 @@ struct List<'a>(&'a [Address]);
 
 impl fmt::Display for List<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, address) in self.0.iter().enumerate() {
-            let comma = if place > 0 { "," } else { "" };
+        for (index, address) in self.0.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
             write!(f, "{comma}{address}")?;
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! Which commands are let through to a server: a breaker each for reads and writes, and a limit
-//! on the commands in flight.
+//! What keeps commands from a server: a breaker each for reads and writes, and a limit on the
+//! commands in flight.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Where the server is, as a URL.
+//! The URL of a server, a cluster, or Sentinels.
 
 mod error;
 mod parts;
@@ -21,17 +21,17 @@ use self::parts::{decode, split_login, split_parameters, split_port};
 /// | `valkey-cluster://[user:password@]host[:port][,host[:port]…]` | a cluster, found by asking these nodes |
 ///
 /// `valkeys-sentinel://` and `valkeys-cluster://` use TLS for all connections; `redis` may stand
-/// for `valkey` everywhere. The credentials are those of the data servers; Sentinels that want
-/// some of their own get `?sentinel_user=…&sentinel_pass=…`.
+/// for `valkey` everywhere. The credentials are those of the data servers. For Sentinels with
+/// credentials of their own, add `?sentinel_user=…&sentinel_pass=…`.
 ///
 /// `valkey://:password@host` logs in as the default user. User and password are
 /// percent-decoded: write `@`, `/`, `:` and `%` in them as `%40`, `%2F`, `%3A` and `%25`.
 /// Neither `Debug` nor `Display` ever shows the password.
 ///
 /// With TLS the server's certificate must be signed by an authority that browsers trust, or by
-/// one in the PEM file of `?ca=/path`; with `&cert=/path&key=/path` the client has a certificate
+/// one in the PEM file of `?ca=/path`. With `&cert=/path&key=/path` the client shows a certificate
 /// too. The files are read for each new connection, so that they may be replaced. Certificates
-/// are always verified, and nothing is ever sent in the clear instead.
+/// are always verified, and nothing is ever sent without TLS.
 ///
 /// ```
 /// use tower_response_cache::StoreUrl;
@@ -77,9 +77,10 @@ impl StoreUrl {
         let rest = rest.strip_prefix('/').ok_or(UrlError::NoScheme)?;
         let scheme = scheme.to_ascii_lowercase();
         if let "unix" | "valkey+unix" | "redis+unix" = scheme.as_str() {
-            return match cfg!(unix) {
-                true => Self::parse_unix(rest),
-                false => Err(UrlError::NoUnixSockets),
+            return if cfg!(unix) {
+                Self::parse_unix(rest)
+            } else {
+                Err(UrlError::NoUnixSockets)
             };
         }
         let (protocol, kind) = scheme.split_once('-').unwrap_or((&scheme, ""));
@@ -186,16 +187,16 @@ impl StoreUrl {
                 ("cert", path) if tls => self.files.cert = Some(decode(path)?),
                 ("key", path) if tls => self.files.key = Some(decode(path)?),
                 ("ca" | "cert" | "key", _) => return Err(UrlError::NotTls),
-                // Other clients need it said; here it is always so.
+                // Other clients need this parameter; this one always speaks RESP3.
                 ("protocol", "3" | "resp3") => {}
                 ("protocol", _) => return Err(UrlError::NeedsResp3),
                 (name, value) => self.apply_to_sentinels(name, value, parameters)?,
             }
         }
-        match self.files.cert.is_some() == self.files.key.is_some() {
-            true => Ok(self),
-            false => Err(UrlError::HalfACertificate),
+        if self.files.cert.is_some() != self.files.key.is_some() {
+            return Err(UrlError::HalfACertificate);
         }
+        Ok(self)
     }
 
     fn apply_to_sentinels(&mut self, name: &str, value: &str, all: &str) -> Result<(), UrlError> {

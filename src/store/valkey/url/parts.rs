@@ -37,14 +37,15 @@ pub(crate) struct TlsFiles {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port } = self;
-        match host.contains(':') {
-            true => write!(f, "[{host}]:{port}"),
-            false => write!(f, "{host}:{port}"),
+        if host.contains(':') {
+            write!(f, "[{host}]:{port}")
+        } else {
+            write!(f, "{host}:{port}")
         }
     }
 }
 
-/// As the beginning of an authority, without the password.
+/// Shows the beginning of an authority, without the password.
 impl fmt::Display for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { user, password } = self;
@@ -52,18 +53,18 @@ impl fmt::Display for Login {
         if password.is_some() {
             f.write_str(":***")?;
         }
-        match user.is_some() || password.is_some() {
-            true => f.write_str("@"),
-            false => Ok(()),
+        if user.is_some() || password.is_some() {
+            f.write_str("@")?;
         }
+        Ok(())
     }
 }
 
 pub(super) fn split_parameters(rest: &str) -> Result<(&str, &str), UrlError> {
-    match rest.contains('#') {
-        true => Err(UrlError::Fragment),
-        false => Ok(rest.split_once('?').unwrap_or((rest, ""))),
+    if rest.contains('#') {
+        return Err(UrlError::Fragment);
     }
+    Ok(rest.split_once('?').unwrap_or((rest, "")))
 }
 
 pub(super) fn split_login(authority: &str) -> Result<(Login, &str), UrlError> {
@@ -104,17 +105,17 @@ pub(super) fn split_port(text: &str, default: u16) -> Result<Address, UrlError> 
         return Err(UrlError::NoHost);
     }
     let plausible = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:%".contains(&byte);
-    match host.bytes().all(plausible) {
-        true => Ok(Address {
-            host: host.to_owned(),
-            port,
-        }),
-        false => Err(UrlError::BadHost),
+    if !host.bytes().all(plausible) {
+        return Err(UrlError::BadHost);
     }
+    Ok(Address {
+        host: host.to_owned(),
+        port,
+    })
 }
 
-/// Undoes percent-encoding, and refuses what is not encoded right: the crate would let a bare `%`
-/// of a password pass, and the login would fail with a password that nobody has written.
+/// Undoes percent-encoding, and refuses a `%` that two hexadecimal digits do not follow. The crate
+/// would leave it as it is, and a typing error in a password would show only at the login.
 pub(super) fn decode(text: &str) -> Result<String, UrlError> {
     let is_encoded = |after: &str| {
         let digits = after.as_bytes().get(..2);

@@ -5,7 +5,6 @@ mod cluster;
 mod command;
 mod log;
 mod settings;
-mod slots;
 mod topology;
 mod url;
 
@@ -16,14 +15,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Value};
 use tokio::time::Instant;
 
-use self::client::bounded::BoundedReads;
-use self::client::node::{Guard, Node};
-use self::cluster::Cluster;
+use self::client::connect::Connector;
+use self::client::guard::Guard;
+use self::client::node::Operation;
 use self::log::PurgeStream;
 use self::topology::Topology;
-use self::url::Location;
 use super::{
     AppendOptions, Appended, BoxFuture, Health, Leased, LogBounds, LogPosition, Presence,
     SharedStore,
@@ -35,24 +34,23 @@ pub use self::settings::TlsSettings;
 pub use self::settings::{CredentialsProvider, ValkeySettings};
 pub use self::url::{StoreUrl, UrlError};
 
-/// A [`SharedStore`] in Valkey: one multiplexed connection to each server, kept good by a
-/// supervisor.
+/// A [`SharedStore`] in Valkey: one multiplexed connection to each server, replaced when it
+/// fails.
 ///
-/// Whatever the server does, an operation costs at most its deadline: while there is no
-/// connection it fails at once, and after failures in a row a breaker, one for reads and
-/// one for writes, spares the attempt.
+/// An operation costs at most its deadline, whatever the server does. While there is no
+/// connection, operations fail at once. After failures in a row a breaker, one for reads and one
+/// for writes, suspends them.
 ///
-/// An empty value is as none. For a minute after a read that took too long, values are read by
-/// `GETRANGE`, in case a huge one of someone else's was the reason.
+/// An empty value counts as none. For a minute after a read that took too long, values are read
+/// by `GETRANGE`, in case a huge value of another application was the reason.
 ///
-/// It needs a tokio runtime with I/O and time enabled to work, but none to be created. It
-/// may outlive the runtime that it connected on, and connects anew on the next.
+/// The store can be created without a tokio runtime, and works within one that has I/O and time
+/// enabled. It may outlive the runtime that it connected on, and connects anew on the next.
 pub struct ValkeyStore {
-    topology: Topology,
-    settings: ValkeySettings,
-    bounded: Arc<BoundedReads>,
+    topology: Arc<Topology>,
+    connector: Connector,
     log: PurgeStream,
-    /// The server lacks a compare-and-delete: leases are left to expire.
+    /// The server lacks a compare-and-delete, so leases are left to expire.
     leases_expire: AtomicBool,
 }
 
@@ -60,26 +58,12 @@ impl ValkeyStore {
     /// A store that connects when it is first used. Does no I/O.
     #[must_use]
     pub fn new(settings: ValkeySettings) -> Self {
-        let bounded = Arc::new(BoundedReads::new());
-        let topology = match &settings.url.place {
-            Location::Cluster(transport, seeds) => {
-                let cluster = Cluster::new(
-                    settings.clone(),
-                    *transport,
-                    seeds.clone(),
-                    Arc::clone(&bounded),
-                );
-                Topology::Cluster(cluster)
-            }
-            Location::Server(..) | Location::Unix { .. } | Location::Sentinel { .. } => {
-                Topology::One(Arc::new(Node::new(settings.clone(), Arc::clone(&bounded))))
-            }
-        };
+        let connector = Connector::new(settings);
+        let topology = Arc::new(Topology::new(connector.clone()));
         Self {
+            log: PurgeStream::new(&connector.settings, Arc::clone(&topology)),
             topology,
-            log: PurgeStream::new(&settings),
-            settings,
-            bounded,
+            connector,
             leases_expire: AtomicBool::new(false),
         }
     }
@@ -87,20 +71,28 @@ impl ValkeyStore {
     /// The connection in use, for commands that this crate does not wrap; `None` while there
     /// is none. In a cluster it is the one to the node that keeps the log.
     ///
-    /// It is shared with the cache: a blocking command on it holds up everything else, and a reply
-    /// longer than the cache reads (see [`ValkeySettings::longest_value`]) ends it. Its answers are
-    /// waited for half a second by default. It ends when the cache replaces it, so ask for it again
-    /// rather than keep it.
+    /// The cache uses the same connection: a blocking command on it holds up everything else, and
+    /// a reply longer than the cache reads (see [`ValkeySettings::longest_value`]) ends it. A
+    /// command fails if its answer takes longer than half a second, which you can change. When the
+    /// cache replaces the connection, the old one ends, so ask for it again rather than keep it.
     #[must_use]
     pub fn connection(&self) -> Option<MultiplexedConnection> {
-        let mut connection = self
-            .topology
-            .known_node_of(&self.log.name)?
-            .supervisor
-            .current()?
-            .connection();
+        let mut connection = self.log.node()?.current()?.connection();
         connection.set_response_timeout(RESPONSE_TIMEOUT);
         Some(connection)
+    }
+
+    /// Runs a command about one key.
+    async fn run<T>(
+        &self,
+        guard: Guard,
+        key: &str,
+        command: Cmd,
+        deadline: Instant,
+        read: impl Fn(Value) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let operation = Operation::new(guard, command, deadline);
+        self.topology.run(key, operation, read).await
     }
 }
 
@@ -110,19 +102,18 @@ impl SharedStore for ValkeyStore {
         key: &'a str,
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
-        let longest = self.settings.longest_value;
-        let command = match self.bounded.is_due() {
-            false => command::get(key),
-            true => command::get_carefully(key, longest),
+        let bounded_reads = &self.connector.bounded_reads;
+        let longest = self.connector.settings.longest_value;
+        let command = if bounded_reads.are_on() {
+            command::get_bounded(key, longest)
+        } else {
+            command::get(key)
         };
         Box::pin(async move {
             let value = |reply| command::value(reply, longest);
-            let read = self
-                .topology
-                .run(Guard::Read, key, command, deadline, value)
-                .await;
+            let read = self.run(Guard::Read, key, command, deadline, value).await;
             if let Err(StoreError::TimedOut | StoreError::TooLong) = &read {
-                self.bounded.begin();
+                bounded_reads.begin();
             }
             read
         })
@@ -138,24 +129,24 @@ impl SharedStore for ValkeyStore {
         let command = command::set(key, &value, ttl);
         Box::pin(async move {
             let okay = |reply| command::okay(&reply);
-            self.topology
-                .run(Guard::Write, key, command, deadline, okay)
+            self.run(Guard::Write, key, command, deadline, okay)
                 .await
                 .inspect(|()| self.topology.note_writable())
         })
     }
 
-    /// Past the breaker: it may be open because the server is full, and removals still work
-    /// there; nor may a removal wait for a probe.
+    /// Removals pass no breaker: a full server opens it, and still removes. Nor may a removal wait
+    /// for a probe.
     fn remove<'a>(
         &'a self,
         keys: &'a [String],
         deadline: Instant,
     ) -> BoxFuture<'a, Result<u64, StoreError>> {
-        // In a cluster each key may be elsewhere.
-        let at_once = match &self.topology {
-            Topology::One(_) => keys.len().max(1),
-            Topology::Cluster(_) => 1,
+        // In a cluster each key may be on another node.
+        let at_once = if self.topology.is_cluster() {
+            1
+        } else {
+            keys.len().max(1)
         };
         Box::pin(async move {
             let mut removed = 0;
@@ -164,8 +155,7 @@ impl SharedStore for ValkeyStore {
                 let command = command::unlink(keys);
                 let count = |reply| command::count(&reply);
                 removed += self
-                    .topology
-                    .run(Guard::Free, first, command, deadline, count)
+                    .run(Guard::Unguarded, first, command, deadline, count)
                     .await
                     .inspect(|_removed| self.topology.note_writable())?;
             }
@@ -183,13 +173,11 @@ impl SharedStore for ValkeyStore {
         let command = command::lease(key, token, ttl);
         Box::pin(async move {
             let leased = |reply| command::leased(&reply);
-            self.topology
-                .run(Guard::Write, key, command, deadline, leased)
-                .await
+            self.run(Guard::Write, key, command, deadline, leased).await
         })
     }
 
-    /// Past the breaker, like every removal.
+    /// Passes no breaker, like every removal.
     fn release<'a>(
         &'a self,
         key: &'a str,
@@ -202,11 +190,9 @@ impl SharedStore for ValkeyStore {
             }
             let command = command::release(key, token);
             let count = |reply| command::count(&reply);
-            let released = self
-                .topology
-                .run(Guard::Free, key, command, deadline, count);
+            let released = self.run(Guard::Unguarded, key, command, deadline, count);
             match released.await {
-                Ok(_whether_it_was_there_still) => Ok(()),
+                Ok(_removed) => Ok(()),
                 // The plain code of an unknown command: the arguments cannot be wrong.
                 Err(StoreError::Server(code)) if code.as_str() == "ERR" => {
                     self.leases_expire.store(true, Ordering::Relaxed);
@@ -217,43 +203,35 @@ impl SharedStore for ValkeyStore {
         })
     }
 
-    /// In a cluster, to the node that keeps the log.
+    /// Pings the server, or the node of a cluster that keeps the log.
     fn ping(&self, deadline: Instant) -> BoxFuture<'_, Result<Duration, StoreError>> {
         Box::pin(async move {
             let started = Instant::now();
             let nonce = fastrand::u64(..);
             let command = command::ping(nonce);
             let pong = |reply| command::pong(&reply, nonce);
-            self.topology
-                .run(Guard::Free, &self.log.name, command, deadline, pong)
+            self.run(Guard::Unguarded, &self.log.name, command, deadline, pong)
                 .await?;
             Ok(started.elapsed())
         })
     }
 
-    /// In a cluster that is a matter of the key.
     fn is_away(&self) -> bool {
-        match &self.topology {
-            Topology::One(node) => node.supervisor.is_down(),
-            Topology::Cluster(_) => false,
-        }
+        self.topology.is_down()
     }
 
     fn health(&self) -> Health {
-        match &self.topology {
-            Topology::One(node) => node.supervisor.health(),
-            Topology::Cluster(cluster) => cluster.health(&self.log.name),
-        }
+        self.topology.health(&self.log.name)
     }
 
-    /// Past the breaker: a purge is tried whenever there is a connection.
+    /// Purges pass no breaker: they are tried whenever there is a connection.
     fn log_append<'a>(
         &'a self,
         record: &'a [u8],
         options: AppendOptions,
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Appended, StoreError>> {
-        Box::pin(self.log.append(&self.topology, record, options, deadline))
+        Box::pin(self.log.append(record, options, deadline))
     }
 
     fn log_holds(
@@ -261,18 +239,7 @@ impl SharedStore for ValkeyStore {
         position: LogPosition,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Presence, StoreError>> {
-        let command = command::log_look(&self.log.name, position);
-        Box::pin(async move {
-            let presence = |reply| command::presence(&reply);
-            let found = self
-                .topology
-                .run(Guard::Free, &self.log.name, command, deadline, presence);
-            match found.await {
-                // Not permitted: positions and counts have to do.
-                Err(StoreError::Refused) => Ok(Presence::Unknown),
-                found => found,
-            }
-        })
+        Box::pin(self.log.holds(position, deadline))
     }
 
     fn log_read(
@@ -280,27 +247,16 @@ impl SharedStore for ValkeyStore {
         after: LogPosition,
         block: Duration,
     ) -> BoxFuture<'_, Result<Vec<(LogPosition, Bytes)>, StoreError>> {
-        Box::pin(self.log.read(&self.topology, after, block))
+        Box::pin(self.log.read(after, block))
     }
 
-    /// Waits for a connection, unlike all else: the log's reader has nothing better to do, and
-    /// nothing stored is trusted again before it has looked.
     fn log_bounds(&self, deadline: Instant) -> BoxFuture<'_, Result<LogBounds, StoreError>> {
-        Box::pin(async move {
-            if let Topology::One(node) = &self.topology {
-                node.supervisor.until_linked(deadline).await;
-            }
-            self.log.check_role(&self.topology, deadline).await?;
-            let bounds = self.log.bounds(&self.topology, deadline).await?;
-            self.log
-                .known(|known| known.last_generated = bounds.last_generated());
-            Ok(bounds)
-        })
+        Box::pin(self.log.bounds(deadline))
     }
 
     fn note_mismatch(&self, key: &str) {
         if let Some(node) = self.topology.known_node_of(key) {
-            node.supervisor.note_mismatch();
+            node.note_mismatch();
         }
     }
 }
@@ -308,11 +264,11 @@ impl SharedStore for ValkeyStore {
 impl fmt::Debug for ValkeyStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ValkeyStore")
-            .field("url", &self.settings.url)
+            .field("url", &self.connector.settings.url)
             .field("health", &self.health())
             .finish_non_exhaustive()
     }
 }
 
-/// What the client library waits by default.
+/// The client library's default.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);

@@ -1,11 +1,10 @@
-//! How the client behaves.
+//! The settings of the client.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::StoreUrl;
-use super::url::Login;
+use super::url::{Login, StoreUrl};
 
 /// Settings of a [`ValkeyStore`](super::ValkeyStore).
 ///
@@ -16,48 +15,49 @@ pub struct ValkeySettings {
     /// Where the server is.
     pub url: StoreUrl,
 
-    /// Where user and password come from, instead of from the URL. Default: the URL.
+    /// Gives the user and the password, in place of those in the URL. Default: those in the URL.
     ///
-    /// Asked for each new connection, so that credentials may rotate.
+    /// It is called for each new connection, so that credentials may rotate.
     pub credentials: Option<CredentialsProvider>,
 
-    /// Certificates for `valkeys://`, instead of the files that the URL names. Default: none,
-    /// and the server's must be signed by an authority that browsers trust.
+    /// Certificates for `valkeys://`, in place of the files that the URL names. Default: none. The
+    /// server's certificate must then be signed by an authority that browsers trust.
     #[cfg(feature = "tls")]
     pub tls: Option<TlsSettings>,
 
-    /// What the log's key name begins with: `{prefix}:log`. Default `trc`.
+    /// The prefix of the log's key: `{prefix}:log`. Default `trc`.
     pub prefix: String,
 
     /// How long one operation should take at most. Default 50 ms.
     ///
-    /// The deadline of each operation comes from its caller; this is the measure by which an
-    /// answer counts as slow, and below which a caller's own deadline says nothing about the
-    /// server. Too short, and a busy server looks dead.
+    /// The deadline of each operation comes from its caller. An answer that takes this long counts
+    /// as slow; a deadline of less than half of it, when missed, says nothing about the server. If
+    /// this is too short, a busy server looks dead.
     pub operation_timeout: Duration,
 
     /// How long making a connection may take, name resolution, TLS and login included.
     /// Default 1 s.
     ///
-    /// No operation waits that long: connections are made in the background. Longer than
-    /// about a second delays recovery by as much, when a dial hangs as the server comes back.
+    /// No operation waits that long: connections are made in the background. A value above a
+    /// second delays recovery by as much, if a dial hangs while the server comes back.
     pub connect_timeout: Duration,
 
-    /// How many operations may be under way at once; more fail as busy. Default 1024.
+    /// How many operations may be in flight; more fail as busy. Default 1024.
     pub max_in_flight: usize,
 
     /// The longest value that is read, in bytes. Default 8 MiB. [`Cache`](crate::Cache) makes it
     /// 4 MiB more than its longest body.
     ///
-    /// A longer one is an error of that key alone, and no more than this is transferred of any
-    /// value for a minute; the same after a read that has timed out. A reply that announces more
-    /// than this and more than 32 MiB ends the connection before it is read, so that values of
-    /// someone else's take no memory.
+    /// A longer value is an error of its key alone. For a minute after that, or after a read that
+    /// timed out, no more than this is transferred of any value. A reply that announces more than
+    /// this, and more than 32 MiB, ends the connection before it is read, so that the values of
+    /// other applications take no memory.
     pub longest_value: u64,
 
-    /// How many silent waits in a row make the connection suspect, so that it is replaced.
-    /// Default 3. Operations that time out together count once. Where answers come, but each too
-    /// late, that is done once in 15 seconds at most: most often the server is slow, not the
+    /// After how many timeouts in a row the connection is replaced. Default 3.
+    ///
+    /// Operations that time out together count once. If answers come, but each too late, the
+    /// connection is replaced once in 15 seconds at most: most often the server is slow, not the
     /// connection.
     pub timeouts_until_replaced: u32,
 
@@ -70,12 +70,13 @@ pub struct ValkeySettings {
 
     /// About how many records the log keeps (`MAXLEN ~`). Default 100 000, some 2 MB.
     ///
-    /// Too few, and entries older than the oldest record cannot be trusted any more.
+    /// An entry older than the oldest record cannot be trusted any more, so too few cost hits.
     pub log_max_records: u64,
 
-    /// How old records may become: about the longest time that an entry is kept. Older ones are
-    /// removed once an hour. Default two years, since lifetimes are a year at most and may be
-    /// followed by as long a time of staleness.
+    /// How old a record may become. Older ones are removed once an hour. Default two years.
+    ///
+    /// It should be the longest time that an entry is kept: a lifetime is a year at most, and may
+    /// be followed by as long a time of staleness.
     pub log_max_age: Duration,
 }
 
@@ -116,11 +117,11 @@ impl ValkeySettings {
 pub struct CredentialsProvider(Arc<dyn Fn() -> (String, String) + Send + Sync>);
 
 impl CredentialsProvider {
-    /// A provider that asks `current` for the user and the password of the moment; an empty user
-    /// is the default one.
+    /// A provider that calls `current` for the user and the password. An empty user means the
+    /// default one.
     ///
-    /// It is called in the background, and must not block: a token that takes a request to get
-    /// is fetched by a task of your own, and left where this function finds it.
+    /// It is called in the background, and must not block. If a token takes a request to get,
+    /// fetch it in a task of your own, and let this function read what the task has stored.
     #[must_use]
     pub fn new(current: impl Fn() -> (String, String) + Send + Sync + 'static) -> Self {
         Self(Arc::new(current))
@@ -146,9 +147,9 @@ impl fmt::Debug for CredentialsProvider {
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct TlsSettings {
-    /// The authorities that may have signed the server's certificate; these alone.
+    /// The only authorities that may have signed the server's certificate.
     pub ca: Option<Vec<u8>>,
-    /// This client's certificate, with those between it and its authority. Needs `key`.
+    /// This client's certificate and its chain up to the authority. Needs `key`.
     pub certificate: Option<Vec<u8>>,
     /// The key of this client's certificate.
     pub key: Option<Vec<u8>>,

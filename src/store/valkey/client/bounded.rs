@@ -1,10 +1,9 @@
-//! A stream that is not read beyond what a reply may be long.
+//! A stream that ends before a reply which is too long is read.
 //!
-//! The client library takes a reply whole, however long its header says that it is, and reads it
-//! into a buffer that never shrinks. Whoever may write to the server can leave half a gigabyte
-//! under a key of ours, and a server that is out of its mind can announce anything. So the
-//! headers are read on their way (RESP3), and one that says too much ends the connection before
-//! anything of what it announces is read.
+//! The client library reads a reply of any announced length into a buffer that never shrinks.
+//! Another client of the server can leave half a gigabyte under one of our keys, and a faulty
+//! server can announce anything. So this stream reads the headers of replies (RESP3) as they pass,
+//! and fails at one that announces too much, before any of its content is read.
 
 use std::io;
 use std::pin::Pin;
@@ -20,37 +19,77 @@ use tokio::time::Instant;
 pub(crate) struct Bounded<S> {
     stream: S,
     replies: Replies,
-    care: Arc<BoundedReads>,
-    heard: Arc<ReadCounter>,
+    bounded_reads: Arc<BoundedReads>,
+    read_counter: Arc<ReadCounter>,
 }
 
-/// How often bytes have come, for those who wait for their own.
+/// Counts how often bytes have come, so that a silent server is told from a slow one.
 #[derive(Debug, Default)]
 pub(crate) struct ReadCounter(AtomicU64);
 
+/// Whether values are read by `GETRANGE` for a while, which bounds their replies at the source.
+///
+/// Another client of the server can leave half a gigabyte under one of our keys. A reply that
+/// announces far too much ends the connection, and with it all other replies on their way.
+/// `GETRANGE` avoids that, but is slower: Valkey from 8.1 on does not copy a value of 16 KiB or
+/// more for `GET`, and does for `GETRANGE`. With 64 reads on their way, one of 16 KiB took 22 µs
+/// instead of 6.5. So values are read by `GET`. For a minute after a read that took too long, or
+/// whose value was too long, they are read by `GETRANGE`, which shows which value it was. In this
+/// way a connection is lost once a minute at most.
+pub(crate) struct BoundedReads {
+    created: Instant,
+    /// When they end, in milliseconds after `created`; 0 while reads are not bounded.
+    until: AtomicU64,
+}
+
+impl BoundedReads {
+    pub(crate) fn new() -> Self {
+        Self {
+            created: Instant::now(),
+            until: AtomicU64::new(0),
+        }
+    }
+
+    /// Bounds reads for a minute from now.
+    pub(crate) fn begin(&self) {
+        self.until.store(self.after(MINUTE), Ordering::Relaxed);
+    }
+
+    /// Whether reads are bounded now. Costs no look at the clock while they are not.
+    pub(crate) fn are_on(&self) -> bool {
+        let until = self.until.load(Ordering::Relaxed);
+        until != 0 && self.after(Duration::ZERO) < until
+    }
+
+    fn after(&self, more: Duration) -> u64 {
+        let after = self.created.elapsed() + more;
+        u64::try_from(after.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
 impl ReadCounter {
-    pub(crate) fn times(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 impl<S> Bounded<S> {
-    /// Of strings of at most `longest` bytes, or [`LEAST`] if that is more. When one is longer,
-    /// care is taken from then on.
-    pub(crate) fn new(stream: S, longest: u64, care: Arc<BoundedReads>) -> Self {
+    /// Allows strings of at most `longest` bytes, or [`LEAST`] if that is more. A longer one
+    /// begins `bounded_reads`.
+    pub(crate) fn new(stream: S, longest: u64, bounded_reads: Arc<BoundedReads>) -> Self {
         Self {
             stream,
             replies: Replies {
                 longest: longest.max(LEAST),
                 at: At::start(),
             },
-            care,
-            heard: Arc::default(),
+            bounded_reads,
+            read_counter: Arc::default(),
         }
     }
 
-    pub(crate) fn heard(&self) -> Arc<ReadCounter> {
-        Arc::clone(&self.heard)
+    pub(crate) fn read_counter(&self) -> Arc<ReadCounter> {
+        Arc::clone(&self.read_counter)
     }
 }
 
@@ -63,9 +102,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         let read = buffer.filled().get(before..).unwrap_or_default();
-        self.heard.0.fetch_add(1, Ordering::Relaxed);
+        self.read_counter.0.fetch_add(1, Ordering::Relaxed);
         if self.replies.pass(read).is_err() {
-            self.care.begin();
+            self.bounded_reads.begin();
             return Poll::Ready(Err(io::Error::other("a reply is too long")));
         }
         Poll::Ready(Ok(()))
@@ -90,23 +129,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
     }
 }
 
-/// What has gone by of a sequence of replies, as far as lengths are concerned.
+/// Follows the lengths in a sequence of replies.
 #[derive(Debug)]
 struct Replies {
     longest: u64,
     at: At,
 }
 
-/// Where in a reply.
+/// A position in a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
-    /// In a line: of which kind, what number it has if all so far are digits, and how long it is.
+    /// In a line of some kind and length; `number` is its value if it has only digits so far.
     Line {
         kind: Option<u8>,
         number: Option<u64>,
         length: u64,
     },
-    /// In what a line announced: so many bytes are to come, the line's end included.
+    /// In the content that a line announced: so many bytes are left, the end of line included.
     Content(u64),
 }
 
@@ -124,7 +163,7 @@ impl At {
 }
 
 impl Replies {
-    /// Lets `bytes` go by, unless more is announced than may be.
+    /// Follows `bytes`; an error if they announce too much.
     fn pass(&mut self, mut bytes: &[u8]) -> Result<(), TooLong> {
         while let Some((first, rest)) = bytes.split_first() {
             self.at = match self.at {
@@ -170,7 +209,7 @@ impl Replies {
         Ok(())
     }
 
-    /// What comes after a line. A length that is none is the parser's to refuse.
+    /// The position after a line. The parser refuses a length that is not a number.
     fn after(&self, kind: u8, number: Option<u64>) -> Result<At, TooLong> {
         let most = match kind {
             b'$' | b'=' | b'!' => self.longest,
@@ -185,7 +224,7 @@ impl Replies {
     }
 }
 
-/// A number with one digit more; `None` if it is none, as with a sign.
+/// A number with one digit more; `None` if the byte is no digit, such as a sign.
 fn with_digit(number: Option<u64>, byte: u8) -> Option<u64> {
     match byte {
         b'\r' => number,
@@ -197,51 +236,11 @@ fn with_digit(number: Option<u64>, byte: u8) -> Option<u64> {
     }
 }
 
-/// The purge log is never longer in one piece: two million selectors.
+/// More than the longest piece of the purge log: two million selectors.
 pub(crate) const LEAST: u64 = 32 << 20;
 
 /// How many parts a reply may have.
 const MOST_PARTS: u64 = 1 << 20;
-
-/// Until when values are read in bounded pieces.
-///
-/// Anyone who may write to the server can leave half a gigabyte under a key of ours. A reply that
-/// announces far too much ends the connection, and with it what other requests have asked for.
-/// `GETRANGE` bounds the reply at its source, but a server that spares itself the copy of a long
-/// value for `GET` (Valkey from 8.1 on, for values from 16 KiB on) does not for `GETRANGE`: with 64
-/// reads on their way, one of 16 KiB took 22 µs instead of 6.5. So values are read by `GET` until
-/// one takes too long or is too long, and by `GETRANGE` for a minute after that. The minute shows
-/// which value it was: at most one connection a minute is lost in this way.
-pub(crate) struct BoundedReads {
-    began: Instant,
-    /// Milliseconds after that; 0 for never.
-    until: AtomicU64,
-}
-
-impl BoundedReads {
-    pub(crate) fn new() -> Self {
-        Self {
-            began: Instant::now(),
-            until: AtomicU64::new(0),
-        }
-    }
-
-    /// Bounds the reads of the next minute: one took too long, or its value was too long.
-    pub(crate) fn begin(&self) {
-        self.until.store(self.since(MINUTE), Ordering::Relaxed);
-    }
-
-    /// Whether reads are bounded now. Costs no look at the clock while all is well.
-    pub(crate) fn is_due(&self) -> bool {
-        let until = self.until.load(Ordering::Relaxed);
-        until != 0 && self.since(Duration::ZERO) < until
-    }
-
-    fn since(&self, more: Duration) -> u64 {
-        let since = self.began.elapsed() + more;
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    }
-}
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -249,7 +248,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 mod tests {
     use super::*;
 
-    /// What becomes of `bytes` if they come in pieces of every size.
+    /// The result for `bytes` that come in pieces of every size.
     fn pass(bytes: &[u8]) -> Result<At, TooLong> {
         let results: Vec<_> = (1..=bytes.len())
             .map(|size| {
@@ -312,16 +311,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_stream_fails_and_care_is_taken() {
+    async fn a_reply_that_is_too_long_fails_the_stream_and_bounds_reads() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-        let care = Arc::new(BoundedReads::new());
+        let bounded_reads = Arc::new(BoundedReads::new());
         let (ours, mut theirs) = tokio::io::duplex(1024);
-        let mut bounded = Bounded::new(ours, 0, Arc::clone(&care));
+        let mut bounded = Bounded::new(ours, 0, Arc::clone(&bounded_reads));
         theirs.write_all(b"+OK\r\n").await.unwrap();
         let mut read = [0; 5];
         bounded.read_exact(&mut read).await.unwrap();
-        assert_eq!((&read[..], care.is_due()), (&b"+OK\r\n"[..], false));
+        assert_eq!(
+            (&read[..], bounded_reads.are_on()),
+            (&b"+OK\r\n"[..], false)
+        );
         let longer = format!("${}\r\n", LEAST + 1);
         theirs.write_all(longer.as_bytes()).await.unwrap();
         assert!(bounded.read(&mut read).await.is_ok(), "half of the line");
@@ -333,18 +335,18 @@ mod tests {
             }
         };
         assert_eq!(failed.await.to_string(), "a reply is too long");
-        assert!(care.is_due());
+        assert!(bounded_reads.are_on());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_taken_for_a_minute() {
-        let bounded = BoundedReads::new();
-        assert!(!bounded.is_due());
-        bounded.begin();
-        assert!(bounded.is_due());
+    async fn reads_are_bounded_for_a_minute() {
+        let bounded_reads = BoundedReads::new();
+        assert!(!bounded_reads.are_on());
+        bounded_reads.begin();
+        assert!(bounded_reads.are_on());
         tokio::time::advance(MINUTE - Duration::from_millis(1)).await;
-        assert!(bounded.is_due());
+        assert!(bounded_reads.are_on());
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert!(!bounded.is_due());
+        assert!(!bounded_reads.are_on());
     }
 }

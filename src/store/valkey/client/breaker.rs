@@ -1,6 +1,6 @@
-//! A circuit breaker: after failures in a row nothing is let through but one probe at a time.
+//! A circuit breaker: after failures in a row it lets nothing through but one probe at a time.
 //!
-//! It has no clock of its own; "now" is a parameter.
+//! It has no clock; "now" is a parameter.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,20 +20,20 @@ pub(crate) struct Breaker {
     opened: AtomicU64,
 }
 
-/// Leave to try one operation. Dropped without a verdict, it says nothing about the server.
+/// Permits one operation. If it is dropped without a result, the breaker learns nothing.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Permit<'a> {
-    /// Gone once there is a verdict.
+    /// `None` once the breaker knows the result.
     breaker: Option<&'a Breaker>,
     kind: PermitKind,
 }
 
-/// What a verdict did to the breaker.
+/// What a result did to the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Change {
-    /// Nothing worth a word.
+    /// Nothing to log.
     None,
     /// It opened.
     Opened,
@@ -51,7 +51,7 @@ impl Breaker {
         }
     }
 
-    /// Asks for leave to try.
+    /// Permits an operation, or fails while the breaker is open.
     pub(crate) fn admit(&self, now: Instant) -> Result<Permit<'_>, StoreError> {
         let mut phase = self.phase();
         let kind = match *phase {
@@ -68,7 +68,7 @@ impl Breaker {
         })
     }
 
-    /// Lets the next operation through as a probe: there is reason to believe that it works.
+    /// Lets the next operation through as a probe, since it may succeed.
     pub(crate) fn probe_now(&self, now: Instant) {
         let mut phase = self.phase();
         if let Phase::Open { until } = &mut *phase {
@@ -84,7 +84,7 @@ impl Breaker {
         }
     }
 
-    /// How often it has opened so far; a probe that fails is not another time.
+    /// How often the breaker has opened. A failed probe does not count.
     pub(crate) fn times_opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
     }
@@ -96,7 +96,7 @@ impl Breaker {
                 *phase = Phase::Closed { failures: 0 };
                 Change::None
             }
-            // An answer to what was sent before it opened proves little.
+            // An answer to a command that was sent before the breaker opened proves little.
             (PermitKind::Regular, _) => Change::None,
             (PermitKind::Probe, _) => {
                 *phase = Phase::Closed { failures: 0 };
@@ -126,7 +126,7 @@ impl Breaker {
         }
     }
 
-    /// A probe that was given up: the next operation may probe instead.
+    /// The probe was given up, so the next operation may probe.
     fn abandon(&self, kind: PermitKind) {
         let mut phase = self.phase();
         if let (PermitKind::Probe, Phase::Probing { since }) = (kind, *phase) {

@@ -1,74 +1,71 @@
-//! One connection to the server, and what is known of its trustworthiness.
+//! One connection to a server, and whether its replies can be trusted.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::{Cmd, PushInfo, PushKind, RedisError, Value};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
-use super::bounded::BoundedReads;
-use super::connect::{Target, Wire, patient};
-use super::fault::Fault;
-use crate::store::valkey::ValkeySettings;
+use super::connect::{Connector, Fault, Target, Wire, without_timeouts};
+use super::sentinel;
 use crate::store::valkey::command;
-use crate::store::valkey::url::Address;
+use crate::store::valkey::url::{Address, Location};
 
 /// One connection. Commands of all tasks are pipelined on it.
 pub(crate) struct Link {
     id: LinkId,
     wire: Wire,
-    vitals: Arc<Vitals>,
+    status: Arc<Status>,
     found_at: Option<Address>,
 }
 
-/// Connections in the order in which they were dialled.
+/// Numbers the connections to a node in the order in which they were dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LinkId(pub(crate) u64);
 
 /// What came of a command.
 pub(crate) enum Reply {
-    /// An answer that can be trusted to be one to this command, as far as anyone knows.
+    /// The server answered, and nothing says that the answer is to another command.
     Value(Value),
     /// The server or the connection failed.
     Error(RedisError),
-    /// No answer by the deadline.
+    /// The server did not answer by the deadline.
     Late,
-    /// An answer, on a connection that was given up meanwhile.
+    /// The server answered, but the connection was condemned meanwhile.
     Distrusted,
 }
 
-/// Hears what becomes of the task that drives a connection.
+/// Is called by the task that drives a connection.
 pub(crate) trait Watcher: Send + Sync + 'static {
-    /// The connection broke, seen by the task that drives it.
+    /// The connection broke.
     fn broke(&self, id: LinkId);
-    /// That task is gone: after [`Watcher::broke`], or with its runtime.
+    /// The task ended: after [`Watcher::broke`], or with its runtime.
     fn ended(&self, id: LinkId);
 }
 
 impl Link {
-    /// Connects, logs in, and asks for one answer.
+    /// Connects, logs in, and waits for the answer to a `PING`.
     ///
-    /// The answer matters: a server that is loading its data, or cut off from its primary,
-    /// takes connections long before it takes commands.
+    /// A server that is loading its data, or cut off from its primary, accepts connections long
+    /// before it takes commands.
     pub(crate) async fn dial<W: Watcher>(
-        target: Target,
-        settings: &ValkeySettings,
-        care: Arc<BoundedReads>,
+        connector: &Connector,
         id: LinkId,
         watcher: W,
     ) -> Result<Self, Fault> {
-        let vitals = Arc::new(Vitals::default());
-        let pulse = Pulse {
+        let target = target(connector, id).await?;
+        let status = Arc::new(Status::default());
+        let driver_end = DriverEnd {
             id,
             watcher,
-            vitals: Arc::clone(&vitals),
+            status: Arc::clone(&status),
         };
-        let config = patient()
+        let config = without_timeouts()
             .set_pipeline_buffer_size(WRITTEN_AT_ONCE)
-            .set_push_sender(move |push: PushInfo| pulse.beat(&push));
-        let mut wire = target.connect(settings, config, care).await?;
+            .set_push_sender(move |push: PushInfo| driver_end.on_push(&push));
+        let mut wire = connector.connect(&target, config).await?;
         let connection = &mut wire.connection;
         let nonce = fastrand::u64(..);
         let reply = connection.send_packed_command(&command::ping(nonce)).await;
@@ -85,12 +82,12 @@ impl Link {
         Ok(Self {
             id,
             wire,
-            vitals,
+            status,
             found_at: target.found_at,
         })
     }
 
-    /// Where it leads, if that had to be found out.
+    /// The address of the primary that Sentinels have named.
     pub(crate) fn found_at(&self) -> Option<&Address> {
         self.found_at.as_ref()
     }
@@ -109,7 +106,7 @@ impl Link {
         self.judge(reply)
     }
 
-    /// As [`Link::send`], after `ASKING`, with nothing in between.
+    /// Sends `ASKING` and the command, with nothing in between.
     pub(crate) async fn send_asking(&self, command: &Cmd, deadline: Instant) -> Reply {
         let mut connection = self.wire.connection.clone();
         let mut both = redis::pipe();
@@ -127,40 +124,41 @@ impl Link {
         match reply.map(|reply| reply.and_then(Value::extract_error)) {
             Err(_late) => Reply::Late,
             Ok(Err(error)) => Reply::Error(error),
-            Ok(Ok(_)) if self.vitals.condemned.load(Ordering::Acquire) => Reply::Distrusted,
+            Ok(Ok(_)) if self.status.condemned.load(Ordering::Acquire) => Reply::Distrusted,
             Ok(Ok(value)) => {
-                self.vitals.clear();
+                self.status.clear();
                 Reply::Value(value)
             }
         }
     }
 
-    /// No reply on this connection is believed from now on.
+    /// From now on every reply on this connection is [`Reply::Distrusted`].
     pub(crate) fn condemn(&self) {
-        self.vitals.condemned.store(true, Ordering::Release);
+        self.status.condemned.store(true, Ordering::Release);
     }
 
-    /// Whether the task that drives the connection is gone.
+    /// Whether the task that drives the connection has ended.
     pub(crate) fn is_over(&self) -> bool {
-        self.vitals.over.load(Ordering::Acquire)
+        self.status.over.load(Ordering::Acquire)
     }
 
-    /// Counts a command sent at `sent` that was not answered as it should have been.
+    /// Counts a command that was sent at `sent` and got no answer, or none that counts.
     ///
-    /// Commands under way together count once: a server that pauses for a moment with a
-    /// hundred commands in its queue has been silent once, not a hundred times.
+    /// Commands that were under way together count once: a server that pauses for a moment with
+    /// a hundred commands in its queue was silent once, not a hundred times.
     pub(crate) fn strike(&self, sent: Instant, now: Instant) -> Strikes {
-        let mut strikes = self.vitals.strikes();
+        let mut strikes = self.status.strikes();
         if strikes.latest.is_none_or(|latest| sent >= latest) {
             strikes.in_a_row = strikes.in_a_row.saturating_add(1);
-            let heard = self.wire.heard.times();
-            strikes.in_silence = match strikes.heard == heard {
-                true => strikes.in_silence.saturating_add(1),
-                false => 1,
+            let reads = self.wire.read_counter.count();
+            strikes.in_silence = if strikes.reads == reads {
+                strikes.in_silence.saturating_add(1)
+            } else {
+                1
             };
-            strikes.heard = heard;
+            strikes.reads = reads;
             strikes.latest = Some(now);
-            self.vitals.struck.store(true, Ordering::Relaxed);
+            self.status.struck.store(true, Ordering::Relaxed);
         }
         *strikes
     }
@@ -174,8 +172,9 @@ impl std::fmt::Debug for Link {
     }
 }
 
+/// What the link and the task that drives its connection both know.
 #[derive(Default)]
-struct Vitals {
+struct Status {
     condemned: AtomicBool,
     over: AtomicBool,
     /// Spares the lock below on every answer but the first after a strike.
@@ -183,19 +182,19 @@ struct Vitals {
     strikes: Mutex<Strikes>,
 }
 
-/// What a connection has failed to do since it last did what it should.
+/// Failures of a connection since its last good answer.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Strikes {
     pub(crate) in_a_row: u32,
-    /// The latest of those, between which nothing at all came.
+    /// The latest of them, between which the server sent no byte at all.
     pub(crate) in_silence: u32,
-    /// How often bytes had come by the latest.
-    heard: u64,
+    /// The count of reads at the latest strike.
+    reads: u64,
     latest: Option<Instant>,
 }
 
-impl Vitals {
-    fn strikes(&self) -> std::sync::MutexGuard<'_, Strikes> {
+impl Status {
+    fn strikes(&self) -> MutexGuard<'_, Strikes> {
         self.strikes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -206,32 +205,51 @@ impl Vitals {
     }
 }
 
-/// Owned by the task that drives the connection, so that its end is noticed however it
-/// comes: a closed socket is reported, a runtime that shuts down just drops the task.
-struct Pulse<W: Watcher> {
+/// Notices the end of the task that drives the connection, because that task owns it. A closed
+/// socket is announced by a push; a runtime that shuts down just drops the task.
+struct DriverEnd<W: Watcher> {
     id: LinkId,
     watcher: W,
-    vitals: Arc<Vitals>,
+    status: Arc<Status>,
 }
 
-impl<W: Watcher> Pulse<W> {
-    fn beat(&self, push: &PushInfo) -> Result<(), SendError> {
+impl<W: Watcher> DriverEnd<W> {
+    fn on_push(&self, push: &PushInfo) -> Result<(), SendError> {
         if push.kind == PushKind::Disconnection {
-            self.vitals.over.store(true, Ordering::Release);
+            self.status.over.store(true, Ordering::Release);
             self.watcher.broke(self.id);
         }
         Ok(())
     }
 }
 
-impl<W: Watcher> Drop for Pulse<W> {
+impl<W: Watcher> Drop for DriverEnd<W> {
     fn drop(&mut self) {
-        self.vitals.over.store(true, Ordering::Release);
+        self.status.over.store(true, Ordering::Release);
         self.watcher.ended(self.id);
     }
 }
 
-/// How many commands gather before they are written. With as many as there may be in flight, all
-/// requests that are ready at once send first, and then wait for the server, which waited for them:
-/// 64 at a time take a sixth longer.
+/// Finds out where to connect. Dials take turns with which Sentinel they ask first.
+async fn target(connector: &Connector, id: LinkId) -> Result<Target, Fault> {
+    let url = &connector.settings.url;
+    let login = connector.login();
+    match &url.location {
+        Location::Unix { path } => Ok(Target::unix(path, &login, url.db)),
+        Location::Server(transport, address) => {
+            Ok(Target::server(*transport, address, &login, url.db))
+        }
+        Location::Sentinel { transport, .. } => {
+            let primary = sentinel::primary(connector, id.0).await?;
+            let mut target = Target::server(*transport, &primary, &login, url.db);
+            target.found_at = Some(primary);
+            Ok(target)
+        }
+        Location::Cluster(..) => Err(Fault::unreachable("a cluster is not one server")),
+    }
+}
+
+/// How many commands are gathered before they are written. With as many as may be in flight, all
+/// requests that are ready would send first and then wait for the server, which has waited for
+/// them: 64 at a time take a sixth longer.
 const WRITTEN_AT_ONCE: usize = 32;

@@ -1,14 +1,26 @@
-//! The client of one server: a connection that is kept good, and breakers before it.
+//! The client of one server.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `node` | a server: runs commands on it, and keeps one good connection to it |
+//! | `dialling` | the background task that dials, and what becomes of its dials |
+//! | `state` | what a node knows of its connection |
+//! | `guard`, `breaker` | which commands are let through |
+//! | `link` | one connection, and whether its replies can be trusted |
+//! | `sentinel` | which server is the primary |
+//! | `connect` | how a connection is made: endpoint, login, faults |
+//! | `bounded` | the stream that refuses replies which are too long |
+//! | `stream`, `tls` | sockets |
 
-pub(crate) mod bounded;
-pub(crate) mod breaker;
+mod bounded;
+mod breaker;
 pub(crate) mod connect;
-pub(crate) mod dialling;
-pub(crate) mod fault;
+mod dialling;
+pub(crate) mod guard;
 pub(crate) mod link;
 pub(crate) mod node;
-pub(crate) mod state;
-pub(crate) mod stream;
-pub(crate) mod supervisor;
+mod sentinel;
+mod state;
+mod stream;
 #[cfg(feature = "tls")]
-pub(crate) mod tls;
+mod tls;

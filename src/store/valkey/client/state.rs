@@ -1,4 +1,4 @@
-//! The supervisor's state, and the log lines about its changes.
+//! What a node knows of its connection, and the log lines about its changes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,18 +8,47 @@ use tokio::time::Instant;
 use super::link::{Link, LinkId};
 use crate::error::StoreError;
 use crate::store::StoreState;
-use crate::store::valkey::StoreUrl;
+use crate::store::valkey::url::StoreUrl;
 
-/// What the lock guards.
+/// What the lock of a node guards.
 pub(crate) struct State {
     pub(crate) phase: Phase,
     pub(crate) report: StoreState,
     pub(crate) since: Instant,
     pub(crate) last_error: Option<String>,
+    /// No dial begins before this.
     pub(crate) next_dial: Instant,
-    pub(crate) attempts: u64,
+    /// The number of the latest attempt.
+    attempts: u64,
     /// When a connection was last given up although answers came on it.
-    late: Option<Instant>,
+    given_up_late: Option<Instant>,
+}
+
+pub(crate) enum Phase {
+    /// There is no connection, and nothing dials.
+    Idle,
+    /// The attempt `number` dials.
+    Dialling {
+        number: u64,
+        /// Operations wait for the first dial after a start, and for no other.
+        operations_wait: bool,
+        /// When the attempt counts as stuck, and another takes its place.
+        done_by: Instant,
+    },
+    Linked {
+        link: Arc<Link>,
+        /// The attempt that dials a replacement meanwhile.
+        relief: Option<u64>,
+    },
+}
+
+/// What an operation finds.
+pub(crate) enum LinkState {
+    Linked(Arc<Link>),
+    /// There is no connection yet, and the operation may wait for it.
+    Pending,
+    /// There is no connection, and the operation fails with this error.
+    Down(StoreError),
 }
 
 impl State {
@@ -31,11 +60,26 @@ impl State {
             last_error: None,
             next_dial: now,
             attempts: 0,
-            late: None,
+            given_up_late: None,
         }
     }
 
-    /// One line for each change of state, and none for what repeats.
+    pub(crate) fn link(&self) -> LinkState {
+        match &self.phase {
+            Phase::Linked { link, .. } => LinkState::Linked(Arc::clone(link)),
+            Phase::Idle
+            | Phase::Dialling {
+                operations_wait: true,
+                ..
+            } => LinkState::Pending,
+            Phase::Dialling { .. } => LinkState::Down(match self.report {
+                StoreState::Refused => StoreError::Refused,
+                _ => StoreError::Unavailable,
+            }),
+        }
+    }
+
+    /// Logs one line for each change of state, and none for a repetition.
     pub(crate) fn report(&mut self, url: &StoreUrl, new: StoreState, error: Option<String>) {
         if let Some(error) = error {
             self.last_error = Some(error);
@@ -67,15 +111,23 @@ impl State {
         }
     }
 
-    /// Whether to give a connection up on which answers come, but none in time. Its replies may have
-    /// slipped, so that each waits for the next; if it is the server that is slow, another
-    /// connection is as slow, and one after the other would be no better.
-    pub(crate) fn may_lose_late(&mut self, now: Instant) -> bool {
-        let may = self.late.is_none_or(|late| now >= late + BETWEEN_LATE);
+    /// Whether to give up a connection whose answers all come late.
+    ///
+    /// Its replies may have slipped, so that each waits for the next. But if the server is slow,
+    /// another connection is as slow, and replacing one after the other would not help.
+    pub(crate) fn may_give_up_late(&mut self, now: Instant) -> bool {
+        let may = self
+            .given_up_late
+            .is_none_or(|before| now >= before + BETWEEN_LATE);
         if may {
-            self.late = Some(now);
+            self.given_up_late = Some(now);
         }
         may
+    }
+
+    pub(crate) fn next_attempt(&mut self) -> u64 {
+        self.attempts = self.attempts.wrapping_add(1);
+        self.attempts
     }
 
     pub(crate) fn is_linked_by(&self, id: LinkId) -> bool {
@@ -91,36 +143,5 @@ impl State {
     }
 }
 
-pub(crate) enum Phase {
-    /// Nobody dials.
-    Idle,
-    /// The attempt `number` dials.
-    Dialling {
-        number: u64,
-        hope: FirstDial,
-        /// By when it must have come to something, or it is taken to be stuck.
-        done_by: Instant,
-    },
-    Linked {
-        link: Arc<Link>,
-        /// The attempt that dials a replacement meanwhile.
-        relief: Option<u64>,
-    },
-}
-
-/// Whether an operation may wait for the dial that is under way.
-#[derive(Clone, Copy)]
-pub(crate) enum FirstDial {
-    First,
-    None,
-}
-
-/// What an operation finds.
-pub(crate) enum LinkState {
-    Linked(Arc<Link>),
-    Soon,
-    Down(StoreError),
-}
-
-/// How long a connection with late answers is kept if the one before was given up for that.
+/// The shortest time between two connections that are given up because answers come late.
 const BETWEEN_LATE: Duration = Duration::from_secs(15);

@@ -8,22 +8,22 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 
-use crate::store::valkey::ValkeySettings;
+use crate::store::valkey::settings::ValkeySettings;
 use crate::store::valkey::url::Address;
 
-/// Where a server listens.
+/// The socket on which a server listens.
 pub(crate) enum Endpoint {
     Tcp(Address),
     Tls(Address),
     Unix(String),
 }
 
-/// Bytes both ways.
+/// A stream of bytes in both directions.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// Connects. Certificates are read anew, as they may have been renewed.
+/// Connects. Reads certificates each time, since they may have been renewed.
 pub(crate) async fn open(
     settings: &ValkeySettings,
     endpoint: &Endpoint,
@@ -51,7 +51,7 @@ pub(crate) async fn open(
     }
 }
 
-/// Connects to whichever of the name's addresses answers first: others may lead nowhere.
+/// Connects to all addresses of a name, and keeps the first that answers: others may never answer.
 async fn tcp(address: &Address) -> io::Result<TcpStream> {
     let Address { host, port } = address;
     let mut attempts = JoinSet::new();
@@ -63,13 +63,13 @@ async fn tcp(address: &Address) -> io::Result<TcpStream> {
         match attempt {
             Ok(Ok(stream)) => return tuned(stream),
             Ok(Err(error)) => last = error,
-            Err(_ended_with_its_runtime) => {}
+            Err(_runtime_ended) => {}
         }
     }
     Err(last)
 }
 
-/// The defaults leave Nagle's algorithm on and a silent peer undetected.
+/// Turns Nagle's algorithm off, and lets the kernel detect a silent peer.
 fn tuned(stream: TcpStream) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
@@ -82,10 +82,10 @@ fn tuned(stream: TcpStream) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// How long a connection may be idle before the kernel asks whether the peer is there.
+/// How long a connection may be idle before the kernel probes the peer.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(15);
 
-/// How long the kernel waits between such questions.
+/// How long the kernel waits between two probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long data sent may stay unacknowledged before the kernel gives the connection up.

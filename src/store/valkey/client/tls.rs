@@ -1,4 +1,4 @@
-//! TLS by rustls: certificates are always verified, the server's name included.
+//! TLS by rustls. Certificates are always verified, with the server's name.
 
 use std::io;
 use std::sync::Arc;
@@ -11,14 +11,16 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::store::valkey::ValkeySettings;
+use crate::store::valkey::settings::ValkeySettings;
 use crate::store::valkey::url::Address;
 
-/// With the certificates that the settings have, or name files of.
+/// Uses the certificates in the settings, or those in the files that the URL names.
 pub(crate) fn connector(settings: &ValkeySettings) -> io::Result<TlsConnector> {
-    // The TLS library panics without one. Late, so that an application's own choice comes first.
+    // The TLS library panics without a provider. One is installed as late as here, so that the
+    // application's own choice comes first.
     if CryptoProvider::get_default().is_none() {
-        let _another_was_faster = ring::default_provider().install_default();
+        // An error means that another thread has installed one meanwhile.
+        let _ = ring::default_provider().install_default();
     }
     let files = &settings.url.files;
     let given = settings.tls.clone().unwrap_or_default();
@@ -29,8 +31,9 @@ pub(crate) fn connector(settings: &ValkeySettings) -> io::Result<TlsConnector> {
     let config = match chain.zip(key) {
         None => config.with_no_client_auth(),
         Some((chain, key)) => {
+            // The error of the library may show the key.
             let key = PrivateKeyDer::from_pem_slice(&key)
-                .map_err(|_may_be_shown| io::Error::other("the client's key is not one in PEM"))?;
+                .map_err(|_error| io::Error::other("the client's key is not one in PEM"))?;
             config
                 .with_client_auth_cert(certificates(&chain)?, key)
                 .map_err(io::Error::other)?
@@ -48,7 +51,7 @@ pub(crate) async fn connect(
     connector.connect(name, stream).await
 }
 
-/// Whom to trust: these alone, or else those that browsers trust.
+/// The authorities to trust: only the given ones, or else those that browsers trust.
 fn roots(authorities: Option<Vec<u8>>) -> io::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     match authorities {
@@ -70,7 +73,8 @@ fn certificates(pem: &[u8]) -> io::Result<Vec<CertificateDer<'static>>> {
     }
 }
 
-/// A small file, read once for a connection.
+/// The given certificate, or the one in the file at `path`. The read may block: the file is small,
+/// and read once for a connection.
 fn pem(given: Option<Vec<u8>>, path: Option<&str>) -> io::Result<Option<Vec<u8>>> {
     match (given, path) {
         (Some(pem), _) => Ok(Some(pem)),

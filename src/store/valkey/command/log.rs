@@ -5,16 +5,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Cmd, Value};
 
-use super::{build, text};
+use super::resp::{build, text};
 use crate::error::StoreError;
 use crate::store::{LogBounds, LogPosition, Presence, Trimmed};
 
-/// At the next position, by the server's clock.
+/// Appends at the next position, by the server's clock.
 pub(crate) fn log_append(log: &str, max_records: u64, record: &[u8]) -> Cmd {
     append(log, max_records, b"*", record)
 }
 
-/// An error if the log is already there or beyond.
+/// Appends at a position. The server answers `ERR` if the log is there already, or beyond.
 pub(crate) fn log_append_at(log: &str, max_records: u64, at: LogPosition, record: &[u8]) -> Cmd {
     append(log, max_records, at.to_string().as_bytes(), record)
 }
@@ -34,7 +34,8 @@ fn append(log: &str, max_records: u64, id: &[u8], record: &[u8]) -> Cmd {
     ])
 }
 
-/// Waits for replicas to have what was written on this connection; `WAIT n 0` would wait for ever.
+/// Waits for replicas to have what was written on this connection. At least a millisecond, since
+/// `WAIT n 0` waits for ever.
 pub(crate) fn wait(replicas: u32, time: Duration) -> Cmd {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     build(&[
@@ -44,7 +45,7 @@ pub(crate) fn wait(replicas: u32, time: Duration) -> Cmd {
     ])
 }
 
-/// The record at one position.
+/// Reads the record at one position.
 pub(crate) fn log_look(log: &str, position: LogPosition) -> Cmd {
     let position = position.to_string();
     build(&[
@@ -55,13 +56,13 @@ pub(crate) fn log_look(log: &str, position: LogPosition) -> Cmd {
     ])
 }
 
-/// Forgets the records before `oldest`, in whole nodes of the stream.
+/// Removes the records before `oldest`, but only whole nodes of the stream.
 pub(crate) fn log_trim(log: &str, oldest: LogPosition) -> Cmd {
     let oldest = oldest.to_string();
     build(&[b"XTRIM", log.as_bytes(), b"MINID", b"~", oldest.as_bytes()])
 }
 
-/// `BLOCK 0` would wait for ever.
+/// Blocks for a millisecond at least, since `BLOCK 0` waits for ever.
 pub(crate) fn log_read(log: &str, after: LogPosition, block: Duration) -> Cmd {
     let millis = u64::try_from(block.as_millis()).unwrap_or(u64::MAX);
     build(&[
@@ -86,7 +87,7 @@ pub(crate) fn position(reply: &Value) -> Result<LogPosition, StoreError> {
         .ok_or(StoreError::Protocol)
 }
 
-/// A map of one stream to its records, each an identifier and a list of fields and values.
+/// Reads a map of one stream to its records, each an identifier and a list of fields and values.
 pub(crate) fn records(reply: Value) -> Result<Vec<(LogPosition, Bytes)>, StoreError> {
     let streams = match reply {
         Value::Nil => return Ok(Vec::new()),
@@ -106,7 +107,7 @@ pub(crate) fn records(reply: Value) -> Result<Vec<(LogPosition, Bytes)>, StoreEr
     Ok(records)
 }
 
-/// A list of the one record, or of none.
+/// Reads a list of one record or none.
 pub(crate) fn presence(reply: &Value) -> Result<Presence, StoreError> {
     match reply {
         Value::Array(records) if records.is_empty() => Ok(Presence::Absent),
@@ -115,8 +116,8 @@ pub(crate) fn presence(reply: &Value) -> Result<Presence, StoreError> {
     }
 }
 
-/// A record without our field was not written by us; it is empty rather than missing, so
-/// that the reader's position moves past it.
+/// Reads a record. One without the field [`FIELD`] was written by another application; it counts
+/// as empty, so that the reader's position moves past it.
 fn record(item: Value) -> Result<(LogPosition, Bytes), StoreError> {
     let Value::Array(parts) = item else {
         return Err(StoreError::Protocol);
@@ -172,18 +173,19 @@ pub(crate) fn bounds(reply: &Value) -> Result<LogBounds, StoreError> {
         first,
         last,
         last_generated,
-        trimmed: match complete {
-            true => Trimmed::Nothing,
-            false => Trimmed::Some,
+        trimmed: if complete {
+            Trimmed::Nothing
+        } else {
+            Trimmed::Some
         },
         added,
     })
 }
 
-/// The one field of a record.
+/// The only field of a record.
 const FIELD: &[u8] = b"r";
 
-/// A few hundred kilobytes at most, so that a long log does not come as one reply.
+/// Limits a reply to a few hundred kilobytes, so that a long log comes in several.
 const RECORDS_A_READ: &[u8] = b"1000";
 
 #[cfg(test)]
@@ -192,6 +194,13 @@ mod tests {
 
     fn bulk(text: &str) -> Value {
         Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn replies_of_another_kind_are_a_breach_of_protocol() {
+        assert_eq!(position(&bulk("x")), Err(StoreError::Protocol));
+        assert_eq!(records(Value::Int(1)), Err(StoreError::Protocol));
+        assert_eq!(bounds(&Value::Nil), Err(StoreError::Protocol));
     }
 
     #[test]

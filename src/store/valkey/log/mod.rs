@@ -1,51 +1,57 @@
-//! The purge log, one stream on one node: where it is, and what asking it takes.
+//! The purge log: one stream, on the one node that has its key.
 
 mod replicated;
 mod tail;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::Cmd;
+use redis::{Cmd, Value};
 use tokio::time::Instant;
 
 use self::replicated::Replicated;
 use self::tail::Tail;
-use crate::base::task::{self, Spawned};
+use super::client::guard::Guard;
+use super::client::node::{Node, Operation};
+use super::command;
+use super::settings::ValkeySettings;
+use super::topology::Topology;
+use crate::base::task;
 use crate::error::StoreError;
-use crate::store::valkey::client::node::Guard;
-use crate::store::valkey::topology::Topology;
-use crate::store::valkey::{ValkeySettings, command};
-use crate::store::{AppendOptions, Appended, LogBounds, LogPosition};
+use crate::store::{AppendOptions, Appended, LogBounds, LogPosition, Presence};
 
-/// The log, and what is known of it.
-pub(crate) struct PurgeStream {
-    pub(crate) name: String,
-    tail: Tail,
-    replicated: Replicated,
-    /// What is known of its server from asking it.
-    known: Mutex<Known>,
-    /// When (ms, by the server's clock) it was last relieved of old records, or first used.
-    trimmed: AtomicU64,
+/// The stream, and what is known of it.
+pub(super) struct PurgeStream {
+    pub(super) name: String,
+    topology: Arc<Topology>,
     max_records: u64,
     max_age: Duration,
-    connect_timeout: Duration,
+    /// The time that a trim may take.
+    trim_timeout: Duration,
+    tail: Tail,
+    replicated: Replicated,
+    known: Mutex<Known>,
+    /// When (ms, by the server's clock) the stream was last trimmed, or first used.
+    trimmed: AtomicU64,
 }
 
-pub(crate) struct Known {
-    /// The last position that the log had given out when it was last asked.
-    pub(crate) last_generated: LogPosition,
-    /// When to ask again whether the server is the primary; never, if it will not say.
+/// What the server has said of the stream and of itself.
+struct Known {
+    last_generated: LogPosition,
+    /// When to ask again whether the server is the primary; `None` if it does not say.
     next_role: Option<Instant>,
 }
 
 impl PurgeStream {
-    /// The log of the instances with this prefix.
-    pub(crate) fn new(settings: &ValkeySettings) -> Self {
+    pub(super) fn new(settings: &ValkeySettings, topology: Arc<Topology>) -> Self {
         Self {
             name: format!("{}:log", settings.prefix),
+            topology,
+            max_records: settings.log_max_records,
+            max_age: settings.log_max_age,
+            trim_timeout: settings.connect_timeout,
             tail: Tail::new(),
             replicated: Replicated::new(),
             known: Mutex::new(Known {
@@ -53,30 +59,25 @@ impl PurgeStream {
                 next_role: Some(Instant::now()),
             }),
             trimmed: AtomicU64::new(0),
-            max_records: settings.log_max_records,
-            max_age: settings.log_max_age,
-            connect_timeout: settings.connect_timeout,
         }
     }
 
-    pub(crate) fn known<T>(&self, look: impl FnOnce(&mut Known) -> T) -> T {
-        look(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The node that keeps the stream, if it is known.
+    pub(super) fn node(&self) -> Option<Arc<Node>> {
+        self.topology.known_node_of(&self.name)
     }
-}
 
-impl PurgeStream {
-    pub(crate) async fn read(
+    pub(super) async fn read(
         &self,
-        topology: &Topology,
         after: LogPosition,
         block: Duration,
     ) -> Result<Vec<(LogPosition, Bytes)>, StoreError> {
-        let read = match topology.node_of(&self.name, Instant::now() + block).await {
+        let deadline = Instant::now() + block;
+        let read = match self.topology.node_of(&self.name, deadline).await {
             Ok(node) => {
-                let supervisor = &node.supervisor;
-                let known = self.known(|known| known.last_generated);
+                let last_generated = self.known(|known| known.last_generated);
                 self.tail
-                    .read(supervisor, &self.name, after, block, known)
+                    .read(&node, &self.name, after, block, last_generated)
                     .await
             }
             Err(error) => {
@@ -84,112 +85,112 @@ impl PurgeStream {
                 Err(error)
             }
         };
-        if let (Topology::Cluster(cluster), Err(error)) = (topology, &read) {
-            cluster.note(error);
-        }
-        read
+        read.inspect_err(|error| self.topology.note_failed(error))
     }
 
-    pub(crate) async fn append(
+    pub(super) async fn append(
         &self,
-        topology: &Topology,
         record: &[u8],
         options: AppendOptions,
         deadline: Instant,
     ) -> Result<Appended, StoreError> {
         let AppendOptions { after, replicas } = options;
-        let max = self.max_records;
         if let Some(after) = after {
-            let command = command::log_append_at(&self.name, max, after.next(), record);
-            match self.append_by(topology, command, replicas, deadline).await {
+            let command =
+                command::log_append_at(&self.name, self.max_records, after.next(), record);
+            match self.append_by(command, replicas, deadline).await {
                 // The plain code of a position that the log has passed: the next is later too.
                 Err(StoreError::Server(code)) if code.as_str() == "ERR" => {}
                 appended => return appended,
             }
         }
-        let command = command::log_append(&self.name, max, record);
-        self.append_by(topology, command, replicas, deadline)
+        let command = command::log_append(&self.name, self.max_records, record);
+        self.append_by(command, replicas, deadline)
             .await
-            .inspect(|appended| self.trim(topology, appended.position))
+            .inspect(|appended| self.trim(appended.position))
     }
 
     async fn append_by(
         &self,
-        topology: &Topology,
         command: Cmd,
         replicas: u32,
         deadline: Instant,
     ) -> Result<Appended, StoreError> {
         let appended = if replicas > 0 {
-            self.append_replicated(topology, &command, replicas, deadline)
-                .await
+            self.append_replicated(&command, replicas, deadline).await
         } else {
-            let position = |reply| command::position(&reply);
-            topology
-                .run(Guard::Free, &self.name, command, deadline, position)
+            self.run(command, deadline, |reply| command::position(&reply))
                 .await
                 .map(Appended::unreplicated)
         };
-        appended.inspect(|_appended| topology.note_writable())
+        appended.inspect(|_appended| self.topology.note_writable())
     }
 
     async fn append_replicated(
         &self,
-        topology: &Topology,
         command: &Cmd,
         replicas: u32,
         deadline: Instant,
     ) -> Result<Appended, StoreError> {
-        // More than once, since a node that has not heard of the move yet may say otherwise.
+        // Several times, since a node that has not heard of the move yet may name another.
         for last in [false, false, false, true] {
-            let node = topology.node_of(&self.name, deadline).await?;
-            let supervisor = &node.supervisor;
-            let appended = self
-                .replicated
-                .append(supervisor, command, replicas, deadline);
+            let node = self.topology.node_of(&self.name, deadline).await?;
+            let appended = self.replicated.append(&node, command, replicas, deadline);
             let error = match appended.await {
                 Ok(appended) => return Ok(appended),
                 Err(error) => error,
             };
-            let Topology::Cluster(cluster) = topology else {
-                return Err(error);
-            };
             let moved = matches!(&error, StoreError::Server(code) if code.as_str() == "MOVED");
-            if last || !moved {
-                cluster.note(&error);
+            if last || !moved || !self.topology.is_cluster() {
+                self.topology.note_failed(&error);
                 return Err(error);
             }
-            // Any command that follows the redirection finds out where to.
-            let _ = self.bounds(topology, deadline).await;
+            // Any command that follows the redirection learns the new node; its result does
+            // not matter.
+            let _ = self.ask_bounds(deadline).await;
         }
         Err(StoreError::Unavailable)
     }
 
-    pub(crate) async fn bounds(
+    pub(super) async fn holds(
         &self,
-        topology: &Topology,
+        position: LogPosition,
         deadline: Instant,
-    ) -> Result<LogBounds, StoreError> {
+    ) -> Result<Presence, StoreError> {
+        let command = command::log_look(&self.name, position);
+        let found = self.run(command, deadline, |reply| command::presence(&reply));
+        match found.await {
+            // The command is not permitted: positions and counts have to do.
+            Err(StoreError::Refused) => Ok(Presence::Unknown),
+            found => found,
+        }
+    }
+
+    /// Waits for a connection, unlike all other operations: the reader of the log has nothing
+    /// else to do, and nothing stored is trusted before it has looked.
+    pub(super) async fn bounds(&self, deadline: Instant) -> Result<LogBounds, StoreError> {
+        self.topology.until_linked(deadline).await;
+        self.check_role(deadline).await?;
+        let bounds = self.ask_bounds(deadline).await?;
+        self.known(|known| known.last_generated = bounds.last_generated());
+        Ok(bounds)
+    }
+
+    async fn ask_bounds(&self, deadline: Instant) -> Result<LogBounds, StoreError> {
         let command = command::log_bounds(&self.name);
-        let bounds = |reply| command::bounds(&reply);
-        match topology
-            .run(Guard::Free, &self.name, command, deadline, bounds)
-            .await
-        {
+        let bounds = self.run(command, deadline, |reply| command::bounds(&reply));
+        match bounds.await {
             // The plain code of "no such key", the one argument that can be wrong here.
             Err(StoreError::Server(code)) if code.as_str() == "ERR" => Ok(LogBounds::Missing),
             bounds => bounds,
         }
     }
 
-    /// Makes sure, about once a second, that the server is a primary by its own account. A
-    /// replica answers reads too, and may go on to for as long as it is cut off from its primary:
-    /// nobody knows then what has been purged. (A cluster's replicas do not answer at all.)
-    pub(crate) async fn check_role(
-        &self,
-        topology: &Topology,
-        deadline: Instant,
-    ) -> Result<(), StoreError> {
+    /// Asks the server, about once a second, whether it is a primary.
+    ///
+    /// A replica answers reads too, even while it is cut off from its primary and cannot know
+    /// what has been purged. In a cluster replicas do not answer, so nothing is asked.
+    async fn check_role(&self, deadline: Instant) -> Result<(), StoreError> {
         let now = Instant::now();
         let due = self.known(|known| {
             let due = known.next_role.is_some_and(|next| next <= now);
@@ -198,59 +199,62 @@ impl PurgeStream {
             }
             due
         });
-        if !due || matches!(topology, Topology::Cluster(_)) {
+        if !due || self.topology.is_cluster() {
             return Ok(());
         }
-        let primary = |reply| Ok(command::is_primary(&reply));
-        let asked = topology.run(Guard::Free, &self.name, command::role(), deadline, primary);
-        match asked.await {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                self.known(|known| known.next_role = Some(now));
-                Err(StoreError::ReadOnly)
-            }
-            // Not permitted, or not known where the server is something else: taken on trust.
-            Err(StoreError::Refused | StoreError::Server(_)) => {
-                self.known(|known| known.next_role = None);
-                Ok(())
-            }
-            Err(error) => {
-                self.known(|known| known.next_role = Some(now));
-                Err(error)
-            }
-        }
+        let is_primary = |reply| Ok(command::is_primary(&reply));
+        let (next_role, result) = match self.run(command::role(), deadline, is_primary).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => (Some(now), Err(StoreError::ReadOnly)),
+            // The command is not permitted or not known, so the server is taken on trust.
+            Err(StoreError::Refused | StoreError::Server(_)) => (None, Ok(())),
+            Err(error) => (Some(now), Err(error)),
+        };
+        self.known(|known| known.next_role = next_role);
+        result
     }
 
-    /// Relieves the log of records that are older than anything they could be about, about once
-    /// an hour. Without anyone waiting: it is an economy, no more.
-    pub(crate) fn trim(&self, topology: &Topology, latest: LogPosition) {
+    /// Removes, about once an hour, the records that are older than any entry. Nobody waits for
+    /// it, since it only saves memory.
+    fn trim(&self, latest: LogPosition) {
         let last = self.trimmed.load(Ordering::Relaxed);
         let due = latest.ms() >= last.saturating_add(TRIM_INTERVAL_MS);
-        // Not by the first purge of every instance that starts; nor by two at once.
+        // Neither the first purge of an instance trims, nor do two at once.
         if !due || self.trimmed.swap(latest.ms(), Ordering::Relaxed) != last || last == 0 {
             return;
         }
         let age = u64::try_from(self.max_age.as_millis()).unwrap_or(u64::MAX);
         let oldest = LogPosition::new(latest.ms().saturating_sub(age), 0);
-        let Some(node) = topology.known_node_of(&self.name) else {
-            return;
-        };
+        let Some(node) = self.node() else { return };
         let command = command::log_trim(&self.name, oldest);
-        let deadline = Instant::now() + self.connect_timeout;
-        // Without a runtime, and if it fails, the next hour trims.
-        let _: Spawned = task::spawn(async move {
-            let trim = node.run(Guard::Free, false, &command, deadline, |reply| {
-                command::count(&reply)
-            });
-            let _ = trim.await;
+        let deadline = Instant::now() + self.trim_timeout;
+        let trim = Operation::new(Guard::Unguarded, command, deadline);
+        // Without a runtime, or after an error, the next trim removes what this one did not.
+        let _ = task::spawn(async move {
+            let _ = node.run(&trim, |reply| command::count(&reply)).await;
         });
+    }
+
+    /// Runs a command about the stream, past the breakers.
+    async fn run<T>(
+        &self,
+        command: Cmd,
+        deadline: Instant,
+        read: impl Fn(Value) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let operation = Operation::new(Guard::Unguarded, command, deadline);
+        self.topology.run(&self.name, operation, read).await
+    }
+
+    fn known<T>(&self, look: impl FnOnce(&mut Known) -> T) -> T {
+        look(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// How often a reader in a loop asks where the log is.
+/// How often a reader in a loop asks which node keeps the log.
 const UNKNOWN_NODE_PAUSE: Duration = Duration::from_secs(1);
 
-/// A replica that was a primary is noticed as soon as a silent one.
+/// A replica that was a primary is noticed as soon as a silent server.
 const ROLE_INTERVAL: Duration = Duration::from_secs(1);
 
 const TRIM_INTERVAL_MS: u64 = 60 * 60 * 1000;

@@ -1,5 +1,5 @@
-//! Appends to the log and waits for replicas, on connections of its own: `WAIT` is about what
-//! was written on its own connection, and holds up every command behind it.
+//! Appends to the log and waits for replicas, on connections of its own: `WAIT` covers the writes
+//! of its own connection only, and holds up every command behind it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,32 +10,31 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::StoreError;
-use crate::store::valkey::client::dialling::DialFor;
+use crate::store::Appended;
 use crate::store::valkey::client::link::{Link, Reply};
-use crate::store::valkey::client::supervisor::Supervisor;
+use crate::store::valkey::client::node::Node;
 use crate::store::valkey::command;
-use crate::store::{Appended, StoreState};
 
-/// Connections on which to wait, made when they are needed, and kept.
+/// Connections on which to wait for replicas, made when they are needed, and kept.
 pub(crate) struct Replicated {
-    /// At rest: those in use are with who uses them, and end with a use that is given up.
+    /// The links that are not in use. An append that is given up drops its link.
     idle: Mutex<Vec<Arc<Link>>>,
-    /// Each may hold a connection.
-    turns: Semaphore,
+    /// Each permit allows one connection.
+    permits: Semaphore,
 }
 
 impl Replicated {
     pub(crate) fn new() -> Self {
         Self {
             idle: Mutex::default(),
-            turns: Semaphore::new(MOST_CONNECTIONS),
+            permits: Semaphore::new(MOST_CONNECTIONS),
         }
     }
 
     /// Sends `command`, which appends a record, and waits for `replicas` to have it.
     pub(crate) async fn append(
         &self,
-        supervisor: &Arc<Supervisor>,
+        node: &Arc<Node>,
         command: &Cmd,
         replicas: u32,
         deadline: Instant,
@@ -43,21 +42,22 @@ impl Replicated {
         if Handle::try_current().is_err() {
             return Err(StoreError::Unavailable);
         }
-        let _turn = timeout_at(deadline, self.turns.acquire())
+        let _permit = timeout_at(deadline, self.permits.acquire())
             .await
             .map_err(|_late| StoreError::Busy)?
             .map_err(|_never_closed| StoreError::Unavailable)?;
-        let link = match self.rested(supervisor) {
+        let link = match self.take_idle(node) {
             Some(link) => link,
             None => {
-                // A server that is not there is dialled by its supervisor only, at its pace.
-                supervisor.link(deadline).await?;
-                timeout_at(deadline, dial(supervisor))
+                // Only the node dials a server that is away, with a pause between its dials.
+                node.link(deadline).await?;
+                timeout_at(deadline, node.dial())
                     .await
-                    .map_err(|_late| StoreError::TimedOut)??
+                    .map_err(|_late| StoreError::TimedOut)?
+                    .map_err(|fault| fault.error())?
             }
         };
-        let operation = supervisor.settings.operation_timeout;
+        let operation = node.settings().operation_timeout;
         let append_by = deadline.min(Instant::now() + operation);
         let position = match link.send(command, append_by).await {
             Reply::Value(value) => command::position(&value)?,
@@ -73,16 +73,16 @@ impl Replicated {
         Ok(Appended { position, replicas })
     }
 
-    /// A connection that is good still; the others end here.
-    fn rested(&self, supervisor: &Arc<Supervisor>) -> Option<Arc<Link>> {
-        let good = |link: &Arc<Link>| !link.is_over() && !supervisor.has_moved_from(link);
+    /// An idle link that is still good. Drops those that are not.
+    fn take_idle(&self, node: &Arc<Node>) -> Option<Arc<Link>> {
+        let good = |link: &Arc<Link>| !link.is_over() && !node.has_moved_from(link);
         let mut idle = self.idle();
-        let rested = std::mem::take(&mut *idle);
-        let (mut good, bad): (Vec<_>, Vec<_>) = rested.into_iter().partition(good);
+        let links = std::mem::take(&mut *idle);
+        let (mut good, bad): (Vec<_>, Vec<_>) = links.into_iter().partition(good);
         let link = good.pop();
         *idle = good;
         drop(idle);
-        // Not under the lock: what hangs on a connection is dropped with it.
+        // Not under the lock: dropping a link runs code of the node.
         drop(bad);
         link
     }
@@ -92,15 +92,7 @@ impl Replicated {
     }
 }
 
-async fn dial(supervisor: &Arc<Supervisor>) -> Result<Arc<Link>, StoreError> {
-    let dialled = supervisor.make_link().await;
-    dialled.map_err(|fault| match fault.state {
-        StoreState::Refused => StoreError::Refused,
-        _ => StoreError::Unavailable,
-    })
-}
-
-/// The server gives up first, so that it says how many there were.
+/// Waits for replicas. The server's time ends first, so that it can say how many have answered.
 async fn wait(link: &Link, replicas: u32, until: Instant) -> Result<u32, StoreError> {
     let left = until.saturating_duration_since(Instant::now());
     let command = command::wait(replicas, left);
@@ -114,9 +106,9 @@ async fn wait(link: &Link, replicas: u32, until: Instant) -> Result<u32, StoreEr
     }
 }
 
-/// Purges that wait for replicas at once; more take turns.
+/// How many purges wait for replicas at once.
 const MOST_CONNECTIONS: usize = 8;
 
-/// How late an idle server may notice that a blocked client's time is over: it looks ten times a
-/// second.
+/// How late a server may notice that the time of a blocked client is over. An idle server looks ten
+/// times a second.
 const SERVER_TIMER: Duration = Duration::from_millis(150);

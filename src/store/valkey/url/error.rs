@@ -1,4 +1,4 @@
-//! What can be wrong with a URL.
+//! The errors of URLs.
 
 use std::fmt;
 
@@ -13,13 +13,13 @@ pub enum UrlError {
         /// The scheme as given, if it is safe to show.
         scheme: String,
     },
-    /// TLS was asked for and the feature `tls` is off.
+    /// The scheme needs TLS, and the feature `tls` is off.
     TlsNotBuiltIn,
     /// Unix sockets do not exist on this platform.
     NoUnixSockets,
     /// There is no host name.
     NoHost,
-    /// The host name has characters that none may have.
+    /// The host name has a character that no host name may have.
     BadHost,
     /// The port is not a number from 1 to 65535.
     BadPort,
@@ -37,7 +37,7 @@ pub enum UrlError {
     NoPath,
     /// A percent sign is not followed by two hexadecimal digits, or the result is not UTF-8.
     BadEncoding,
-    /// A protocol other than RESP3 was asked for.
+    /// The parameter `protocol` is not RESP3.
     NeedsResp3,
     /// A parameter after `?` is not known.
     UnknownParameter {
@@ -94,15 +94,16 @@ impl std::error::Error for UrlError {}
 impl UrlError {
     pub(super) fn unknown_scheme(scheme: &str) -> Self {
         let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
-        match scheme.bytes().all(safe) {
-            true => Self::UnknownScheme {
-                scheme: scheme.to_owned(),
-            },
-            false => Self::NoScheme,
+        if !scheme.bytes().all(safe) {
+            return Self::NoScheme;
+        }
+        Self::UnknownScheme {
+            scheme: scheme.to_owned(),
         }
     }
 
-    /// With a `?` in a password, what looks like a parameter is the rest of that password.
+    /// If a password has a `?`, the rest of the password looks like a parameter. So a name is shown
+    /// only if it cannot be part of a password.
     pub(super) fn unknown_parameter(name: &str, parameters: &str) -> Self {
         let safe = !parameters.contains('@')
             && name.len() <= 20

@@ -1,15 +1,14 @@
-//! Where the server is, as a URL.
+//! The URL of a server, a cluster, or Sentinels.
 
-mod address;
 mod error;
-mod text;
+mod parts;
 
 use std::fmt;
 use std::str::FromStr;
 
-pub(crate) use self::address::{Address, Login};
 pub use self::error::UrlError;
-use self::text::{decode, split_login, split_parameters, split_port};
+pub(crate) use self::parts::{Address, Login, TlsFiles, Transport};
+use self::parts::{decode, split_login, split_parameters, split_port};
 
 /// The address of a Valkey (or Redis) server, with its credentials.
 ///
@@ -22,17 +21,17 @@ use self::text::{decode, split_login, split_parameters, split_port};
 /// | `valkey-cluster://[user:password@]host[:port][,host[:port]…]` | a cluster, found by asking these nodes |
 ///
 /// `valkeys-sentinel://` and `valkeys-cluster://` use TLS for all connections; `redis` may stand
-/// for `valkey` everywhere. The credentials are those of the data servers; Sentinels that want
-/// some of their own get `?sentinel_user=…&sentinel_pass=…`.
+/// for `valkey` everywhere. The credentials are those of the data servers. For Sentinels with
+/// credentials of their own, add `?sentinel_user=…&sentinel_pass=…`.
 ///
 /// `valkey://:password@host` logs in as the default user. User and password are
 /// percent-decoded: write `@`, `/`, `:` and `%` in them as `%40`, `%2F`, `%3A` and `%25`.
 /// Neither `Debug` nor `Display` ever shows the password.
 ///
 /// With TLS the server's certificate must be signed by an authority that browsers trust, or by
-/// one in the PEM file of `?ca=/path`; with `&cert=/path&key=/path` the client has a certificate
+/// one in the PEM file of `?ca=/path`. With `&cert=/path&key=/path` the client shows a certificate
 /// too. The files are read for each new connection, so that they may be replaced. Certificates
-/// are always verified, and nothing is ever sent in the clear instead.
+/// are always verified, and nothing is ever sent without TLS.
 ///
 /// ```
 /// use tower_response_cache::StoreUrl;
@@ -43,13 +42,13 @@ use self::text::{decode, split_login, split_parameters, split_port};
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl {
-    pub(crate) place: Location,
+    pub(crate) location: Location,
     pub(crate) login: Login,
     pub(crate) db: u32,
     pub(crate) files: TlsFiles,
 }
 
-/// What a URL leads to.
+/// The server or servers that a URL names.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Location {
     Server(Transport, Address),
@@ -60,24 +59,10 @@ pub(crate) enum Location {
         transport: Transport,
         sentinels: Vec<Address>,
         primary: String,
-        /// For the Sentinels themselves.
+        /// The credentials for the Sentinels themselves.
         login: Login,
     },
     Cluster(Transport, Vec<Address>),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transport {
-    Plain,
-    Tls,
-}
-
-/// Paths of PEM files.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TlsFiles {
-    pub(crate) ca: Option<String>,
-    pub(crate) cert: Option<String>,
-    pub(crate) key: Option<String>,
 }
 
 impl StoreUrl {
@@ -92,9 +77,10 @@ impl StoreUrl {
         let rest = rest.strip_prefix('/').ok_or(UrlError::NoScheme)?;
         let scheme = scheme.to_ascii_lowercase();
         if let "unix" | "valkey+unix" | "redis+unix" = scheme.as_str() {
-            return match cfg!(unix) {
-                true => Self::parse_unix(rest),
-                false => Err(UrlError::NoUnixSockets),
+            return if cfg!(unix) {
+                Self::parse_unix(rest)
+            } else {
+                Err(UrlError::NoUnixSockets)
             };
         }
         let (protocol, kind) = scheme.split_once('-').unwrap_or((&scheme, ""));
@@ -147,13 +133,13 @@ impl StoreUrl {
         if primary.is_empty() {
             return Err(UrlError::NoPrimary);
         }
-        let place = Location::Sentinel {
+        let location = Location::Sentinel {
             transport,
             sentinels: addresses(hosts, SENTINEL_PORT)?,
             primary: decode(primary)?,
             login: Login::default(),
         };
-        let mut url = Self::new(place, login);
+        let mut url = Self::new(location, login);
         url.db = database(db)?;
         url.apply(parameters)
     }
@@ -162,8 +148,8 @@ impl StoreUrl {
         let (rest, parameters) = split_parameters(rest)?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, hosts) = split_login(authority)?;
-        let place = Location::Cluster(transport, addresses(hosts, DEFAULT_PORT)?);
-        let mut url = Self::new(place, login);
+        let location = Location::Cluster(transport, addresses(hosts, DEFAULT_PORT)?);
+        let mut url = Self::new(location, login);
         url.db = database(path)?;
         let url = url.apply(parameters)?;
         match url.db {
@@ -172,19 +158,19 @@ impl StoreUrl {
         }
     }
 
-    fn new(place: Location, login: Login) -> Self {
+    fn new(location: Location, login: Login) -> Self {
         Self {
-            place,
+            location,
             login,
             db: 0,
             files: TlsFiles::default(),
         }
     }
 
-    /// The same, but for the place: what leads to one node of a cluster.
+    /// The URL of one node of a cluster, with the same credentials and certificates.
     pub(crate) fn at(&self, transport: Transport, address: Address) -> Self {
         Self {
-            place: Location::Server(transport, address),
+            location: Location::Server(transport, address),
             ..self.clone()
         }
     }
@@ -201,20 +187,20 @@ impl StoreUrl {
                 ("cert", path) if tls => self.files.cert = Some(decode(path)?),
                 ("key", path) if tls => self.files.key = Some(decode(path)?),
                 ("ca" | "cert" | "key", _) => return Err(UrlError::NotTls),
-                // Other clients need it said; here it is always so.
+                // Other clients need this parameter; this one always speaks RESP3.
                 ("protocol", "3" | "resp3") => {}
                 ("protocol", _) => return Err(UrlError::NeedsResp3),
                 (name, value) => self.apply_to_sentinels(name, value, parameters)?,
             }
         }
-        match self.files.cert.is_some() == self.files.key.is_some() {
-            true => Ok(self),
-            false => Err(UrlError::HalfACertificate),
+        if self.files.cert.is_some() != self.files.key.is_some() {
+            return Err(UrlError::HalfACertificate);
         }
+        Ok(self)
     }
 
     fn apply_to_sentinels(&mut self, name: &str, value: &str, all: &str) -> Result<(), UrlError> {
-        match (&mut self.place, name) {
+        match (&mut self.location, name) {
             (Location::Sentinel { login, .. }, "sentinel_user") => {
                 login.user = Some(decode(value)?)
             }
@@ -227,7 +213,7 @@ impl StoreUrl {
     }
 
     fn transport(&self) -> Transport {
-        match &self.place {
+        match &self.location {
             Location::Server(transport, _)
             | Location::Cluster(transport, _)
             | Location::Sentinel { transport, .. } => *transport,
@@ -247,7 +233,7 @@ impl FromStr for StoreUrl {
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            place,
+            location,
             login,
             db,
             files: _,
@@ -256,13 +242,13 @@ impl fmt::Display for StoreUrl {
             Transport::Plain => "",
             Transport::Tls => "s",
         };
-        match place {
+        match location {
             Location::Server(..) => write!(f, "valkey{secure}://{login}")?,
             Location::Sentinel { .. } => write!(f, "valkey{secure}-sentinel://{login}")?,
             Location::Cluster(..) => write!(f, "valkey{secure}-cluster://{login}")?,
             Location::Unix { .. } => write!(f, "unix://{login}")?,
         }
-        match place {
+        match location {
             Location::Server(_, address) => write!(f, "{address}/{db}"),
             Location::Unix { path } => write!(f, "{path}?db={db}"),
             Location::Sentinel {
@@ -279,37 +265,12 @@ impl fmt::Debug for StoreUrl {
     }
 }
 
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        match host.contains(':') {
-            true => write!(f, "[{host}]:{port}"),
-            false => write!(f, "{host}:{port}"),
-        }
-    }
-}
-
-/// As the beginning of an authority, without the password.
-impl fmt::Display for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { user, password } = self;
-        f.write_str(user.as_deref().unwrap_or_default())?;
-        if password.is_some() {
-            f.write_str(":***")?;
-        }
-        match user.is_some() || password.is_some() {
-            true => f.write_str("@"),
-            false => Ok(()),
-        }
-    }
-}
-
 struct List<'a>(&'a [Address]);
 
 impl fmt::Display for List<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, address) in self.0.iter().enumerate() {
-            let comma = if place > 0 { "," } else { "" };
+        for (index, address) in self.0.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
             write!(f, "{comma}{address}")?;
         }
         Ok(())

@@ -1,8 +1,8 @@
-//! What Sentinels and the nodes of a cluster are asked, and where they send their clients.
+//! The commands that find the right server, and the redirections to it.
 
 use redis::{Cmd, RedisError, Value};
 
-use super::{build, text};
+use super::resp::{build, text};
 use crate::store::valkey::url::Address;
 
 /// Asks a Sentinel where the primary is.
@@ -23,7 +23,7 @@ pub(crate) fn asking() -> Cmd {
     build(&[b"ASKING"])
 }
 
-/// A host and a port, as a Sentinel gives them.
+/// Reads the host and port that a Sentinel answers with.
 pub(crate) fn address(reply: &Value) -> Option<Address> {
     let Value::Array(parts) = reply else {
         return None;
@@ -47,8 +47,8 @@ pub(crate) struct SlotRange {
     pub(crate) owner: Address,
 }
 
-/// Which primary has which slots, sorted. A node that does not say its own name is the one
-/// that was `asked`.
+/// Reads which primary has which slots, and sorts them. A node without a name is the one that was
+/// `asked`.
 pub(crate) fn slot_ranges(reply: &Value, asked: &Address) -> Option<Vec<SlotRange>> {
     let Value::Array(list) = reply else {
         return None;
@@ -61,7 +61,7 @@ pub(crate) fn slot_ranges(reply: &Value, asked: &Address) -> Option<Vec<SlotRang
     Some(ranges)
 }
 
-/// First slot, last slot, primary, replicas.
+/// Reads a list of the first slot, the last slot, the primary, and replicas.
 fn slot_range(reply: &Value, asked: &Address) -> Option<SlotRange> {
     let Value::Array(parts) = reply else {
         return None;
@@ -91,24 +91,23 @@ fn slot_range(reply: &Value, asked: &Address) -> Option<SlotRange> {
     })
 }
 
-/// To which other node a cluster's node sends a command.
+/// The other node to which a node of a cluster redirects a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Redirect {
-    /// For good.
+    /// The slot has moved: the node is asked from now on.
     Moved(Address),
-    /// For this once.
+    /// The slot is moving: the node is asked this once.
     Ask(Address),
 }
 
 impl Redirect {
-    /// As a client of the node at `host` is to read it: a node that is not named is on that host.
+    /// Fills in an empty host: it means the host of the node that has answered.
     pub(crate) fn seen_from(self, host: &str) -> Self {
-        let named = |address: Address| match address.host.is_empty() {
-            true => Address {
-                host: host.to_owned(),
-                ..address
-            },
-            false => address,
+        let named = |mut address: Address| {
+            if address.host.is_empty() {
+                host.clone_into(&mut address.host);
+            }
+            address
         };
         match self {
             Self::Moved(address) => Self::Moved(named(address)),
@@ -117,7 +116,7 @@ impl Redirect {
     }
 }
 
-/// `MOVED 3999 127.0.0.1:6381`, of which the first word is the code. The host may be left out.
+/// Reads `MOVED 3999 127.0.0.1:6381`, of which the first word is the code. The host may be empty.
 pub(crate) fn redirect(error: &RedisError) -> Option<Redirect> {
     let kind = match error.code()? {
         "MOVED" => Redirect::Moved,
@@ -132,7 +131,7 @@ pub(crate) fn redirect(error: &RedisError) -> Option<Redirect> {
     Some(kind(address))
 }
 
-/// Whether the server takes writes, by its own account.
+/// Whether a server says that it is a primary.
 pub(crate) fn is_primary(reply: &Value) -> bool {
     match reply {
         Value::Array(parts) => parts.first().and_then(text) == Some("master"),
@@ -162,7 +161,7 @@ mod tests {
         assert_eq!(moved, Some(Redirect::Moved(node("127.0.0.1"))));
         let asked = redirected("ASK", "3999 ::1:6381");
         assert_eq!(asked, Some(Redirect::Ask(node("::1"))));
-        let unnamed = redirected("MOVED", "3999 :6381").map(|it| it.seen_from("here"));
+        let unnamed = redirected("MOVED", "3999 :6381").map(|redirect| redirect.seen_from("here"));
         assert_eq!(unnamed, Some(Redirect::Moved(node("here"))));
         for detail in ["", "3999", "3999 h:x", "3999 h"] {
             assert_eq!(redirected("MOVED", detail), None, "{detail}");

@@ -3,21 +3,18 @@
 mod progress;
 mod reader;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use progress::Progress;
-use reader::Following;
-
 use super::{Purge, PurgeIndex};
 use crate::base::clock::Clock;
 use crate::base::position::LogPosition;
-use crate::base::task;
 use crate::error::PurgeError;
 use crate::store::{AppendOptions, Appended, Memory, SharedStore, StoreError};
+use progress::Progress;
 
 /// The purge log and this instance's view of it. Without a shared store the view is the log.
 #[derive(Debug)]
@@ -123,18 +120,6 @@ impl PurgeLog {
         self.store.is_some()
             && self.progress.get().is_none()
             && self.began.get().is_none_or(recently)
-    }
-
-    /// Begins to follow the shared log, once, as soon as there is a runtime to do it in.
-    pub(crate) fn follow<F: Owner>(&self, owner: &Arc<F>) {
-        if self.store.is_none() || self.tailing.load(Ordering::Relaxed) {
-            return;
-        }
-        if !self.tailing.swap(true, Ordering::AcqRel) {
-            self.began.get_or_init(Instant::now);
-            let following = Following::of(owner);
-            let _tried_again_without_a_runtime = task::spawn(following.run());
-        }
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::{Owner, PurgeLog};
 use crate::base::clock::Timestamp;
 use crate::base::position::LogPosition;
+use crate::base::task;
 use crate::purge::Purge;
 use crate::store::{AppendOptions, LogBounds, Memory, Presence, SharedStore, StoreError, Trimmed};
 
@@ -112,6 +113,19 @@ impl<F: Owner> Drop for Following<F> {
 }
 
 impl PurgeLog {
+    /// Begins to follow the shared log, once, as soon as there is a runtime to do it in.
+    pub(crate) fn follow<F: Owner>(&self, owner: &Arc<F>) {
+        if self.store.is_none() || self.tailing.load(Ordering::Relaxed) {
+            return;
+        }
+        if !self.tailing.swap(true, Ordering::AcqRel) {
+            self.began.get_or_init(Instant::now);
+            let following = Following::of(owner);
+            // Without a runtime, the next use tries again.
+            let _ = task::spawn(following.run());
+        }
+    }
+
     /// Makes sure that the log is the one read so far, and reads what there is next, or waits a
     /// while for something. What is read is applied at once, and trusted in the next step.
     async fn step(&self, memory: &Memory, reading: &mut Reading) -> Result<(), StoreError> {

@@ -5,12 +5,14 @@
 use std::cell::Cell;
 
 use cookie::{Cookie, CookieJar};
-use http::header::COOKIE;
+use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, COOKIE, HOST};
+use http::request::Parts;
 use http::{HeaderValue, Request};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
+use super::target::original_uri;
 use super::*;
 use crate::fuzzing::{Gap, KNOWN_GAPS, as_handlers_see, selects_alike};
 
@@ -94,7 +96,8 @@ fn pairs_in_search_of_a_shared_key(
     let ran = runner.run(&pairs, |(one, other, query)| {
         let rules = rules(query);
         let (one, other) = (one.parts(&rules), other.parts(&rules));
-        let keys = [&one, &other].map(|parts| Key::of_request(parts, &rules));
+        let key = |parts| KeyBuilder::of_request(parts, &rules).map(|it| it.base().to_key());
+        let keys = [&one, &other].map(key);
         let [Ok(one_key), Ok(other_key)] = keys else {
             return Err(TestCaseError::reject("not keyed"));
         };

@@ -81,6 +81,9 @@ mod config;
 mod entry;
 mod error;
 mod flight;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod key;
 mod purge;
 mod recording;

@@ -310,4 +310,6 @@ const LEVEL: i32 = 1;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

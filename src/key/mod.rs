@@ -163,4 +163,6 @@ enum Kind {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

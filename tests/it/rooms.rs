@@ -330,7 +330,15 @@ fn read(folder: &Path, module: &[String], sources: &mut Sources) {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         // Tests may name everything.
-        if ["tests", "golden", "model", "fixtures"].contains(&name.as_str()) {
+        let tests = [
+            "tests",
+            "golden",
+            "model",
+            "fixtures",
+            "properties",
+            "fuzzing",
+        ];
+        if tests.contains(&name.as_str()) {
             continue;
         }
         let mut own = module.to_vec();

@@ -6,6 +6,7 @@ mod freshness;
 mod garbage;
 mod headers;
 mod matrices;
+mod properties;
 mod revalidation;
 mod syntax;
 
@@ -44,6 +45,7 @@ fn date(secs: i64) -> String {
 }
 
 /// A request and its response, to be judged.
+#[derive(Clone, Debug)]
 struct Case {
     method: Method,
     request: HeaderMap,

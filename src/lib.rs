@@ -81,9 +81,6 @@ mod config;
 mod entry;
 mod error;
 mod flight;
-#[cfg(any(test, fuzzing))]
-#[doc(hidden)]
-pub mod fuzzing;
 mod key;
 mod purge;
 mod recording;
@@ -113,6 +110,9 @@ pub use config::{CacheConfig, CacheConfigBuilder, Policy, PolicyBuilder};
 pub use error::{ConfigError, ErrorCode, PurgeError, StoreError};
 pub use key::{QueryRule, Scheme};
 pub use purge::Purge;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use request::fuzzing;
 pub use response::body::ResponseBody;
 pub use response::error::BodyError;
 pub use semantics::{CacheOptions, CookieRule, SetCookieRule};

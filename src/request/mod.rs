@@ -16,6 +16,8 @@ pub(crate) mod detached;
 mod fallback;
 mod fetch;
 mod fill;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub(crate) mod handler;
 pub(crate) mod miss;
 #[cfg(all(test, shuttle))]

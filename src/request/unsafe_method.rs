@@ -63,8 +63,8 @@ impl Change {
                 .is_some_and(|target| is_known_here(cache, target))
     }
 
-    async fn announce<R: Content>(mut self, response: Response<R>) -> Response<ResponseBody<R>> {
-        let gate = self.target.take().map(Gate::of);
+    async fn announce<R: Content>(self, response: Response<R>) -> Response<ResponseBody<R>> {
+        let gate = self.target.as_ref().map(Gate::of);
         let cache = &self.settings.cache;
         // One budget for all that the store is asked, and one record for all that is purged.
         let deadline = cache.deadline();
@@ -146,7 +146,7 @@ struct Gate {
 }
 
 impl Gate {
-    fn of(target: KeyBuilder) -> Self {
+    fn of(target: &KeyBuilder) -> Self {
         Self {
             target: target.base().to_key(),
             traces: target.traces(),

@@ -157,6 +157,10 @@ pub enum Because {
     Lease,
     /// A slow maker of a value.
     SlowMaker,
+    /// A HEAD was answered beside it.
+    HeadBeside,
+    /// Somebody with credentials asked for it meanwhile.
+    Credentials,
     /// Something was fetched in the background.
     Refreshed,
 }

@@ -120,6 +120,8 @@ pub enum Because {
     // What the handler said.
     NarrowerVary,
     ChangingVary,
+    /// Another response for the same named other fields.
+    OtherVary,
     /// Others asked for other variants.
     OtherVariants,
     /// Variants that are purged or outdated.

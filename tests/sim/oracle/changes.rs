@@ -224,6 +224,10 @@ fn why_old(case: &Case<'_>, served: &Served<'_>, began: Moment, done: Moment) ->
         (case.world.nested, Because::Nested),
         (is_marked(case, made), Because::Marked),
         (
+            something_purged(case, made.began, done),
+            Because::UnrelatedPurge,
+        ),
+        (
             case.gets().any(|(_, exchange, get)| {
                 get.r == served.get.r
                     && exchange.credentials
@@ -246,6 +250,18 @@ fn why_old(case: &Case<'_>, served: &Served<'_>, began: Moment, done: Moment) ->
     );
     because.extend(case.why_faults(made.began.ms, served.exchange.began.ms));
     because
+}
+
+/// Whether anything was purged or set between two moments.
+fn something_purged(case: &Case<'_>, from: Moment, to: Moment) -> bool {
+    let within = |when: Moment| from < when && when < to;
+    let purges = case
+        .trace
+        .purges
+        .iter()
+        .map(|done| done.ended.map(|(when, _)| when));
+    let values = case.trace.values.iter().map(|done| done.ended);
+    purges.chain(values).flatten().any(within)
 }
 
 /// The calls without content since `began` that may have renewed what is served.

@@ -120,6 +120,8 @@ pub enum Because {
     // What the handler said.
     NarrowerVary,
     ChangingVary,
+    /// Another response for the same named other fields.
+    OtherVary,
     /// Others asked for other variants.
     OtherVariants,
     /// Variants that are purged or outdated.
@@ -157,6 +159,10 @@ pub enum Because {
     Lease,
     /// A slow maker of a value.
     SlowMaker,
+    /// A HEAD was answered beside it.
+    HeadBeside,
+    /// Somebody with credentials asked for it meanwhile.
+    Credentials,
     /// Something was fetched in the background.
     Refreshed,
 }

@@ -30,7 +30,10 @@ pub fn asked_for() -> Result<(), String> {
         return print_digest(seeds);
     }
     if let Some(seconds) = number("SIM_MEASURE") {
-        return measure(Duration::from_secs(seconds));
+        return measure(
+            Duration::from_secs(seconds),
+            number("SIM_FIRST").unwrap_or(0),
+        );
     }
     if let Some(seconds) = number("SIM_SECONDS") {
         known_faults_are_still_there()?;
@@ -184,12 +187,12 @@ fn print_digest(seeds: u64) -> Result<(), String> {
 }
 
 /// How many fresh seeds, and how long, each known fault takes to be found.
-fn measure(time: Duration) -> Result<(), String> {
+fn measure(time: Duration, first_seed: u64) -> Result<(), String> {
     let began = Watch::start();
     let mut first: BTreeMap<&str, (u64, Duration)> = BTreeMap::new();
     let mut times: BTreeMap<&str, u64> = BTreeMap::new();
     let mut unknown: BTreeMap<String, String> = BTreeMap::new();
-    let (mut seed, mut steps) = (0, 0);
+    let (mut seed, mut steps) = (first_seed, 0);
     while began.elapsed() < time {
         let scenario = generate::scenario(seed, STEPS);
         steps += scenario.steps.len();
@@ -216,7 +219,11 @@ fn measure(time: Duration) -> Result<(), String> {
         }
         seed += 1;
     }
-    println!("{seed} seeds, {steps} steps, {:?}", began.elapsed());
+    println!(
+        "{} seeds, {steps} steps, {:?}",
+        seed - first_seed,
+        began.elapsed()
+    );
     for known in KNOWN {
         let length = known.steps.parse::<Scenario>()?.steps.len();
         match first.get(known.name) {

@@ -10,7 +10,8 @@
 //! SIM_SEED=7 cargo test --test sim                   one seed again
 //! SIM_STEPS='world; 0 get; 5 change; 9 get' cargo test --test sim
 //! SIM_DIGEST=1000 cargo test --test sim              a digest of all that is seen
-//! SIM_MEASURE=600 cargo test --release --test sim    seeds that each known fault takes
+//! SIM_MEASURE=600 cargo test --release --test sim    seeds that each known fault takes, from
+//!                                                    SIM_FIRST on; all that is unknown, shrunk
 //! ```
 
 #![allow(

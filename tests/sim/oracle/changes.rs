@@ -224,6 +224,19 @@ fn why_old(case: &Case<'_>, served: &Served<'_>, began: Moment, done: Moment) ->
         (case.world.nested, Because::Nested),
         (is_marked(case, made), Because::Marked),
         (
+            something_purged(case, made.began, done),
+            Because::UnrelatedPurge,
+        ),
+        (
+            case.gets().any(|(_, exchange, get)| {
+                get.r == served.get.r
+                    && exchange.credentials
+                    && exchange.began > began
+                    && exchange.began < served.exchange.began
+            }),
+            Because::Credentials,
+        ),
+        (
             renewals(case, served, began).any(|call| call.is_head),
             Because::HeadRenewed,
         ),
@@ -237,6 +250,18 @@ fn why_old(case: &Case<'_>, served: &Served<'_>, began: Moment, done: Moment) ->
     );
     because.extend(case.why_faults(made.began.ms, served.exchange.began.ms));
     because
+}
+
+/// Whether anything was purged or set between two moments.
+fn something_purged(case: &Case<'_>, from: Moment, to: Moment) -> bool {
+    let within = |when: Moment| from < when && when < to;
+    let purges = case
+        .trace
+        .purges
+        .iter()
+        .map(|done| done.ended.map(|(when, _)| when));
+    let values = case.trace.values.iter().map(|done| done.ended);
+    purges.chain(values).flatten().any(within)
 }
 
 /// The calls without content since `began` that may have renewed what is served.
@@ -260,12 +285,16 @@ fn asked_before(case: &Case<'_>, call: &Call, done: Moment) -> bool {
 
 /// Whether the key of a call may have been marked uncacheable when it began.
 pub fn is_marked(case: &Case<'_>, call: &Call) -> bool {
+    let refused = |other: &Call| {
+        let exchange = case.trace.exchanges.get(other.exchange);
+        exchange.is_some_and(|it| it.credentials) && !other.mode.cc.permits_sharing()
+    };
     case.trace.calls.iter().any(|other| {
         let lately = |when: Moment| when < call.began && when.ms + MARK > call.began.ms;
         other.r == call.r
             && other.at == call.at
             && other.answered_at().is_some_and(lately)
-            && !case.is_reusable(&other.mode)
+            && (!case.is_reusable(&other.mode) || refused(other))
     })
 }
 

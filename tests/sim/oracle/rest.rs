@@ -45,7 +45,11 @@ fn judge_counts(case: &Case<'_>, at: usize, counted: u64, findings: &mut Vec<Fin
                 .and_then(|it| it.head)
                 .is_some_and(|head| call.began > head)
         });
-        let because = refreshed.then_some(Because::Refreshed);
+        let because = [
+            refreshed.then_some(Because::Refreshed),
+            case.world.nested.then_some(Because::Nested),
+        ];
+        let because = because.into_iter().flatten();
         let message = format!("{counted} responses counted at instance {at}, {answered} seen");
         findings.push(Finding::new(Kind::CountsDiffer, because, message));
     }

@@ -29,8 +29,21 @@ fn judge_age(case: &Case<'_>, place: usize, got: &ValueDone, findings: &mut Vec<
             What::Everything => true,
             _ => false,
         };
+        // What was set after the purge is what the application has wanted since.
+        let is_set_since = case.trace.values.iter().any(|other| {
+            other.value.what == Access::Set
+                && other.value.r % RESOURCES == r
+                && other.version == Some(version)
+                && other.ended.is_none_or(|ended| ended > purge.began)
+        });
         let due = version_at(case, r, purge.began);
-        if here && concerns && !purge.purge.soft && got.began > done && version < due {
+        if here
+            && !is_set_since
+            && concerns
+            && !purge.purge.soft
+            && got.began > done
+            && version < due
+        {
             let message = format!("access {place} got version {version}, purged at {due}");
             let because = case.why_faults(purge.began.ms, got.began.ms);
             findings.push(Finding::new(Kind::ValueOutdated, because, message));
@@ -72,7 +85,11 @@ fn judge_loss(case: &Case<'_>, place: usize, got: &ValueDone, findings: &mut Vec
                 && other.began < set.ended.unwrap_or_default()
                 && other.ended.is_none_or(|ended| ended > set.began)
         });
-        let because = slow.then_some(Because::SlowMaker);
+        let because = [
+            slow.then_some(Because::SlowMaker),
+            case.world.short_log.then_some(Because::ManyPurges),
+        ];
+        let because = because.into_iter().flatten();
         let message = format!("access {place} found nothing of what was set before");
         findings.push(Finding::new(Kind::ValueLost, because, message));
     }

@@ -136,7 +136,12 @@ fn judge_serial(
     let known: Vec<&Call> = case.trace.calls.iter().filter(before).collect();
     // It is asked anew once in a while.
     let is_lately = |call: &&Call| call.began.ms + 9_000 > exchange.began.ms;
+    let may_have_ended = case.trace.calls.iter().any(|call| {
+        let marks = !case.is_reusable(&call.mode) && call.r == get.r && call.at == get.at;
+        marks && (9_000..25_000).contains(&exchange.began.ms.saturating_sub(call.began.ms))
+    });
     let is_known = known.len() >= 2
+        && !may_have_ended
         && known.first().is_some_and(is_lately)
         && known.iter().all(|call| {
             cannot_be_shared(call.mode.cc)

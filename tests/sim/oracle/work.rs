@@ -227,6 +227,15 @@ fn why_needless(
     {
         because.push(Because::OtherVariants);
     }
+    let line = |n: usize| {
+        let call = case.call(n);
+        vary(&call.mode, case.world.keyed, &call.facts, n)
+    };
+    let other_vary = case.trace.calls.iter().enumerate().any(|(n, call)| {
+        let meanwhile = call.began < to && call.answered_at().is_some_and(|when| when > from);
+        call.r == get.r && meanwhile && line(n) != line(before.by)
+    });
+    because.extend(other_vary.then_some(Because::OtherVary));
     let dead = case
         .trace
         .purges
@@ -265,7 +274,12 @@ fn why_more_work(
         matches!(done.value.what, Access::Set | Access::Remove) && overlaps(done.began, done.ended)
     });
     let others = purges().count() + changes().count() + values.count();
+    let head = case.trace.calls.iter().any(|call| {
+        let answered = call.answered_at().is_some_and(|when| when > from);
+        call.is_head && call.r == get.r && call.at == get.at && call.began < to && answered
+    });
     let facts = [
+        (head, Because::HeadBeside),
         (
             purges().any(|done| done.purge.what == What::Empty),
             Because::EmptyPurge,
@@ -327,6 +341,10 @@ fn judge_order(
             (mode.end == End::Trailers, Because::Trailers),
             (case.world.tight && size(mode) > TIGHT, Because::TooLong),
             (case.world.nested, Because::Nested),
+            (
+                served.by != served.made && case.call(served.by).began < new.began,
+                Because::AskedBefore,
+            ),
             (case.world.others > 0, Because::Elsewhere),
         ];
         let because = facts

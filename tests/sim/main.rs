@@ -5,8 +5,8 @@
 //! cache judges all that was seen.
 //!
 //! ```text
-//! cargo test --test sim                              the short form, a minute
-//! SIM_SECONDS=600 cargo test --release --test sim    the long form
+//! cargo test --test sim                              the short form: known faults, fixed seeds
+//! SIM_SECONDS=600 cargo test --release --test sim    the long form: fresh seeds
 //! SIM_SEED=7 cargo test --test sim                   one seed again
 //! SIM_STEPS='world; 0 get; 5 change; 9 get' cargo test --test sim
 //! SIM_DIGEST=1000 cargo test --test sim              a digest of all that is seen

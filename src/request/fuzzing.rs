@@ -284,6 +284,7 @@ fn not_modified_needs_a_reason(request: &HeaderMap, stored: &HeaderMap) {
     if answer == Precondition::NotModified && request.contains_key(IF_NONE_MATCH) {
         let tag = stored.get(ETAG).map(|tag| trim_ows(tag.as_bytes()));
         let opaque = tag.map(|tag| tag.strip_prefix(b"W/").unwrap_or(tag));
+        let opaque = opaque.filter(|tag| !tag.is_empty());
         let named = |line: &HeaderValue| {
             let line = trim_ows(line.as_bytes());
             line == b"*" || opaque.is_some_and(|tag| line.windows(tag.len()).any(|it| it == tag))

@@ -231,10 +231,12 @@ fn why_needless(
         let call = case.call(n);
         vary(&call.mode, case.world.keyed, &call.facts, n)
     };
-    let other_vary = case.trace.calls.iter().enumerate().any(|(n, call)| {
-        let meanwhile = call.began < to && call.answered_at().is_some_and(|when| when > from);
-        call.r == get.r && meanwhile && line(n) != line(before.by)
-    });
+    let other_vary = case
+        .trace
+        .calls
+        .iter()
+        .enumerate()
+        .any(|(n, call)| call.r == get.r && call.began < to && line(n) != line(before.by));
     because.extend(other_vary.then_some(Because::OtherVary));
     let dead = case
         .trace

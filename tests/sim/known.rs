@@ -610,6 +610,13 @@ pub const KNOWN: &[Known] = &[
         steps: "world; 0 get; 100 purge soft=yes; 100 get how=beside; 100 get; 101 get",
     },
     Known {
+        name: "vary-differs",
+        kind: Kind::NeedlessCall,
+        because: &[Because::OtherVary],
+        what: "Responses that name different fields in Vary hide each other.",
+        steps: "world; 0 mode cc=short by=lang; 0 get; 2347 mode cc=zero delay=5; 2347 get lang=1; 2348 mode; 2348 get",
+    },
+    Known {
         name: "changing-vary-fetches",
         kind: Kind::NotCoalesced,
         because: &[Because::ChangingVary],

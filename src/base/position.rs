@@ -73,6 +73,33 @@ impl LogPosition {
     }
 }
 
+/// What an instance knew of purges at some moment: before a handler was called, say.
+///
+/// While a purge is not yet in the log, the log's position cannot tell what was fetched before it
+/// from what was fetched after it. The counter can, within the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Moment {
+    /// How far the log had been read without a gap.
+    pub(crate) position: LogPosition,
+    /// How many purges had been applied here before they were in the log. It is not stored: an
+    /// entry that was read from the store has zero, which is before all of them.
+    pub(crate) counter: u64,
+}
+
+impl Moment {
+    pub(crate) fn is_later_than(self, other: Self) -> bool {
+        (self.position, self.counter) > (other.position, other.counter)
+    }
+
+    /// The moment of an entry that was read from the store.
+    pub(crate) const fn stored(position: LogPosition) -> Self {
+        Self {
+            position,
+            counter: 0,
+        }
+    }
+}
+
 /// As Valkey writes stream ids.
 impl fmt::Display for LogPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -24,10 +24,6 @@ impl Tags {
         self.0.len()
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The stored form, without the number of tags.
     pub(crate) const fn bytes(&self) -> &Bytes {
         self.0.bytes()

@@ -28,6 +28,7 @@ use crate::entry::codec::Format;
 use crate::error::PurgeError;
 use crate::flight::{Flights, Limits};
 use crate::purge::{Owner, Purge, PurgeCheck, PurgeLog, Validity};
+use crate::semantics::Flags;
 use crate::status::StatusName;
 use crate::store::valkey::{ValkeySettings, ValkeyStore};
 use crate::store::{Flushed, Memory, Shared, SharedSettings, SharedStore, StoreError, Tiers};
@@ -60,6 +61,8 @@ struct Inner {
     flights: Arc<Flights>,
     /// The memory for bodies that are being recorded, in KiB.
     fills: Arc<Semaphore>,
+    /// How many handlers of unsafe requests may go on without their clients at a time.
+    detached_changes: Arc<Semaphore>,
     valkey: Option<Arc<ValkeyStore>>,
     last_ping: LastPing,
     /// The cache's name in `Cache-Status`, with counts of the responses under that name.
@@ -128,14 +131,10 @@ impl Cache {
         };
         let inner = Inner {
             tiers: Tiers::new(config.memory_bytes, shared, config.max_variants),
-            log: PurgeLog::new(
-                store,
-                Arc::clone(&clock),
-                config.purge_bound,
-                config.purge_log_length,
-            ),
+            log: PurgeLog::new(store, Arc::clone(&clock), config.purge_bound),
             flights: Arc::new(Flights::new(limits, Arc::clone(&clock))),
             fills: Arc::new(Semaphore::new(kib(config.fill_bytes))),
+            detached_changes: Arc::new(Semaphore::new(MOST_DETACHED)),
             clock,
             valkey,
             last_ping: LastPing::default(),
@@ -149,19 +148,23 @@ impl Cache {
 
     /// Purges stored responses and values in every instance.
     ///
-    /// When this returns, no instance that can read the purge log serves them any more. A fetch
-    /// that began before the purge cannot bring them back.
+    /// Here it is in force from the first poll of the future on. When this returns, no instance that
+    /// can read the purge log serves them any more. A fetch that began before the purge cannot bring
+    /// them back. A purge of nothing, such as `Purge::tags([])`, does nothing.
     ///
     /// # Errors
     ///
     /// [`PurgeError`] if the purge could not be appended to the shared log within the operation
-    /// timeout. Then it may not have happened; purging again is harmless. With
-    /// [`Purge::replicas`], also if too few replicas have acknowledged the purge. Then it *has*
-    /// happened, and [`PurgeError::acknowledged`] returns the number of those that have.
+    /// timeout. It is in force in this instance all the same. It reaches the others when the log
+    /// takes writes again, unless this process ends before that; until then they serve what they
+    /// have for no longer than [`purge_bound`](crate::CacheConfigBuilder::purge_bound), if the log
+    /// takes their writes no more than this instance's. With [`Purge::replicas`], also if too few
+    /// replicas have acknowledged the purge. Then it *has* happened, and
+    /// [`PurgeError::acknowledged`] returns the number of those that have.
     ///
     /// # Cancellation
     ///
-    /// If the future is dropped before it completes, the purge may or may not have happened.
+    /// If the future is dropped after it was polled, the purge happens all the same.
     pub async fn purge(&self, purge: Purge) -> Result<(), PurgeError> {
         self.follow_log();
         let mut deadline = self.deadline();
@@ -177,15 +180,20 @@ impl Cache {
         self.inner.log.append(&purge, deadline).await
     }
 
-    /// Waits, for at most `budget`, until the queue of writes to the shared store is empty. Call
-    /// this when the server has stopped taking requests. Returns whether every write was tried in
-    /// time.
+    /// Waits, for at most `budget`, until the queue of writes to the shared store is empty, and
+    /// tries once more to append the purges that the log has not taken. Call this when the server
+    /// has stopped taking requests. Returns whether every write was tried in time, and the log has
+    /// every purge.
     ///
     /// The cache goes on working. Writes that are queued later are not waited for. An application
-    /// that skips this loses hits and nothing else.
+    /// that skips this loses hits, and the purges that the log has refused so far.
     pub async fn shutdown(&self, budget: Duration) -> bool {
         let deadline = Instant::now() + budget;
-        self.inner.tiers.flush(deadline).await == Flushed::All
+        let (announced, flushed) = tokio::join!(
+            self.inner.log.flush(deadline),
+            self.inner.tiers.flush(deadline)
+        );
+        announced && flushed == Flushed::All
     }
 
     /// Makes one round trip to the shared store and returns its duration. Without a shared store
@@ -233,6 +241,11 @@ impl Cache {
         &self.inner.flights
     }
 
+    /// The bound on handlers of unsafe requests that go on although their clients have left.
+    pub(crate) fn detached_changes(&self) -> &Arc<Semaphore> {
+        &self.inner.detached_changes
+    }
+
     /// A permit to record a body of this length, if the memory for recordings suffices.
     pub(crate) fn fill_budget(&self, bytes: u64) -> Option<tokio::sync::OwnedSemaphorePermit> {
         let kib = u32::try_from(kib(bytes).max(1)).ok()?;
@@ -264,19 +277,29 @@ impl Cache {
 
     /// Whether a purge concerns the stored response with this head.
     pub(crate) fn validity(&self, head: &Head, now: Timestamp) -> Validity {
-        let check = PurgeCheck {
-            key: &head.key,
-            tags: &head.tags,
-            position: head.position,
-            stored: head.lifetimes.stored,
-            verified: &head.verified,
-        };
-        self.judge(&check, now)
+        self.judge(&purge_check(head), now)
+    }
+
+    /// Whether a purge that other instances do not know of yet matches a response: it is not for
+    /// the shared store.
+    pub(crate) fn is_purge_pending(&self, head: &Head) -> bool {
+        self.inner.log.index().is_pending_for(&purge_check(head))
     }
 
     pub(crate) fn judge(&self, check: &PurgeCheck<'_>, now: Timestamp) -> Validity {
         let log = &self.inner.log;
         log.index().judge(check, now, log.bound())
+    }
+}
+
+fn purge_check(head: &Head) -> PurgeCheck<'_> {
+    PurgeCheck {
+        key: &head.key,
+        tags: &head.tags,
+        has_query_rule: head.lifetimes.flags.contains(Flags::QUERY_RULE),
+        moment: head.moment,
+        stored: head.lifetimes.stored,
+        verified: &head.verified,
     }
 }
 
@@ -313,6 +336,10 @@ impl fmt::Debug for Cache {
             .finish_non_exhaustive()
     }
 }
+
+/// So many handlers of unsafe requests go on at a time although their clients have left. Others are
+/// dropped, and what they may have changed is purged softly.
+const MOST_DETACHED: usize = 1024;
 
 /// The allowance for a stored response's head, in bytes, on top of the longest body. It also lets
 /// an application's own values be longer than bodies.

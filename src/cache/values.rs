@@ -6,13 +6,14 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use crate::base::clock::Timestamp;
-use crate::base::position::LogPosition;
+use crate::base::position::Moment;
 use crate::cache::Cache;
 use crate::entry::{Value, Verified};
 use crate::error::PurgeError;
 use crate::flight::{Credentials, JoinRequest, Joined, Leader, Role};
 use crate::key::Key;
 use crate::purge::{Purge, PurgeCheck, Selector, Validity};
+use crate::store::Reach;
 
 /// The lifetime and the tags of one of the application's own values.
 ///
@@ -58,7 +59,7 @@ impl ValueOptions {
         self
     }
 
-    fn value(self, key: Key, bytes: Bytes, position: LogPosition, now: Timestamp) -> Value {
+    fn value(self, key: Key, bytes: Bytes, moment: Moment, now: Timestamp) -> Value {
         let Self { ttl, stale, tags } = self;
         let fresh_until = now.saturating_add(ttl);
         Value {
@@ -66,7 +67,7 @@ impl ValueOptions {
             stored: now,
             fresh_until,
             expires: fresh_until.saturating_add(stale),
-            position,
+            moment,
             tags: tags.iter().collect(),
             verified: Verified::never(),
             bytes,
@@ -154,8 +155,8 @@ impl Cache {
         let deadline = self.deadline();
         self.follow_log();
         let purge = Purge::of(Selector::value(&key));
-        let position = self.log().append_and_read(&purge, deadline).await?;
-        let value = options.value(key, bytes, position, self.now());
+        let moment = self.log().append_and_read(&purge, deadline).await?;
+        let value = options.value(key, bytes, moment, self.now());
         let stored = self.tiers().store_value(value, self.now(), deadline).await;
         stored.map_err(PurgeError::not_appended)
     }
@@ -175,7 +176,7 @@ impl Cache {
         self.follow_log();
         let purge = Purge::of(Selector::value(&key));
         self.log().append(&purge, deadline).await?;
-        let removed = self.tiers().remove(&[&key], deadline).await;
+        let removed = self.tiers().remove_value(&key, deadline).await;
         removed.map_err(PurgeError::not_appended)?;
         Ok(())
     }
@@ -223,24 +224,37 @@ impl Cache {
             NextStep::Make { fallback, leader } => (fallback, leader),
         };
         // Read before `make` runs, so that a purge while it runs concerns the value.
-        let position = self.log().index().tail();
+        let moment = self.log().index().moment();
         let bytes: Bytes = match make().await {
             Ok(made) => made.into(),
             Err(error) => return fallback.ok_or(error),
         };
         let now = self.now();
-        let value = options.value(key, bytes.clone(), position, now);
-        self.tiers().store_value_behind(value, now);
+        self.keep_made(options.value(key, bytes.clone(), moment, now), now);
         if let Some(leader) = leader {
             leader.release();
         }
         Ok(bytes)
     }
 
+    /// Stores a value that was made here, unless it was purged or set meanwhile.
+    fn keep_made(&self, value: Value, now: Timestamp) {
+        let check = purge_check(&value);
+        if !self.judge(&check, now).is_usable() {
+            return;
+        }
+        let reach = match self.log().index().is_pending_for(&check) {
+            true => Reach::Memory,
+            false => Reach::BothTiers,
+        };
+        self.tiers().store_value_behind(value, now, reach);
+    }
+
     /// Looks the value up until it is fresh, waiting for the flight of another caller if there is
     /// one. Beyond its patience, this caller makes the value without a flight.
     async fn wait_for_value(&self, key: &Key) -> NextStep {
         let mut fallback = None;
+        let arrived = self.flights().begun();
         for _ in 0..ATTEMPTS {
             match self.find_value(key).await {
                 ValueLookup::Fresh(bytes) => return NextStep::Return(bytes),
@@ -250,7 +264,8 @@ impl Cache {
             let join_request = JoinRequest {
                 credentials: Credentials::Anonymous,
                 role: Role::Any,
-                version: self.log().index().version(),
+                purges: self.log().index(),
+                arrived,
                 now: self.now(),
             };
             match self.flights().join_or_lead(key, &join_request) {
@@ -294,23 +309,32 @@ impl Cache {
         }
         match self.judge_value(&value, now) {
             ValueLookup::Miss => found,
-            newer => newer,
+            // The store may be behind what memory has.
+            ValueLookup::Stale(_) if matches!(found, ValueLookup::Stale(_)) => found,
+            better => {
+                self.tiers().promote_value(&value);
+                better
+            }
         }
     }
 
     fn judge_value(&self, value: &Value, now: Timestamp) -> ValueLookup {
-        let check = PurgeCheck {
-            key: &value.key,
-            tags: &value.tags,
-            position: value.position,
-            stored: value.stored,
-            verified: &value.verified,
-        };
-        match self.judge(&check, now) {
+        match self.judge(&purge_check(value), now) {
             Validity::Valid if now < value.fresh_until => ValueLookup::Fresh(value.bytes.clone()),
             Validity::Valid | Validity::Soft => ValueLookup::Stale(value.bytes.clone()),
             Validity::Purged | Validity::Unknown => ValueLookup::Miss,
         }
+    }
+}
+
+fn purge_check(value: &Value) -> PurgeCheck<'_> {
+    PurgeCheck {
+        key: &value.key,
+        tags: &value.tags,
+        has_query_rule: false,
+        moment: value.moment,
+        stored: value.stored,
+        verified: &value.verified,
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Policy {
     pub(crate) auto_etag: bool,
     pub(crate) store_if: Option<StoreIf>,
     pub(crate) bypass_if: Option<BypassIf>,
+    /// Requests with unsafe methods change nothing that is stored.
+    pub(crate) ignores_changes: bool,
 }
 
 /// The predicate of [`PolicyBuilder::store_if`].
@@ -245,6 +247,22 @@ impl PolicyBuilder {
         predicate: impl Fn(&HeaderMap, &response::Parts) -> bool + Send + Sync + 'static,
     ) -> Self {
         self.policy.store_if = Some(StoreIf(Arc::new(predicate)));
+        self
+    }
+
+    /// Whether a successful request with an unsafe method (`POST`, `PUT`, `DELETE` and all that is
+    /// not known to be safe) invalidates its target, and the same-origin `Location` and
+    /// `Content-Location` of its 2xx response, in every instance (RFC 9111, section 4.4).
+    ///
+    /// Default: `true`. Each such request is one record in the purge log, or a part of one, whether
+    /// or not anything of it is stored. Switch it off for routes whose targets nobody caches: gRPC,
+    /// GraphQL, beacons. Then the handler of a client that leaves is dropped, as without this layer.
+    /// What a response names itself ([`CacheOptions`](crate::CacheOptions) and
+    /// `Cache-Group-Invalidation`) is purged all the same.
+    ///
+    /// Danger: with `false`, a `PUT` leaves the old page stored.
+    pub fn invalidate_on_unsafe_method(mut self, wanted: bool) -> Self {
+        self.policy.ignores_changes = !wanted;
         self
     }
 

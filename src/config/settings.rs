@@ -248,8 +248,9 @@ settings! {
 
     /// The number of purges that the log retains.
     ///
-    /// Default: 100,000. Allowed: at least 16. A stored response that is older than the oldest
-    /// retained purge is a miss, so a short log with many purges shortens lifetimes.
+    /// Default: 100,000. Allowed: at least 16. An instance remembers the purges that it has read
+    /// though the log has forgotten them. To an instance that starts, a stored response that is
+    /// older than the oldest retained purge is a miss.
     purge_log_length: usize {
         default: 100_000,
         allowed: 16..,

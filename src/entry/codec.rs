@@ -1,7 +1,7 @@
 //! The stored form of a [`Record`] in the shared store.
 //!
 //! ```text
-//! magic "trc" | version 2 | checksum of all that follows (xxh3-64, little-endian)
+//! magic "trc" | version 3 | checksum of all that follows (xxh3-64, little-endian)
 //! kind 1 | flags u16 | status u16 | born stored fresh swr sie kept: u64 each | position 16
 //! key | tags | headers: each a count or length as LEB128, then the bytes
 //! body: the rest, so that it is a slice of what was read
@@ -26,6 +26,7 @@ use super::{
     Entry, Head, Marker, Record, StoredHeaders, Value, Variants, Verified, sendable_length,
 };
 use crate::base::frames::{put_bytes, put_length};
+use crate::base::position::Moment;
 use crate::base::tags::Tags;
 use crate::key::Key;
 use crate::semantics::Lifetimes;
@@ -99,7 +100,7 @@ fn encode_entry(out: &mut BytesMut, entry: &Entry, format: Format) {
         status,
         headers,
         lifetimes,
-        position,
+        moment,
         tags,
         verified: _,
     } = head;
@@ -109,7 +110,7 @@ fn encode_entry(out: &mut BytesMut, entry: &Entry, format: Format) {
         None => RESPONSE,
     });
     put_lifetimes(out, *status, lifetimes);
-    out.put_slice(&position.to_bytes());
+    out.put_slice(&moment.position.to_bytes());
     put_bytes(out, key.canonical());
     put_tags(out, tags);
     put_length(out, headers.lines().len());
@@ -160,12 +161,10 @@ fn encode_marker(out: &mut BytesMut, marker: &Marker) {
     let Marker {
         key,
         fields,
-        since,
         kept_until,
         variants: _,
     } = marker;
     out.put_u8(MARKER);
-    out.put_u64_le(since.as_millis());
     out.put_u64_le(kept_until.as_millis());
     put_bytes(out, key.canonical());
     put_length(out, fields.len());
@@ -180,7 +179,7 @@ fn encode_value(out: &mut BytesMut, value: &Value) {
         stored,
         fresh_until,
         expires,
-        position,
+        moment,
         tags,
         verified: _,
         bytes,
@@ -189,7 +188,7 @@ fn encode_value(out: &mut BytesMut, value: &Value) {
     for time in [stored, fresh_until, expires] {
         out.put_u64_le(time.as_millis());
     }
-    out.put_slice(&position.to_bytes());
+    out.put_slice(&moment.position.to_bytes());
     put_bytes(out, key.canonical());
     put_tags(out, tags);
     out.put_slice(bytes);
@@ -227,7 +226,7 @@ fn decode_entry(
 /// The head, as a function of the body's length.
 fn decode_head(input: &mut Input<'_>, key: &Key) -> Option<impl FnOnce(u64) -> Head + use<>> {
     let (status, lifetimes) = input.lifetimes()?;
-    let position = input.position()?;
+    let moment = Moment::stored(input.position()?);
     let key = input.key(key)?;
     let tags = input.tags()?;
     let (lines, fields) = input.headers()?;
@@ -236,14 +235,13 @@ fn decode_head(input: &mut Input<'_>, key: &Key) -> Option<impl FnOnce(u64) -> H
         status,
         headers: StoredHeaders::read(lines, fields, sendable_length(status, Some(length))),
         lifetimes,
-        position,
+        moment,
         tags,
         verified: Verified::never(),
     })
 }
 
 fn decode_marker(input: &mut Input<'_>, key: &Key) -> Option<Marker> {
-    let since = input.time()?;
     let kept_until = input.time()?;
     let key = input.key(key)?;
     let mut fields = Vec::new();
@@ -253,7 +251,6 @@ fn decode_marker(input: &mut Input<'_>, key: &Key) -> Option<Marker> {
     input.left().is_empty().then_some(Marker {
         key,
         fields: fields.into(),
-        since,
         kept_until,
         variants: Variants::default(),
     })
@@ -264,7 +261,7 @@ fn decode_value(input: &mut Input<'_>, key: &Key) -> Option<Value> {
         stored: input.time()?,
         fresh_until: input.time()?,
         expires: input.time()?,
-        position: input.position()?,
+        moment: Moment::stored(input.position()?),
         key: input.key(key)?,
         tags: input.tags()?,
         verified: Verified::never(),
@@ -295,7 +292,7 @@ fn put_tags(out: &mut BytesMut, tags: &Tags) {
 }
 
 const MAGIC: &[u8] = b"trc";
-pub(crate) const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 3;
 const PREAMBLE: usize = MAGIC.len() + 1 + 8;
 
 const RESPONSE: u8 = 1;

@@ -5,7 +5,7 @@ mod headers;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use http::header::ETAG;
@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use sha2::{Digest, Sha256};
 
 use crate::base::clock::Timestamp;
-use crate::base::position::LogPosition;
+use crate::base::position::Moment;
 use crate::base::tags::Tags;
 use crate::key::Key;
 use crate::semantics::Lifetimes;
@@ -39,6 +39,11 @@ impl fmt::Debug for Entry {
 }
 
 impl Entry {
+    /// Whether it was stored later than another.
+    pub(crate) fn is_newer_than(&self, other: &Self) -> bool {
+        self.head.lifetimes.stored > other.head.lifetimes.stored
+    }
+
     /// What it takes in memory, in bytes.
     fn weight(&self) -> usize {
         let Head {
@@ -60,8 +65,8 @@ pub(crate) struct Head {
     pub(crate) status: StatusCode,
     pub(crate) headers: StoredHeaders,
     pub(crate) lifetimes: Lifetimes,
-    /// How far its instance had read the purge log before the handler was called.
-    pub(crate) position: LogPosition,
+    /// What its instance knew of purges before the handler was called.
+    pub(crate) moment: Moment,
     pub(crate) tags: Tags,
     /// The local version of the purge log at which this entry was last found valid.
     pub(crate) verified: Verified,
@@ -100,7 +105,7 @@ impl Head {
             status,
             headers,
             lifetimes,
-            position,
+            moment,
             tags,
             verified: _,
         } = self;
@@ -109,28 +114,71 @@ impl Head {
             status: *status,
             headers: headers.again(),
             lifetimes: *lifetimes,
-            position: *position,
+            moment: *moment,
             tags: tags.clone(),
             verified: Verified::never(),
         }
     }
 }
 
-/// The version of the purge log at which a record was last found valid.
+/// What the purges say of an entry, the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verdict {
+    Valid,
+    /// Softly purged: stale.
+    Soft,
+    Purged,
+}
+
+impl Verdict {
+    pub(crate) const fn of(is_purged: bool, is_stale: bool) -> Self {
+        match (is_purged, is_stale) {
+            (true, _) => Self::Purged,
+            (false, true) => Self::Soft,
+            (false, false) => Self::Valid,
+        }
+    }
+}
+
+/// What is remembered of judging an entry by the purges: the verdict at some version of what is
+/// known, and what the entry is looked up by.
 #[derive(Debug)]
-pub(crate) struct Verified(AtomicU64);
+pub(crate) struct Verified {
+    /// The version, and the verdict in the last two bits.
+    noted: AtomicU64,
+    fingerprints: OnceLock<Box<[u64]>>,
+}
 
 impl Verified {
     pub(crate) const fn never() -> Self {
-        Self(AtomicU64::new(u64::MAX))
+        Self {
+            noted: AtomicU64::new(u64::MAX),
+            fingerprints: OnceLock::new(),
+        }
     }
 
-    pub(crate) fn at(&self, version: u64) -> bool {
-        self.0.load(Ordering::Acquire) == version
+    /// The verdict, if it was given at this version.
+    pub(crate) fn at(&self, version: u64) -> Option<Verdict> {
+        let noted = self.noted.load(Ordering::Acquire);
+        if noted >> 2 != version & (u64::MAX >> 2) {
+            return None;
+        }
+        match noted & 3 {
+            0 => Some(Verdict::Valid),
+            1 => Some(Verdict::Soft),
+            2 => Some(Verdict::Purged),
+            _ => None,
+        }
     }
 
-    pub(crate) fn note(&self, version: u64) {
-        self.0.store(version, Ordering::Release);
+    pub(crate) fn note(&self, version: u64, verdict: Verdict) {
+        self.noted
+            .store(version << 2 | verdict as u64, Ordering::Release);
+    }
+
+    /// What the entry is looked up by, hashed when that is first asked for.
+    pub(crate) fn fingerprints(&self, hash: impl FnOnce() -> Box<[u64]>) -> &[u64] {
+        self.fingerprints.get_or_init(hash)
     }
 }
 
@@ -142,7 +190,7 @@ impl fmt::Debug for Head {
             status,
             headers,
             lifetimes,
-            position,
+            moment,
             tags,
             verified: _,
         } = self;
@@ -151,7 +199,7 @@ impl fmt::Debug for Head {
             .field("status", status)
             .field("headers", &headers.lines().len())
             .field("lifetimes", lifetimes)
-            .field("position", position)
+            .field("moment", moment)
             .field("tags", &tags.len())
             .finish()
     }
@@ -164,25 +212,12 @@ pub(crate) struct Marker {
     /// The names that the responses vary on, sorted. Together with the request's values
     /// of them the base key becomes the variant's.
     pub(crate) fields: Arc<[HeaderName]>,
-    /// When the first variant under this marker was stored. A change could not reach older variants
-    /// while no marker led to them, so they may be out of date.
-    pub(crate) since: Timestamp,
     pub(crate) kept_until: Timestamp,
     /// The variants that this instance knows of; not part of the stored form.
     pub(crate) variants: Variants,
 }
 
 impl Marker {
-    /// The variant found under the key that this marker leads to, unless it is older than the marker.
-    pub(crate) fn admit(&self, found: Option<Record>) -> Option<Arc<Entry>> {
-        match found {
-            Some(Record::Response(entry)) if entry.head.lifetimes.stored >= self.since => {
-                Some(entry)
-            }
-            _ => None,
-        }
-    }
-
     /// The only variant, while there is one.
     pub(crate) const fn only(&self) -> Option<&Arc<Entry>> {
         match &self.variants {
@@ -236,7 +271,7 @@ pub(crate) struct Value {
     /// From here on it is returned only if no new value can be made.
     pub(crate) fresh_until: Timestamp,
     pub(crate) expires: Timestamp,
-    pub(crate) position: LogPosition,
+    pub(crate) moment: Moment,
     pub(crate) tags: Tags,
     pub(crate) verified: Verified,
     pub(crate) bytes: Bytes,
@@ -284,6 +319,13 @@ impl Record {
             Self::Response(entry) => Some(entry),
             Self::Marker(marker) => marker.only(),
             Self::Value(_) => None,
+        }
+    }
+
+    pub(crate) fn into_response(self) -> Option<Arc<Entry>> {
+        match self {
+            Self::Response(entry) => Some(entry),
+            Self::Marker(_) | Self::Value(_) => None,
         }
     }
 

@@ -41,6 +41,11 @@ impl Follower {
         .await
     }
 
+    /// Whether the flight began after a request had arrived that counted so many flights.
+    pub(crate) fn is_later_than(&self, arrived: u64) -> bool {
+        self.flight.number > arrived
+    }
+
     /// The stage of the flight now.
     pub(crate) fn stage(&self) -> Stage {
         self.flight.lock().stage.clone()

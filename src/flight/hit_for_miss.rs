@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::clock::Timestamp;
-use crate::base::random;
+
 use crate::key::Key;
 use crate::semantics::RequestFacts;
 
@@ -44,7 +44,7 @@ pub(super) struct HitForMiss {
 impl HitForMiss {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
-            until: random::bounded_map(capacity),
+            until: crate::base::random::bounded_map(capacity),
             unused: AtomicBool::new(true),
         }
     }

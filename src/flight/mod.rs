@@ -8,9 +8,9 @@
 //!               └─ Alone    uncacheable, or too many
 //! ```
 //!
-//! A flight stands in the table until its leader is dropped. Requests do not join a flight that
-//! began before the last purge, or whose deadline has passed: the next request replaces it with
-//! another.
+//! A flight stands in the table until its leader is dropped. Requests do not join a flight whose
+//! deadline has passed, nor, if they arrive after it began, one that a purge of its URL has outdated
+//! since: the next request replaces it with another.
 
 mod follower;
 mod hit_for_miss;
@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use crate::base::clock::Timestamp;
 use crate::key::Key;
+use crate::purge::PurgeIndex;
 
 pub(crate) use follower::Follower;
 pub(crate) use hit_for_miss::{Credentials, Uncacheable};
@@ -31,15 +32,17 @@ pub(crate) use state::{SharedHead, Stage};
 pub(crate) use table::{Flights, Limits};
 
 use leader::Purpose;
+use state::Flight;
 use table::Table;
 
 /// A request that would join a flight or lead one.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct JoinRequest {
+pub(crate) struct JoinRequest<'a> {
     pub(crate) credentials: Credentials,
     pub(crate) role: Role,
-    /// The version of the purge index.
-    pub(crate) version: u64,
+    pub(crate) purges: &'a PurgeIndex,
+    /// The number of flights that had begun when the request arrived.
+    pub(crate) arrived: u64,
     pub(crate) now: Timestamp,
 }
 
@@ -63,18 +66,22 @@ pub(crate) enum Joined {
 
 impl Flights {
     /// Joins the flight for `key`, or begins one.
-    pub(crate) fn join_or_lead(self: &Arc<Self>, key: &Key, join_request: &JoinRequest) -> Joined {
+    pub(crate) fn join_or_lead(
+        self: &Arc<Self>,
+        key: &Key,
+        join_request: &JoinRequest<'_>,
+    ) -> Joined {
         let JoinRequest {
             credentials,
             role,
-            version,
             now,
+            ..
         } = *join_request;
         if self.is_hit_for_miss(key, credentials, now) {
             return Joined::Alone;
         }
         let mut table = self.table(key);
-        if let Some(flight) = self.joinable(&table, key, version, now) {
+        if let Some(flight) = self.joinable(&table, key, join_request) {
             if flight.key != *key {
                 return Joined::Alone;
             }
@@ -93,32 +100,51 @@ impl Flights {
     pub(crate) fn lead_if_idle(
         self: &Arc<Self>,
         key: &Key,
-        join_request: &JoinRequest,
+        join_request: &JoinRequest<'_>,
     ) -> Option<Leader> {
         let JoinRequest {
-            credentials,
-            version,
-            now,
-            ..
+            credentials, now, ..
         } = *join_request;
         if self.is_backing_off(key, now) || self.is_hit_for_miss(key, credentials, now) {
             return None;
         }
         let mut table = self.table(key);
-        if self.joinable(&table, key, version, now).is_some() {
+        if self.joinable(&table, key, join_request).is_some() {
             return None;
         }
         self.lead(&mut table, key, join_request, Purpose::Refresh)
+    }
+
+    /// The flight that stands for `key`. It is not joined if its deadline has passed, or if a purge
+    /// has outdated it and it began before the request arrived. The flight may be another key's if
+    /// their hashes collide.
+    fn joinable<'a>(
+        &self,
+        table: &'a Table,
+        key: &Key,
+        join_request: &JoinRequest<'_>,
+    ) -> Option<&'a Arc<Flight>> {
+        let JoinRequest {
+            purges,
+            arrived,
+            now,
+            ..
+        } = *join_request;
+        let flight = table.get(&key.hash())?;
+        let is_current = flight.number > arrived || !flight.is_outdated(purges);
+        let in_time = now.since(flight.began) < self.limits.deadline;
+        (is_current && in_time).then_some(flight)
     }
 
     fn lead(
         self: &Arc<Self>,
         table: &mut Table,
         key: &Key,
-        join_request: &JoinRequest,
+        join_request: &JoinRequest<'_>,
         purpose: Purpose,
     ) -> Option<Leader> {
-        let flight = self.begin(table, key, join_request.version, join_request.now)?;
+        let JoinRequest { purges, now, .. } = join_request;
+        let flight = self.begin(table, key, purges.moment(), *now)?;
         Some(Leader::new(Arc::clone(self), flight, purpose))
     }
 }

@@ -6,9 +6,12 @@ use http::HeaderName;
 
 use super::hit_for_miss::Uncacheable;
 use crate::base::clock::Timestamp;
+use crate::base::position::Moment;
 use crate::base::sync::{Mutex, MutexGuard};
-use crate::entry::{Entry, Head};
+use crate::base::tags::Tags;
+use crate::entry::{Entry, Head, Verified};
 use crate::key::Key;
+use crate::purge::{PurgeCheck, PurgeIndex};
 use crate::recording::Recording;
 use crate::recording::wakers::Waiters;
 
@@ -42,9 +45,12 @@ pub(crate) struct SharedHead {
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) key: Key,
-    /// The version of the purge index when the flight began. A request that has seen a later
-    /// purge does not join.
-    pub(super) version: u64,
+    /// Its number among all flights that ever began.
+    pub(super) number: u64,
+    /// What was known of purges when the flight began. Requests that arrive after a later purge of
+    /// its URL do not join.
+    moment: Moment,
+    verified: Verified,
     pub(super) began: Timestamp,
     state: Mutex<FlightState>,
 }
@@ -57,7 +63,7 @@ pub(super) struct FlightState {
 }
 
 impl Flight {
-    pub(super) fn new(key: Key, version: u64, began: Timestamp) -> Self {
+    pub(super) fn new(key: Key, number: u64, moment: Moment, began: Timestamp) -> Self {
         let state = FlightState {
             stage: Stage::Waiting,
             followers: 0,
@@ -65,10 +71,26 @@ impl Flight {
         };
         Self {
             key,
-            version,
+            number,
+            moment,
+            verified: Verified::never(),
             began,
             state: Mutex::new(state),
         }
+    }
+
+    /// Whether a purge since it began concerns its URL, a path above it, or everything. The response
+    /// may have tags that were purged, but its followers judge it when it is there.
+    pub(super) fn is_outdated(&self, purges: &PurgeIndex) -> bool {
+        let check = PurgeCheck {
+            key: &self.key,
+            tags: &Tags::default(),
+            has_query_rule: false,
+            moment: self.moment,
+            stored: self.began,
+            verified: &self.verified,
+        };
+        purges.is_outdated(&check)
     }
 
     /// Sets the stage before it wakes the followers, so that they see it.

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::hit_for_miss::{Credentials, HitForMiss, Uncacheable};
 use super::state::Flight;
 use crate::base::clock::{Clock, Timestamp};
+use crate::base::position::Moment;
 use crate::base::random;
 use crate::base::sync::{MutexGuard, Striped};
 use crate::key::Key;
@@ -31,8 +32,10 @@ pub(crate) struct Flights {
     pub(super) limits: Limits,
     clock: Arc<dyn Clock>,
     tables: Striped<Table>,
-    /// The number of flights in all tables.
+    /// The number of flights, in the tables or replaced there.
     under_way: AtomicUsize,
+    /// The number of flights that ever began.
+    begun: AtomicU64,
     hit_for_miss: HitForMiss,
     /// The time until which a key is not fetched again, since its last fetch failed and a stale
     /// response can be served.
@@ -52,6 +55,7 @@ impl Flights {
             clock,
             tables: Striped::default(),
             under_way: AtomicUsize::new(0),
+            begun: AtomicU64::new(0),
             hit_for_miss: HitForMiss::new(keys),
             backoff: random::bounded_map(keys),
             fetch_times: random::bounded_map(keys),
@@ -61,11 +65,6 @@ impl Flights {
     /// The number of flights under way.
     pub(crate) fn len(&self) -> usize {
         self.under_way.load(Ordering::Relaxed)
-    }
-
-    /// Whether a key with this hash is being fetched.
-    pub(crate) fn has(&self, hash: u128) -> bool {
-        self.tables.lock(hash).contains_key(&hash)
     }
 
     /// Remembers for a while that responses for `key` cannot be shared, so that no request waits
@@ -119,43 +118,34 @@ impl Flights {
         self.tables.lock(key.hash())
     }
 
-    /// The flight that stands for `key`. A flight that began before the last purge, or whose
-    /// deadline has passed, is not joined. The flight may be another key's if their hashes collide.
-    pub(super) fn joinable<'a>(
-        &self,
-        table: &'a Table,
-        key: &Key,
-        version: u64,
-        now: Timestamp,
-    ) -> Option<&'a Arc<Flight>> {
-        let flight = table.get(&key.hash())?;
-        let is_current =
-            flight.version == version && now.since(flight.began) < self.limits.deadline;
-        is_current.then_some(flight)
+    /// The number of flights that ever began. By it a request knows those that begin after it has
+    /// arrived.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Acquire)
     }
 
-    /// Begins a flight, unless there are too many. Replacing a flight does not add to the count.
+    /// Begins a flight, unless there are too many. A flight that is replaced goes on, and counts.
     pub(super) fn begin(
         &self,
         table: &mut Table,
         key: &Key,
-        version: u64,
+        moment: Moment,
         began: Timestamp,
     ) -> Option<Arc<Flight>> {
-        if !table.contains_key(&key.hash()) {
-            let one_more = |flights| (flights < self.limits.flights).then_some(flights + 1);
-            let counted =
-                self.under_way
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-            counted.ok()?;
-        }
-        let flight = Arc::new(Flight::new(key.clone(), version, began));
+        let one_more = |flights| (flights < self.limits.flights).then_some(flights + 1);
+        let counted = self
+            .under_way
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        counted.ok()?;
+        let number = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
+        let flight = Arc::new(Flight::new(key.clone(), number, moment, began));
         table.insert(key.hash(), Arc::clone(&flight));
         Some(flight)
     }
 
-    /// Takes a flight from the table, unless a later one has replaced it.
+    /// Ends a flight. A later one may have replaced it in the table.
     pub(super) fn remove(&self, flight: &Arc<Flight>) {
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
         let hash = flight.key.hash();
         let mut table = self.tables.lock(hash);
         if table
@@ -163,7 +153,6 @@ impl Flights {
             .is_some_and(|current| Arc::ptr_eq(current, flight))
         {
             table.remove(&hash);
-            self.under_way.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

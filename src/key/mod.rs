@@ -14,10 +14,11 @@ mod target;
 use std::fmt;
 use std::sync::Arc;
 
+use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 use twox_hash::XxHash3_128;
 
-pub(crate) use builder::{KeyBuilder, Traces};
+pub(crate) use builder::KeyBuilder;
 pub use query::QueryRule;
 pub(crate) use rules::KeyRules;
 pub use rules::Scheme;
@@ -26,6 +27,7 @@ pub(crate) use target::{Target, Unkeyable};
 use crate::semantics;
 use fields::write_variant;
 use frame::{Frames, frame};
+use target::original_uri;
 
 /// The identity of a stored response or value. Clones share their memory: those of a look-up, its
 /// flight and the stored record.
@@ -46,6 +48,16 @@ pub(crate) struct KeyRef<'a> {
 }
 
 impl Key {
+    /// The key of a request for the same target that has nothing else of its key, whatever the
+    /// request's method is: what names the target to purges.
+    pub(crate) fn of_target(parts: &Parts, rules: &KeyRules) -> Result<Self, Unkeyable> {
+        let mut canonical = Vec::new();
+        frame(&mut canonical, &[Kind::Response as u8]);
+        let target = Target::of(original_uri(parts), &parts.headers, rules.scheme)?;
+        target.write(&mut canonical, &rules.namespace);
+        Ok(KeyRef::of(&canonical).to_key())
+    }
+
     /// The key of one of the application's own values.
     pub(crate) fn of_value(namespace: &str, name: &str) -> Self {
         let mut canonical = Vec::with_capacity(namespace.len() + name.len() + 16);

@@ -66,9 +66,9 @@ impl Default for KeyRules {
 }
 
 impl KeyRules {
-    /// Whether the key leaves out nothing that it has by default.
-    pub(super) fn keep_all(&self) -> bool {
-        self.dropped.is_empty() && self.query == QueryRule::Exact
+    /// Whether requests with different queries may be for the same key.
+    pub(crate) fn changes_queries(&self) -> bool {
+        self.query != QueryRule::Exact
     }
 
     /// Removes from the request what the key leaves out, so that the handler cannot depend on it.
@@ -81,10 +81,9 @@ impl KeyRules {
         }
     }
 
-    /// Appends the headers and cookies that are part of the key, without the `ignored`.
-    pub(super) fn write_headers(&self, headers: &HeaderMap, ignored: &[&str], out: &mut Vec<u8>) {
-        let counts = |name: &&HeaderName| !ignored.contains(&name.as_str());
-        let forwarded = self.forwarded.present_in(headers).filter(counts);
+    /// Appends the headers and cookies that count.
+    pub(super) fn write_headers(&self, headers: &HeaderMap, out: &mut Vec<u8>) {
+        let forwarded = self.forwarded.present_in(headers);
         for name in forwarded.chain(&self.headers) {
             frame(out, name.as_str().as_bytes());
             let mut lines = headers.get_all(name).iter().peekable();

@@ -1,5 +1,6 @@
 //! The purge log: appending to it, and reading it to its end for ever.
 
+mod append;
 mod progress;
 mod reader;
 
@@ -9,18 +10,22 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use append::Appender;
+use progress::Progress;
+
 use super::{Purge, PurgeIndex};
 use crate::base::clock::Clock;
-use crate::base::position::LogPosition;
+use crate::base::position::Moment;
 use crate::error::PurgeError;
-use crate::store::{AppendOptions, Appended, Memory, SharedStore, StoreError};
-use progress::Progress;
+use crate::store::{Appended, Memory, SharedStore, StoreError};
 
 /// The purge log and this instance's view of it. Without a shared store the view is the log.
 #[derive(Debug)]
 pub(crate) struct PurgeLog {
-    index: PurgeIndex,
+    index: Arc<PurgeIndex>,
     store: Option<Arc<dyn SharedStore>>,
+    /// As there is a store.
+    appender: Option<Arc<Appender>>,
     clock: Arc<dyn Clock>,
     /// How long entries are trusted while the log is out of sight.
     bound: Duration,
@@ -42,15 +47,19 @@ impl PurgeLog {
         store: Option<Arc<dyn SharedStore>>,
         clock: Arc<dyn Clock>,
         bound: Duration,
-        capacity: usize,
     ) -> Self {
-        let index = PurgeIndex::new(capacity);
+        let index = Arc::new(PurgeIndex::new());
         if store.is_none() {
             index.always_current();
         }
+        let appender = store.clone().map(|store| {
+            let index = Arc::clone(&index);
+            Arc::new(Appender::new(index, store))
+        });
         Self {
             index,
             store,
+            appender,
             clock,
             bound,
             tailing: AtomicBool::new(false),
@@ -67,8 +76,13 @@ impl PurgeLog {
         self.bound
     }
 
-    /// Appends a purge and applies it here. It holds for every instance once this returns.
+    /// Applies a purge here, and appends it: it holds for every instance that sees the log once
+    /// this returns. An error means that it is in force here only, until the log takes it. A purge
+    /// of nothing is no record.
     pub(crate) async fn append(&self, purge: &Purge, deadline: Instant) -> Result<(), PurgeError> {
+        if purge.selectors.is_empty() {
+            return Ok(());
+        }
         let Appended { replicas, .. } = self.append_at(purge, deadline).await?;
         match replicas {
             Ok(acknowledged) if acknowledged >= purge.replicas => Ok(()),
@@ -76,26 +90,41 @@ impl PurgeLog {
         }
     }
 
+    /// As [`PurgeLog::append`], without anyone waiting.
+    pub(crate) fn append_behind(&self, purge: &Purge, deadline: Instant) {
+        match &self.appender {
+            Some(appender) => appender.append_behind(purge, deadline),
+            None => {
+                self.index.append(purge);
+            }
+        }
+    }
+
     async fn append_at(&self, purge: &Purge, deadline: Instant) -> Result<Appended, PurgeError> {
-        let Some(store) = &self.store else {
+        let Some(appender) = &self.appender else {
             return Ok(Appended::unreplicated(self.index.append(purge)));
         };
-        let known = self.index.tail().max(self.index.appended());
-        let record = purge.to_record();
-        let options = AppendOptions::new().replicas(purge.replicas);
-        let appended = store.log_append(&record, options, deadline).await;
-        let appended = appended.map_err(PurgeError::not_appended)?;
-        self.index.apply_own(appended.position, purge, known);
-        Ok(appended)
+        let appended = appender.append(purge, deadline).await;
+        appended.map_err(PurgeError::not_appended)
+    }
+
+    /// Tries once more to append what the log has not taken. Whether all is in the log.
+    pub(crate) async fn flush(&self, deadline: Instant) -> bool {
+        match &self.appender {
+            Some(appender) if appender.holds_any() => appender.retry(deadline).await.is_ok(),
+            _ => true,
+        }
     }
 
     /// As [`PurgeLog::append`], and waits until the log has been read up to the purge, so that what is
-    /// stored next is known to be later than every purge before it. Returns that position.
+    /// stored next is known to be later than every purge before it. Returns that moment.
     pub(crate) async fn append_and_read(
         &self,
         purge: &Purge,
         deadline: Instant,
-    ) -> Result<LogPosition, PurgeError> {
+    ) -> Result<Moment, PurgeError> {
+        // Before it is appended: what comes meanwhile is later.
+        let Moment { counter, .. } = self.index.moment();
         let Appended { position, .. } = self.append_at(purge, deadline).await?;
         if self.store.is_some() {
             let read = self.progress.wait_for(|read| read >= Some(position));
@@ -103,7 +132,7 @@ impl PurgeLog {
                 return Err(PurgeError::not_appended(StoreError::TimedOut));
             }
         }
-        Ok(position)
+        Ok(Moment { position, counter })
     }
 
     /// Waits for the log to be read to its end for the first time, within the deadline: a starting

@@ -7,6 +7,7 @@
 
 mod index;
 mod log;
+mod record;
 mod selector;
 
 use std::fmt;
@@ -15,7 +16,9 @@ use http::Uri;
 
 pub(crate) use index::{PurgeCheck, PurgeIndex, Validity};
 pub(crate) use log::{Owner, PurgeLog};
+use record::Mark;
 pub(crate) use selector::Selector;
+use selector::{Kind, Subject};
 
 use crate::error::PurgeError;
 use crate::key::{Scheme, Target};
@@ -51,14 +54,8 @@ impl Purge {
 
     /// All responses and values that carry any of these tags.
     pub fn tags<T: AsRef<str>>(tags: impl IntoIterator<Item = T>) -> Self {
-        Self {
-            selectors: tags
-                .into_iter()
-                .map(|tag| Selector::tag(tag.as_ref()))
-                .collect(),
-            soft: false,
-            replicas: 0,
-        }
+        let tags = tags.into_iter();
+        Self::all(tags.map(|tag| Selector::tag(tag.as_ref())).collect())
     }
 
     /// And what carries this tag.
@@ -75,13 +72,13 @@ impl Purge {
     /// [`PurgeError`] if the URI's authority is not a host and an optional port.
     pub fn uri(uri: &Uri) -> Result<Self, PurgeError> {
         let target = Target::of_uri(uri, Scheme::Http).map_err(|_why| PurgeError::invalid_uri())?;
-        Ok(Self::of(Selector::uri(&target)))
+        Ok(Self::all(Selector::uri(&target)))
     }
 
     /// The path and all below it, on any host: `/products` is `/products`, `/products/7` and
     /// `/products/7/reviews`, with any query, but not `/products-old`.
     pub fn path(path: impl AsRef<str>) -> Self {
-        Self::of(Selector::subtree(None, path.as_ref().as_bytes()))
+        Self::of(Selector::subtree(path.as_ref().as_bytes()))
     }
 
     /// Everything under the configured prefix, in every instance.
@@ -96,14 +93,11 @@ impl Purge {
         self
     }
 
-    /// Every variant of one resource, where a URI without an authority is one of a request that
-    /// named none: RFC 9111 4.4 forbids that a change concerns another origin.
-    pub(crate) fn target(uri: &Uri) -> Result<Self, PurgeError> {
-        let target = Target::of_uri(uri, Scheme::Http).map_err(|_why| PurgeError::invalid_uri())?;
-        Ok(Self::of(match &target.authority {
-            Some(_) => Selector::uri(&target),
-            None => Selector::hostless(&target),
-        }))
+    /// Every variant of one resource of one origin; `default` is the scheme where the URI has none.
+    /// RFC 9111 4.4 forbids that a change concerns another origin.
+    pub(crate) fn target(uri: &Uri, default: Scheme) -> Result<Self, PurgeError> {
+        let target = Target::of_uri(uri, default).map_err(|_why| PurgeError::invalid_uri())?;
+        Ok(Self::all(Selector::target(&target)))
     }
 
     /// Waits until at least so many replicas of the Valkey server have the purge too, so that a
@@ -133,40 +127,22 @@ impl Purge {
     }
 
     pub(crate) fn of(selector: Selector) -> Self {
+        Self::all(vec![selector])
+    }
+
+    const fn all(selectors: Vec<Selector>) -> Self {
         Self {
-            selectors: vec![selector],
+            selectors,
             soft: false,
             replicas: 0,
         }
     }
 
-    /// The record of this purge in the log: a version and mode byte, then the selectors.
-    pub(crate) fn to_record(&self) -> Vec<u8> {
-        let mut record = Vec::with_capacity(1 + 16 * self.selectors.len());
-        record.push(if self.soft { SOFT } else { HARD });
-        for selector in &self.selectors {
-            record.extend_from_slice(&selector.to_bytes());
-        }
-        record
-    }
-
-    /// The purge that a record holds. What this version does not understand may mean
-    /// anything, so it purges everything.
-    pub(crate) fn from_record(record: &[u8]) -> Self {
-        let soft = match record.first() {
-            Some(&HARD) => false,
-            Some(&SOFT) => true,
-            _ => return Self::everything(),
-        };
-        let (chunks, rest) = record.get(1..).unwrap_or_default().as_chunks::<16>();
-        if chunks.is_empty() || !rest.is_empty() {
-            return Self::everything();
-        }
-        Self {
-            selectors: chunks.iter().copied().map(Selector::from_bytes).collect(),
-            soft,
-            replicas: 0,
-        }
+    /// Its selectors, as they stand in a record.
+    fn marks(&self) -> impl Iterator<Item = Mark> {
+        let soft = self.soft;
+        let selectors = self.selectors.iter().copied();
+        selectors.map(move |selector| Mark { selector, soft })
     }
 }
 
@@ -183,32 +159,5 @@ impl fmt::Debug for Purge {
             .field("soft", soft)
             .field("replicas", replicas)
             .finish()
-    }
-}
-
-const HARD: u8 = 0x10;
-const SOFT: u8 = 0x11;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn records_read_back_and_strange_ones_purge_everything() {
-        let purge = Purge::tag("a").and_tag("b").soft();
-        assert_eq!(Purge::from_record(&purge.to_record()), purge);
-        let strange: [&[u8]; 5] = [b"", b"\x10", b"\x10short", b"\x7f0123456789abcdef", b"\x11"];
-        for record in strange {
-            assert_eq!(
-                Purge::from_record(record),
-                Purge::everything(),
-                "{record:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_record_of_one_selector_is_seventeen_bytes() {
-        assert_eq!(Purge::tag("product:7").to_record().len(), 17);
     }
 }

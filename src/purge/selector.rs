@@ -1,125 +1,345 @@
-//! What a purge matches, as 128 bits.
+//! What a purge matches: a kind and 128 bits.
 
 use twox_hash::XxHash3_128;
+use twox_hash::xxhash3_128::Hasher;
 
+use crate::base::tags::Tags;
 use crate::key::{Key, Target};
 
-/// The digest of one thing to purge: a tag, a URL, a path subtree, or everything.
+/// One thing to purge: a tag, a URL, a path subtree, a value, or everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Selector(u128);
+pub(crate) struct Selector {
+    kind: Kind,
+    /// How many segments the path of a subtree has; zero for all else.
+    depth: u16,
+    digest: u128,
+}
+
+/// What a selector is about. The numbers are those of the log's records, and are never used again
+/// for anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    Everything = 0,
+    Tag = 1,
+    /// One of the application's own values.
+    Value = 2,
+    /// A URL, with its scheme: what an unsafe request changes (RFC 9111 4.4).
+    Origin = 3,
+    /// A URL whatever its scheme: a proxy in front may have ended TLS.
+    AnyScheme = 4,
+    /// A path and query on any host.
+    AnyHost = 5,
+    /// As `Origin`, with any query.
+    OriginPath = 6,
+    /// As `AnyScheme`, with any query.
+    AnySchemePath = 7,
+    /// As `AnyHost`, with any query.
+    AnyHostPath = 8,
+    /// A path and all below it, on any host.
+    Subtree = 9,
+}
+
+/// What is stored, as far as purges can name it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject<'a> {
+    pub(crate) key: &'a Key,
+    pub(crate) tags: &'a Tags,
+    /// A rule has changed the query, or would change that of others who ask for the same.
+    pub(crate) has_query_rule: bool,
+}
 
 impl Selector {
     /// Matches all there is.
-    pub(crate) const EVERYTHING: Self = Self(0);
+    pub(crate) const EVERYTHING: Self = Self {
+        kind: Kind::Everything,
+        depth: 0,
+        digest: 0,
+    };
 
     pub(crate) fn tag(tag: &str) -> Self {
-        Self::digest(b't', &[tag.as_bytes()])
-    }
-
-    /// One resource; without an authority, on any host and scheme.
-    pub(crate) fn uri(target: &Target<'_>) -> Self {
-        let query = target.query.unwrap_or_default();
-        let has_query = [u8::from(target.query.is_some())];
-        match &target.authority {
-            Some(authority) => Self::digest(
-                b'u',
-                &[target.scheme, authority, target.path, &has_query, query],
-            ),
-            None => Self::digest(b'p', &[target.path, &has_query, query]),
-        }
-    }
-
-    /// One resource, as requests ask for it that name no host.
-    pub(crate) fn hostless(target: &Target<'_>) -> Self {
-        let query = target.query.unwrap_or_default();
-        let has_query = [u8::from(target.query.is_some())];
-        Self::digest(b'n', &[target.path, &has_query, query])
+        Self::of(Kind::Tag, &[tag.as_bytes()])
     }
 
     /// One of the application's own values.
     pub(crate) fn value(key: &Key) -> Self {
-        Self::digest(b'v', &[key.canonical()])
+        Self::of(Kind::Value, &[key.canonical()])
     }
 
-    /// A path and all below it, on one host or on any.
-    pub(crate) fn subtree(authority: Option<&[u8]>, path: &[u8]) -> Self {
+    /// One resource on any scheme; without an authority, on any host too. With a query also what
+    /// is stored of the path under a query that a rule has changed.
+    pub(crate) fn uri(target: &Target<'_>) -> Vec<Self> {
+        let (exact, any_query) = match target.authority {
+            Some(_) => (Kind::AnyScheme, Kind::AnySchemePath),
+            None => (Kind::AnyHost, Kind::AnyHostPath),
+        };
+        Self::with_any_query(target, exact, any_query)
+    }
+
+    /// One resource of one origin, as [`Selector::uri`] is of several.
+    pub(crate) fn target(target: &Target<'_>) -> Vec<Self> {
+        Self::with_any_query(target, Kind::Origin, Kind::OriginPath)
+    }
+
+    /// A path and all below it, on any host.
+    pub(crate) fn subtree(path: &[u8]) -> Self {
         let path = path.strip_suffix(b"/").unwrap_or(path);
-        match authority {
-            Some(authority) => Self::digest(b'S', &[authority, path]),
-            None => Self::digest(b's', &[path]),
+        let depth = path.iter().filter(|byte| **byte == b'/').count();
+        Self {
+            kind: Kind::Subtree,
+            depth: u16::try_from(depth).unwrap_or(u16::MAX),
+            digest: subtree_digest(path),
         }
     }
 
-    /// All selectors that match the resource of a key (tags aside).
-    pub(crate) fn matching(key: &Key) -> Vec<Self> {
-        let Some(target) = key.target() else {
-            return vec![Self::value(key)];
-        };
-        let any_host = Target {
-            authority: None,
-            ..target.clone()
-        };
-        let mut selectors = vec![Self::uri(&target), Self::uri(&any_host)];
-        if target.authority.is_none() {
-            selectors.push(Self::hostless(&target));
+    pub(crate) const fn kind(self) -> Kind {
+        self.kind
+    }
+
+    pub(crate) const fn depth(self) -> u16 {
+        self.depth
+    }
+
+    pub(crate) const fn digest(self) -> u128 {
+        self.digest
+    }
+
+    pub(super) const fn new(kind: Kind, depth: u16, digest: u128) -> Self {
+        Self {
+            kind,
+            depth,
+            digest,
         }
-        for path in subtrees(target.path) {
-            selectors.push(Self::subtree(None, path));
-            if let Some(authority) = &target.authority {
-                selectors.push(Self::subtree(Some(authority), path));
-            }
+    }
+
+    fn with_any_query(target: &Target<'_>, exact: Kind, any_query: Kind) -> Vec<Self> {
+        let mut selectors = vec![Self::url(target, exact)];
+        if target.query.is_some() {
+            selectors.push(Self::url(target, any_query));
         }
         selectors
     }
 
-    pub(crate) const fn to_bytes(self) -> [u8; 16] {
-        self.0.to_be_bytes()
+    fn url(target: &Target<'_>, kind: Kind) -> Self {
+        let authority = target.authority.as_deref();
+        let scope: [&[u8]; 3] = match kind {
+            Kind::Origin | Kind::OriginPath => {
+                let named = if authority.is_some() { b"\x01" } else { b"\0" };
+                [named, target.scheme, authority.unwrap_or_default()]
+            }
+            Kind::AnyScheme | Kind::AnySchemePath => [
+                b"",
+                b"",
+                without_default_port(authority.unwrap_or_default()),
+            ],
+            _ => [b"", b"", b""],
+        };
+        let (has_query, query): (&[u8], &[u8]) = match kind {
+            Kind::Origin | Kind::AnyScheme | Kind::AnyHost => match target.query {
+                Some(query) => (b"\x01", query),
+                None => (b"\0", b""),
+            },
+            _ => (b"", b""),
+        };
+        let [named, scheme, authority] = scope;
+        Self::of(
+            kind,
+            &[named, scheme, authority, target.path, has_query, query],
+        )
     }
 
-    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(u128::from_be_bytes(bytes))
-    }
-
-    fn digest(kind: u8, parts: &[&[u8]]) -> Self {
+    /// The parts are framed by their lengths, so that no byte moves from one to the next.
+    fn of(kind: Kind, parts: &[&[u8]]) -> Self {
         let mut framed = Vec::with_capacity(64);
-        framed.push(kind);
+        framed.push(kind as u8);
         for part in parts {
             framed.extend_from_slice(&(part.len() as u64).to_le_bytes());
             framed.extend_from_slice(part);
         }
-        Self(XxHash3_128::oneshot(&framed))
+        Self {
+            kind,
+            depth: 0,
+            digest: XxHash3_128::oneshot(&framed),
+        }
     }
 }
 
-/// The path and every path above it, up to the root (which is empty).
-fn subtrees(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+impl Kind {
+    pub(super) const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Everything,
+            1 => Self::Tag,
+            2 => Self::Value,
+            3 => Self::Origin,
+            4 => Self::AnyScheme,
+            5 => Self::AnyHost,
+            6 => Self::OriginPath,
+            7 => Self::AnySchemePath,
+            8 => Self::AnyHostPath,
+            9 => Self::Subtree,
+            _ => return None,
+        })
+    }
+}
+
+impl Subject<'_> {
+    /// All selectors that match, but `Everything`: those of the key, of the tags, and then the
+    /// subtrees from the root down, as far as `deepest`.
+    pub(super) fn selectors(&self, deepest: u16) -> Vec<Selector> {
+        let mut selectors = Vec::with_capacity(8);
+        let target = self.key.target();
+        match &target {
+            None => selectors.push(Selector::value(self.key)),
+            Some(target) => {
+                let kinds = [Kind::Origin, Kind::AnyScheme, Kind::AnyHost];
+                selectors.extend(kinds.map(|kind| Selector::url(target, kind)));
+                if self.has_query_rule {
+                    let kinds = [Kind::OriginPath, Kind::AnySchemePath, Kind::AnyHostPath];
+                    selectors.extend(kinds.map(|kind| Selector::url(target, kind)));
+                }
+            }
+        }
+        selectors.extend(self.tags.iter().map(Selector::tag));
+        if let Some(target) = &target {
+            selectors.extend(subtrees(target.path).take(usize::from(deepest) + 1));
+        }
+        selectors
+    }
+}
+
+/// Every subtree that a path is in, from the root (which is empty) to the path itself, in one pass
+/// over its bytes.
+fn subtrees(path: &[u8]) -> impl Iterator<Item = Selector> {
     let whole = path.strip_suffix(b"/").unwrap_or(path);
-    let above = (0..whole.len())
-        .filter(|&at| whole.get(at) == Some(&b'/'))
-        .filter_map(|at| whole.get(..at));
-    above.chain(std::iter::once(whole))
+    let slashes = (0..whole.len()).filter(|&at| whole.get(at) == Some(&b'/'));
+    let mut hasher = subtree_hasher();
+    let mut hashed = 0;
+    let ends = slashes
+        .chain(std::iter::once(whole.len()))
+        .zip(0..=u16::MAX);
+    ends.map(move |(end, depth)| {
+        hasher.write(whole.get(hashed..end).unwrap_or_default());
+        hashed = end;
+        Selector::new(Kind::Subtree, depth, hasher.finish_128())
+    })
+}
+
+fn subtree_digest(path: &[u8]) -> u128 {
+    let mut hasher = subtree_hasher();
+    hasher.write(path);
+    hasher.finish_128()
+}
+
+/// There is one part only, so it needs no length in front, which a pass over all prefixes would
+/// not know.
+fn subtree_hasher() -> Hasher {
+    let mut hasher = Hasher::new();
+    hasher.write(&[Kind::Subtree as u8]);
+    hasher
+}
+
+/// An authority as it is on either scheme.
+fn without_default_port(authority: &[u8]) -> &[u8] {
+    [b":80".as_slice(), b":443"]
+        .iter()
+        .find_map(|port| authority.strip_suffix(*port))
+        .unwrap_or(authority)
 }
 
 #[cfg(test)]
 mod tests {
+    use http::Uri;
+
     use super::*;
+    use crate::key::{KeyBuilder, KeyRules, Scheme};
+
+    fn matches(purged: &[Selector], uri: &str, has_query_rule: bool) -> bool {
+        let uri: Uri = uri.parse().unwrap();
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        parts.uri = uri;
+        let key = KeyBuilder::of_request(&parts, &KeyRules::default()).unwrap();
+        let key = key.base().to_key();
+        let subject = Subject {
+            key: &key,
+            tags: &Tags::default(),
+            has_query_rule,
+        };
+        let all = subject.selectors(u16::MAX);
+        purged.iter().any(|selector| all.contains(selector))
+    }
+
+    fn target(uri: &Uri) -> Target<'_> {
+        Target::of_uri(uri, Scheme::Http).unwrap()
+    }
 
     #[test]
-    fn a_path_has_itself_and_all_above_it() {
-        let all = |path: &'static str| {
-            subtrees(path.as_bytes())
-                .map(|path| String::from_utf8_lossy(path).into_owned())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(all("/"), [""]);
-        assert_eq!(all("/a"), ["", "/a"]);
-        assert_eq!(all("/a/b/"), ["", "/a", "/a/b"]);
+    fn a_path_is_in_itself_and_in_all_above_it() {
+        for (path, above) in [
+            ("/", &[""][..]),
+            ("/a", &["", "/a"]),
+            ("/a/b/", &["", "/a", "/a/b"]),
+            ("/a//b", &["", "/a", "/a/", "/a//b"]),
+            ("*", &["*"]),
+        ] {
+            let found: Vec<_> = subtrees(path.as_bytes()).collect();
+            let digests = found.iter().map(|selector| selector.digest());
+            let expected = above.iter().map(|path| subtree_digest(path.as_bytes()));
+            assert!(digests.eq(expected), "{path}");
+            let depths = found.iter().map(|selector| usize::from(selector.depth()));
+            assert!(depths.eq(0..above.len()), "{path}");
+        }
+        let purged = Selector::subtree(b"/a/b/");
+        assert_eq!(subtrees(b"/a/b/c").nth(2), Some(purged));
     }
 
     #[test]
     fn no_byte_moves_between_parts() {
-        let one = Selector::digest(b'u', &[b"ab", b"c"]);
-        let other = Selector::digest(b'u', &[b"a", b"bc"]);
+        let one = Selector::of(Kind::Tag, &[b"ab", b"c"]);
+        let other = Selector::of(Kind::Tag, &[b"a", b"bc"]);
         assert_ne!(one, other);
+    }
+
+    #[test]
+    fn a_change_concerns_its_origin_and_a_purge_either_scheme() {
+        let uri: Uri = "http://example.org/a?b".parse().unwrap();
+        let change = Selector::target(&target(&uri));
+        let purge = Selector::uri(&target(&uri));
+        let any: Uri = "/a?b".parse().unwrap();
+        let on_any_host = Selector::uri(&target(&any));
+        for (stored, changed, purged, by_path) in [
+            ("http://example.org/a?b", true, true, true),
+            ("https://example.org/a?b", false, true, true),
+            ("https://example.org:443/a?b", false, true, true),
+            ("https://example.org:80/a?b", false, true, true),
+            ("http://example.org:81/a?b", false, false, true),
+            ("http://example.com/a?b", false, false, true),
+            ("http://example.org/a?c", false, false, false),
+            ("http://example.org/a", false, false, false),
+            ("/a?b", false, false, true),
+        ] {
+            assert_eq!(matches(&change, stored, false), changed, "{stored}");
+            assert_eq!(matches(&purge, stored, false), purged, "{stored}");
+            assert_eq!(matches(&on_any_host, stored, false), by_path, "{stored}");
+        }
+    }
+
+    #[test]
+    fn where_a_rule_changes_queries_any_query_of_the_path_is_meant() {
+        for (purged, expected) in [
+            ("http://example.org/a?utm=1", true),
+            ("http://example.org/a?b", true),
+            ("http://example.org/b?utm=1", false),
+            ("http://example.com/a?utm=1", false),
+        ] {
+            let uri: Uri = purged.parse().unwrap();
+            for selectors in [
+                Selector::target(&target(&uri)),
+                Selector::uri(&target(&uri)),
+            ] {
+                let stored = "http://example.org/a";
+                assert_eq!(matches(&selectors, stored, true), expected, "{purged}");
+                assert!(!matches(&selectors, stored, false), "{purged}");
+            }
+        }
     }
 }

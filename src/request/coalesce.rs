@@ -9,8 +9,9 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::entry::{Entry, Head};
 use crate::flight::lease::{LeaseAnswer, LeaseStore};
-use crate::flight::{Credentials, Follower, Joined, Leader, Role, Stage, Uncacheable};
+use crate::flight::{Credentials, Follower, Joined, Leader, Role, SharedHead, Stage, Uncacheable};
 use crate::key::{Key, KeyBuilder};
+use crate::purge::Validity;
 use crate::recording::Recording;
 use crate::request::decision::{Decision, stale_if_error};
 use crate::request::fallback::Fallback;
@@ -125,10 +126,7 @@ impl Miss {
         let Decision::Serve(outcome) = self.judge(&entry.head) else {
             return None;
         };
-        self.lookup = Lookup {
-            traces: self.lookup.traces.take(),
-            ..Lookup::new(&builder, found)
-        };
+        self.lookup = Lookup::new(&builder, found);
         Some((entry, outcome))
     }
 
@@ -146,7 +144,10 @@ impl Miss {
             .await;
         let entry = self.lookup.entry.clone()?;
         match self.judge(&entry.head) {
-            Decision::Serve(outcome) if is_wanted(&entry) => Some((entry, outcome)),
+            Decision::Serve(outcome) if is_wanted(&entry) => {
+                cache.tiers().promote(&self.lookup, self.now);
+                Some((entry, outcome))
+            }
             _ => None,
         }
     }
@@ -203,21 +204,23 @@ impl Miss {
         let Ok(stage) = timeout_at(give_up, follower.wait()).await else {
             return FollowResult::TimedOut;
         };
+        let is_later = follower.is_later_than(self.arrived);
         match stage {
             Stage::Waiting | Stage::Failed => FollowResult::CompeteAgain,
             Stage::Released(whom) => self.after_release(whom),
             Stage::Complete(entry, fields) => {
-                match self.share_outcome(&entry.head, &fields, fallback) {
+                match self.share_outcome(&entry.head, &fields, is_later, fallback) {
                     Ok(outcome) => FollowResult::Answered(self.answer(&entry, outcome)),
                     Err(result) => result,
                 }
             }
             Stage::Recording(shared, recording) => {
-                let outcome = match self.share_outcome(&shared.head, &shared.fields, fallback) {
+                let SharedHead { head, fields } = shared;
+                let outcome = match self.share_outcome(&head, &fields, is_later, fallback) {
                     Ok(outcome) => outcome,
                     Err(result) => return result,
                 };
-                let answer = self.answer_from_recording(&shared.head, recording, outcome);
+                let answer = self.answer_from_recording(&head, recording, outcome);
                 match timeout_at(give_up, answer).await {
                     Ok(Some(response)) => FollowResult::Answered(response),
                     Ok(None) => self.after_failed_recording(&follower.stage()),
@@ -268,7 +271,8 @@ impl Miss {
 
     /// The outcome of serving another request's response to this one. It must be of the same
     /// variant, not purged since, and fresh, or stale where a stale response may replace a failed
-    /// fetch.
+    /// fetch. A response that was fetched after this request had arrived answers it whatever was
+    /// purged since: the purge came while both were under way.
     #[expect(
         clippy::result_large_err,
         reason = "the error is handed on as the result, and never stored"
@@ -277,6 +281,7 @@ impl Miss {
         &self,
         head: &Head,
         fields: &[HeaderName],
+        is_later: bool,
         fallback: &Fallback,
     ) -> Result<Outcome, FollowResult<R>> {
         let own_key = if fields.is_empty() {
@@ -288,7 +293,12 @@ impl Miss {
             return Err(FollowResult::CompeteAs(own_key));
         }
         let now = self.cache().now();
-        match self.settings.judge(head, &self.facts, now) {
+        let validity = if is_later {
+            Validity::Valid
+        } else {
+            self.cache().validity(head, now)
+        };
+        match self.settings.judge_valid(head, &self.facts, now, validity) {
             Decision::Serve(_) => Ok(fallback.outcome().collapsed()),
             Decision::Useless(_) => Err(FollowResult::CompeteAgain),
             Decision::ServeAndRefresh(_) | Decision::Revalidate(..)

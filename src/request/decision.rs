@@ -30,7 +30,18 @@ pub(crate) enum EarlyRefresh {
 impl Settings {
     /// Judges a stored response by the purges, its lifetimes and the request.
     pub(crate) fn judge(&self, head: &Head, facts: &RequestFacts, now: Timestamp) -> Decision {
-        let soft = match self.cache.validity(head, now) {
+        self.judge_valid(head, facts, now, self.cache.validity(head, now))
+    }
+
+    /// As [`Settings::judge`], where it is known what the purges say.
+    pub(crate) fn judge_valid(
+        &self,
+        head: &Head,
+        facts: &RequestFacts,
+        now: Timestamp,
+        validity: Validity,
+    ) -> Decision {
+        let soft = match validity {
             Validity::Valid => false,
             Validity::Soft => true,
             Validity::Purged => return Decision::Useless(Reason::Purged),

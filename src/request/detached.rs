@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Response;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::base::task;
@@ -26,6 +27,8 @@ pub(crate) struct Detachable<R: Send + 'static, E: Send + 'static> {
     keep_alive: KeepAlive,
     /// How long the future may go on after it was dropped.
     deadline: Duration,
+    /// How many such futures may go on at a time after they were dropped.
+    most: Option<Arc<Semaphore>>,
     /// Stays set if the future panics, which must not be polled again then.
     is_polling: bool,
 }
@@ -38,8 +41,15 @@ impl<R: Send + 'static, E: Send + 'static> Detachable<R, E> {
             future: Some(future),
             keep_alive,
             deadline,
+            most: None,
             is_polling: false,
         }
+    }
+
+    /// Bounds how many such futures go on after they were dropped. Others end there and then.
+    pub(super) fn at_most(mut self, most: Arc<Semaphore>) -> Self {
+        self.most = Some(most);
+        self
     }
 }
 
@@ -69,6 +79,10 @@ impl<R: Send + 'static, E: Send + 'static> Drop for Detachable<R, E> {
         if self.is_polling || !self.keep_alive.is_set() {
             return;
         }
+        let permit = self.most.take().map(Semaphore::try_acquire_owned);
+        if let Some(Err(_too_many)) = &permit {
+            return;
+        }
         if let Some(future) = self.future.take() {
             let until = Instant::now() + self.deadline;
             // Without a runtime the future is dropped, as if nobody had waited for it.
@@ -76,6 +90,7 @@ impl<R: Send + 'static, E: Send + 'static> Drop for Detachable<R, E> {
                 if let Ok(Ok(response)) = timeout_at(until, future).await {
                     response.into_body().abandon(until);
                 }
+                drop(permit);
             });
         }
     }

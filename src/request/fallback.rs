@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::entry::Entry;
+use crate::entry::{Entry, Head};
 use crate::request::decision::Decision;
 use crate::semantics::Flags;
 use crate::status::{Forwarded, Outcome, Reason};
@@ -26,6 +26,18 @@ impl Fallback {
             }
             (_, Decision::Useless(detail)) => Self::Nothing(Forwarded::UriMiss, detail),
             (_, _) => Self::Nothing(Forwarded::UriMiss, Reason::NotFound),
+        }
+    }
+
+    /// What is left to fall back on now: the stored response may have been purged while the request
+    /// waited.
+    pub(super) fn judged_again(self, judge: impl FnOnce(&Head) -> Decision) -> Self {
+        let (Self::Entry(entry, ..) | Self::Refreshing(entry)) = &self else {
+            return self;
+        };
+        match judge(&entry.head) {
+            Decision::Useless(reason) => Self::Nothing(Forwarded::UriMiss, reason),
+            _ => self,
         }
     }
 

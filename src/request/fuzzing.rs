@@ -23,7 +23,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri}
 use twox_hash::XxHash3_64;
 
 use crate::base::clock::Timestamp;
-use crate::base::position::LogPosition;
+use crate::base::position::{LogPosition, Moment};
 use crate::entry::codec::{Format, Undecodable, VERSION, decode, encode};
 use crate::entry::{Entry, Head, Record, StoredHeaders, Verified, sendable_length};
 use crate::key::{Key, KeyBuilder, KeyRules};
@@ -460,7 +460,7 @@ fn comes_back_from_the_store(status: StatusCode, admitted: &Admitted) {
         status,
         headers: StoredHeaders::new(admitted.lines.clone(), length),
         lifetimes: admitted.lifetimes,
-        position: LogPosition::new(1, 2),
+        moment: Moment::stored(LogPosition::new(1, 2)),
         tags: admitted.tags.clone(),
         verified: Verified::never(),
     };

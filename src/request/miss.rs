@@ -32,6 +32,8 @@ pub(crate) struct Miss {
     pub(crate) store_deadline: Option<Instant>,
     /// Set when other requests may wait for the response.
     pub(crate) keep_alive: KeepAlive,
+    /// The number of flights that had begun when the request arrived.
+    pub(crate) arrived: u64,
 }
 
 impl Miss {
@@ -53,11 +55,12 @@ impl Miss {
         self.settings.may_serve_on_error(head, &self.facts, now)
     }
 
-    pub(crate) fn join_request(&self, role: Role) -> JoinRequest {
+    pub(crate) fn join_request(&self, role: Role) -> JoinRequest<'_> {
         JoinRequest {
             credentials: self.credentials(),
             role,
-            version: self.cache().log().index().version(),
+            purges: self.cache().log().index(),
+            arrived: self.arrived,
             now: self.now,
         }
     }

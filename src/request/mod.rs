@@ -165,18 +165,42 @@ impl Miss {
     async fn find_in_store(&mut self) -> (Option<Arc<Entry>>, Decision) {
         let cache = self.settings.cache.clone();
         let deadline = self.store_deadline();
+        let in_memory = self.lookup.entry.clone();
         cache
             .tiers()
             .look_in_store(&mut self.lookup, &self.parts.headers, self.now, deadline)
             .await;
-        let Some(entry) = self.lookup.entry.clone() else {
-            return (None, NOT_FOUND);
-        };
-        if cache.log().is_starting() {
+        if self.lookup.entry.is_some() && cache.log().is_starting() {
             cache.log().first_read(deadline).await;
         }
-        let decision = self.judge(&entry.head);
-        (Some(entry), decision)
+        self.choose(in_memory)
+    }
+
+    /// The response of the shared store, or that of memory if the store's copy is of less use: a
+    /// copy that was purged, or is older, does not replace one that may be validated, or served if
+    /// the fetch fails.
+    fn choose(&mut self, in_memory: Option<Arc<Entry>>) -> (Option<Arc<Entry>>, Decision) {
+        let Some(found) = self.lookup.entry.clone() else {
+            return (None, NOT_FOUND);
+        };
+        let decision = self.judge(&found.head);
+        let is_useless = matches!(decision, Decision::Useless(_));
+        if let Some(known) = in_memory {
+            if Arc::ptr_eq(&known, &found) {
+                return (Some(found), decision);
+            }
+            let decision = self.judge(&known.head);
+            if (is_useless || known.is_newer_than(&found))
+                && !matches!(decision, Decision::Useless(_))
+            {
+                self.lookup.entry = Some(Arc::clone(&known));
+                return (Some(known), decision);
+            }
+        }
+        if !is_useless {
+            self.cache().tiers().promote(&self.lookup, self.now);
+        }
+        (Some(found), decision)
     }
 
     /// The stale entry to serve without a fetch, since the last fetch failed a moment ago.

@@ -1,17 +1,20 @@
-//! Requests with unsafe methods, which invalidate the stored responses that they may have changed.
+//! Requests with unsafe methods: what they change is not served from the cache any more.
+//!
+//! Every such request that succeeds is announced, whatever is known to be stored: what one
+//! instance does not know of, another may have.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Response, Uri};
-use tokio::time::Instant;
+use http::{Method, Response, StatusCode, Uri};
 
 use crate::cache::Cache;
-use crate::key::{Key, KeyBuilder, Traces};
+use crate::key::Key;
 use crate::purge::Purge;
-use crate::request::detached::{Answer, Detachable, KeepAlive};
+use crate::request::detached::{Detachable, KeepAlive};
 use crate::request::handler::Content;
 use crate::request::settings::Settings;
 use crate::response::body::ResponseBody;
@@ -19,150 +22,147 @@ use crate::response::passed::passed;
 use crate::semantics::{self, CacheOptions};
 use crate::status::{Forwarded, Outcome, Reason};
 
-/// A request with an unsafe method and what it may change, noted before its handler is called.
+/// What a request with an unsafe method may change, noted before its handler is called.
 pub(crate) struct Change {
     settings: Arc<Settings>,
     method: Method,
-    /// The key under which a plain GET of the same target is stored.
-    target: Option<KeyBuilder>,
+    /// The key under which a plain GET of the same target would be stored.
+    target: Option<Key>,
 }
 
 impl Change {
-    pub(crate) fn begin(settings: &Arc<Settings>, parts: &Parts) -> Self {
-        let target = KeyBuilder::of_target(parts, &settings.policy.key).ok();
+    pub(crate) fn of(settings: &Arc<Settings>, parts: &Parts) -> Self {
         Self {
             settings: Arc::clone(settings),
             method: parts.method.clone(),
-            target: target.map(KeyBuilder::into_bare),
+            target: Key::of_target(parts, &settings.policy.key).ok(),
         }
+    }
+
+    /// The response to come. If its client leaves once the handler was called, the handler goes on.
+    pub(crate) fn detachable<R, E>(
+        self,
+        call: impl Future<Output = Result<Response<R>, E>> + Send + 'static,
+    ) -> Detachable<R, E>
+    where
+        R: Content,
+        E: Send + 'static,
+    {
+        let cache = &self.settings.cache;
+        let deadline = cache.config().fill_deadline;
+        let most = Arc::clone(cache.detached_changes());
+        let keep_alive = KeepAlive::flag();
+        let future = Box::pin(self.run(call, keep_alive.clone()));
+        Detachable::new(future, keep_alive, deadline).at_most(most)
+    }
+
+    /// Calls the handler, and announces what it has changed before its response goes out. From the
+    /// first poll on it goes on without its client: the handler may have changed something already.
+    async fn run<R, E>(
+        self,
+        call: impl Future<Output = Result<Response<R>, E>>,
+        mut keep_alive: KeepAlive,
+    ) -> Result<Response<ResponseBody<R>>, E>
+    where
+        R: Content,
+    {
+        let cache = &self.settings.cache;
+        cache.follow_log();
+        let mut unanswered = Unanswered(None);
+        if !self.settings.policy.ignores_changes {
+            keep_alive.set();
+            unanswered.0 = Some(&self);
+        }
+        let answer = call.await;
+        let may_have_changed = unanswered.0.take();
+        let purge = match &answer {
+            Ok(response) if succeeded(response.status()) => self.outdated(response),
+            Ok(response) if !is_unknown(response.status()) => None,
+            Ok(_) | Err(_) => may_have_changed.and_then(Self::unknown),
+        };
+        if let Some(purge) = purge {
+            announce(cache, &purge).await;
+        }
+        let outcome = Outcome::forward(Forwarded::Method, Some(Reason::Method));
+        answer.map(|response| passed(response, outcome, cache.status_name()))
+    }
+
+    /// What a response says that the request has changed, in one purge.
+    fn outdated<R>(&self, response: &Response<R>) -> Option<Purge> {
+        let scheme = self.settings.policy.key.scheme;
+        let uris = if self.settings.policy.ignores_changes {
+            Vec::new()
+        } else {
+            self.changed_uris(response)
+        };
+        let changed = uris
+            .iter()
+            .filter_map(|uri| Purge::target(uri, scheme).ok());
+        changed.chain(self.named(response)).reduce(Purge::and)
     }
 
     /// RFC 9111 4.4: a cache "MUST invalidate the target URI when it receives a non-error status
     /// code in response to an unsafe request method".
-    ///
-    /// The response waits until the store and the purge log know of the change.
-    pub(crate) fn settle<R: Content, E: Send>(mut self, response: Response<R>) -> Answer<R, E> {
-        if !is_non_error(&response) || self.is_of_nothing_known(&response) {
-            return Answer::Ready(self.pass(response));
-        }
-        let deadline = self.settings.cache.config().fill_deadline;
-        let future = Box::pin(async { Ok(self.announce(response).await) });
-        Answer::Pending(Detachable::new(future, KeepAlive::Fixed(true), deadline))
+    fn changed_uris<R>(&self, response: &Response<R>) -> Vec<Uri> {
+        let target = self.target.as_ref().and_then(absolute);
+        target.map_or_else(Vec::new, |target| {
+            semantics::invalidated(&self.method, response.status(), &target, response.headers())
+        })
     }
 
-    /// Whether it is certain, without asking anybody, that nothing of what may have changed is
-    /// stored.
-    fn is_of_nothing_known<R>(&mut self, response: &Response<R>) -> bool {
-        let cache = &self.settings.cache;
-        cache.tiers().store().is_none()
-            && !semantics::concerns_others(response.headers())
-            && response.extensions().get::<CacheOptions>().is_none()
-            && !self
-                .target
-                .as_mut()
-                .is_some_and(|target| is_known_here(cache, target))
+    /// What the response itself says is to be purged: the handler's tags, and groups (RFC 9875 3).
+    fn named<R>(&self, response: &Response<R>) -> Option<Purge> {
+        let options = response.extensions().get::<CacheOptions>();
+        let tags = options.iter().flat_map(|options| &options.purges).cloned();
+        let groups = semantics::invalidated_groups(response.headers());
+        let target = self.target.as_ref();
+        let groups = target.map_or_else(Vec::new, |target| target.group_tags(&groups));
+        tags.chain(groups).map(Purge::tag).reduce(Purge::and)
     }
 
-    async fn announce<R: Content>(self, response: Response<R>) -> Response<ResponseBody<R>> {
-        let gate = self.target.as_ref().map(Gate::of);
-        let cache = &self.settings.cache;
-        // One budget for all that the store is asked, and one record for all that is purged.
-        let deadline = cache.deadline();
-        let mut purge = None;
-        if let Some(gate) = &gate {
-            let uris = outdated(&gate.target, &self.method, &response);
-            purge = invalidated(cache, gate, &uris, deadline).await;
-        }
-        let target = gate.map(|gate| gate.target);
-        let named = named(target.as_ref(), &response);
-        let purge = purge.into_iter().chain(named).reduce(Purge::and);
-        if let Some(purge) = purge {
-            append_to_log(cache, &purge, deadline).await;
-        }
-        self.pass(response)
+    /// What is purged where nobody knows whether the handler has changed its target: that is stale
+    /// now, and may still be served if a fetch fails.
+    fn unknown(&self) -> Option<Purge> {
+        let uri = absolute(self.target.as_ref()?)?;
+        let target = Purge::target(&uri, self.settings.policy.key.scheme);
+        target.ok().map(Purge::soft)
     }
-
-    fn pass<R>(&self, response: Response<R>) -> Response<ResponseBody<R>> {
-        let outcome = Outcome::forward(Forwarded::Method, Some(Reason::Method));
-        passed(response, outcome, self.settings.cache.status_name())
-    }
-}
-
-/// Whether this instance has, or is fetching, anything of the target.
-fn is_known_here(cache: &Cache, target: &mut KeyBuilder) -> bool {
-    let (tiers, flights) = (cache.tiers(), cache.flights());
-    let is_stored = |hash| tiers.memory().contains(hash);
-    is_stored(target.base().hash())
-        || (tiers.has_traces() && target.hashes_of_traces().into_iter().any(is_stored))
-        || (flights.len() > 0 && flights.has(target.base().hash()))
 }
 
 /// RFC 9111 4.4: "a 'non-error response' is one with a 2xx (Successful) or 3xx (Redirection)
 /// status code".
-fn is_non_error<R>(response: &Response<R>) -> bool {
-    response.status().is_success() || response.status().is_redirection()
+fn succeeded(status: StatusCode) -> bool {
+    status.is_success() || status.is_redirection()
 }
 
-/// What the response itself says is to be purged: the handler's tags, and groups (RFC 9875 3).
-fn named<R>(target: Option<&Key>, response: &Response<R>) -> Option<Purge> {
-    let options = response.extensions().get::<CacheOptions>();
-    let tags = options.iter().flat_map(|options| &options.purges).cloned();
-    let groups = semantics::invalidated_groups(response.headers());
-    let groups = target.map_or_else(Vec::new, |target| target.group_tags(&groups));
-    tags.chain(groups).map(Purge::tag).reduce(Purge::and)
+/// Whether a status leaves it open what the handler has done: a layer inside has given it up.
+fn is_unknown(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT
+    )
 }
 
-fn outdated<R>(target: &Key, method: &Method, response: &Response<R>) -> Vec<Uri> {
-    let uri = absolute(target);
-    uri.map_or_else(Vec::new, |uri| {
-        semantics::invalidated(method, response.status(), &uri, response.headers())
-    })
-}
-
-/// What is to be purged of what a change has outdated.
-async fn invalidated(cache: &Cache, gate: &Gate, uris: &[Uri], deadline: Instant) -> Option<Purge> {
-    let others = uris.len() > 1;
-    if uris.is_empty() || !others && !gate.may_be_stored(cache, deadline).await {
-        return None;
-    }
-    let selectors = uris.iter().filter_map(|uri| Purge::target(uri).ok());
-    selectors.reduce(Purge::and)
-}
-
-/// An error of the store does not fail the request. Other instances trust what they could not be
-/// told to invalidate no longer than the purge bound, since they cannot read the log either.
-async fn append_to_log(cache: &Cache, purge: &Purge, deadline: Instant) {
-    cache.follow_log();
-    if let Err(error) = cache.log().append(purge, deadline).await {
-        tracing::debug!(%error, "a change was not announced to other instances");
+/// A fault of the store is no fault of the request: the purge is in force here, and reaches other
+/// instances when the log takes it. Until then they trust what they have no longer than the purge
+/// bound, since a log that takes no writes is out of sight.
+async fn announce(cache: &Cache, purge: &Purge) {
+    if let Err(error) = cache.log().append(purge, cache.deadline()).await {
+        tracing::debug!(%error, "a change was not announced to other instances yet");
     }
 }
 
-/// Whether a change is worth a record of the purge log, so that a write-heavy API does not
-/// flood it.
-struct Gate {
-    target: Key,
-    traces: Traces,
-}
+/// A change whose handler was called and has not answered. Dropped, the handler has panicked or was
+/// given up.
+struct Unanswered<'a>(Option<&'a Change>);
 
-impl Gate {
-    fn of(target: &KeyBuilder) -> Self {
-        Self {
-            target: target.base().to_key(),
-            traces: target.traces(),
-        }
-    }
-
-    /// Whether the resource may be stored anywhere. The base key is removed on the way, which is
-    /// what tells whether it was there.
-    async fn may_be_stored(&self, cache: &Cache, deadline: Instant) -> bool {
-        let Self { target, traces } = self;
-        let known_here = cache.tiers().memory().contains(traces.under_way.hash())
-            || cache.flights().has(target.hash());
-        let keys = [target, &traces.stored];
-        match cache.tiers().remove(&keys, deadline).await {
-            Ok(existed) => existed || known_here,
-            Err(_) => true,
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(change) = self.0
+            && let Some(purge) = change.unknown()
+        {
+            let cache = &change.settings.cache;
+            cache.log().append_behind(&purge, cache.deadline());
         }
     }
 }

@@ -69,6 +69,8 @@ impl Flags {
     /// The lifetime is the policy's own or a heuristic; the response names none. Such
     /// lifetimes may be jittered.
     pub(crate) const ASSIGNED: Self = Self(1 << 5);
+    /// It was stored under a policy that changes queries, so others may ask for it by others.
+    pub(crate) const QUERY_RULE: Self = Self(1 << 6);
 
     /// The flags with these bits; unknown ones are kept.
     pub(crate) const fn from_bits(bits: u16) -> Self {

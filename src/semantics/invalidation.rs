@@ -6,10 +6,9 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use super::exchange::MethodClass;
 use super::fields::single;
 use super::syntax::tokens::trim_ows;
-use super::tags::CACHE_GROUP_INVALIDATION;
 
 /// The URIs whose stored responses are invalid now: the target, and `Location` and
-/// `Content-Location` where they are of the same origin. Without duplicates, often none.
+/// `Content-Location` of a 2xx where they are of the same origin. Without duplicates, often none.
 ///
 /// RFC 9111, section 4.4: "A cache MUST invalidate the target URI … when it receives a
 /// non-error status code in response to an unsafe request method (including methods whose
@@ -28,6 +27,10 @@ pub(crate) fn invalidated(
         return Vec::new();
     }
     let mut uris = vec![target.clone()];
+    // A redirection names where to look next: after a form was posted, say, the page it led to.
+    if !status.is_success() {
+        return uris;
+    }
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         if let Some(uri) = reference(headers, name, target)
             && !uris.contains(&uri)
@@ -36,13 +39,6 @@ pub(crate) fn invalidated(
         }
     }
     uris
-}
-
-/// Whether a response may say of anything but its target that it has changed.
-pub(crate) fn concerns_others(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::LOCATION)
-        || headers.contains_key(header::CONTENT_LOCATION)
-        || headers.contains_key(&CACHE_GROUP_INVALIDATION)
 }
 
 /// The URI that a field refers to, if it is of the target's origin.

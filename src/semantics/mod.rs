@@ -35,13 +35,13 @@ pub(crate) use admit::{Admitted, admit};
 pub(crate) use conditional::{Precondition, evaluate, not_modified_headers};
 pub(crate) use exchange::{Exchange, MethodClass, RequestFacts};
 pub(crate) use freshness::{Flags, Lifetimes};
-pub(crate) use invalidation::{concerns_others, invalidated};
+pub(crate) use invalidation::invalidated;
 pub use options::CacheOptions;
 pub(crate) use range::{RangeAnswer, content_range, resolve, unsatisfied_range};
 pub(crate) use reuse::{Reuse, is_failure, may_serve_on_error, reuse};
 pub(crate) use rules::StorageRules;
 pub use rules::{CookieRule, SetCookieRule};
-pub(crate) use tags::{group_tag, invalidated_groups, is_tag, strip_tags};
+pub(crate) use tags::{group_tag, invalidated_groups, is_tag, strip_tags, united_tags};
 pub(crate) use validate::{Freshened, HeadOutcome, freshen, head_updates, make_conditional};
 pub(crate) use vary::variant_value;
 

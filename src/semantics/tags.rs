@@ -35,15 +35,8 @@ pub(crate) fn membership(
         .chain(options)
         .map(String::as_str)
         .collect();
-    for (name, separator) in &TAG_FIELDS {
-        for line in exchange.headers.get_all(name) {
-            for tag in line.as_bytes().split(|byte| separator.contains(byte)) {
-                let tag = trim_ows(tag);
-                if !tag.is_empty() {
-                    tags.push(std::str::from_utf8(tag).map_err(|_not_text| Reason::Tags)?);
-                }
-            }
-        }
+    for tag in field_tags(exchange.headers) {
+        tags.push(std::str::from_utf8(tag).map_err(|_not_text| Reason::Tags)?);
     }
     tags.sort_unstable();
     tags.dedup();
@@ -52,6 +45,28 @@ pub(crate) fn membership(
     }
     let tags = tags.into_iter().collect();
     Ok(Membership { tags, groups })
+}
+
+/// The tags of a stored response that an answer without content has updated: those of the merged
+/// fields and of the handler, and those that the stored response had otherwise than by its fields,
+/// of which these are the stored ones.
+pub(crate) fn united_tags(
+    merged: &Tags,
+    groups: &[String],
+    stored: &Tags,
+    fields: &HeaderMap,
+) -> Result<Tags, Reason> {
+    let of_fields: Vec<&[u8]> = field_tags(fields).collect();
+    let is_of_handler =
+        |tag: &&str| !tag.starts_with(GROUP) && !of_fields.contains(&tag.as_bytes());
+    let mut tags: Vec<&str> = stored.iter().filter(is_of_handler).collect();
+    tags.extend(merged.iter());
+    tags.sort_unstable();
+    tags.dedup();
+    if tags.len() + groups.len() > MAX_TAGS {
+        return Err(Reason::Tags);
+    }
+    Ok(tags.into_iter().collect())
 }
 
 /// The groups that a response to an unsafe request invalidates (RFC 9875 3). A field that cannot
@@ -64,7 +79,7 @@ pub(crate) fn invalidated_groups(headers: &HeaderMap) -> Vec<String> {
 pub(crate) fn group_tag(scheme: &[u8], authority: &[u8], group: &str) -> String {
     let scheme = String::from_utf8_lossy(scheme);
     let authority = String::from_utf8_lossy(authority);
-    format!("\0{scheme}://{authority}\0{group}")
+    format!("{GROUP}{scheme}://{authority}\0{group}")
 }
 
 /// Whether `tag` can be stored: 1 to 256 bytes, no control characters.
@@ -82,6 +97,16 @@ pub(crate) fn strip_tags(headers: &mut HeaderMap) {
     for (name, _) in &TAG_FIELDS {
         headers.remove(name);
     }
+}
+
+fn field_tags(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    TAG_FIELDS.iter().flat_map(|(name, separator)| {
+        let lines = headers.get_all(name).into_iter();
+        lines
+            .flat_map(|line| line.as_bytes().split(|byte| separator.contains(byte)))
+            .map(trim_ows)
+            .filter(|tag| !tag.is_empty())
+    })
 }
 
 /// RFC 9875 2: "a List of Strings". `None` if it is not one. Parameters are skipped.
@@ -139,6 +164,9 @@ fn parameters(mut rest: &[u8]) -> &[u8] {
     }
     rest
 }
+
+/// What the tag of a group begins with.
+const GROUP: char = '\0';
 
 /// The fields that carry tags, and the bytes that separate tags in them.
 static TAG_FIELDS: [(HeaderName, &[u8]); 2] = [

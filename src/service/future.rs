@@ -13,7 +13,6 @@ use tower_service::Service;
 
 use crate::cache::Cache;
 use crate::request::detached::{Answer, Detachable};
-use crate::request::unsafe_method::Change;
 use crate::response::body::ResponseBody;
 use crate::response::error::BoxError;
 use crate::response::passed::passed;
@@ -22,9 +21,9 @@ use crate::status::Outcome;
 pin_project! {
     /// The response to come.
     ///
-    /// If it is dropped while other requests wait for the same response, the handler is not
-    /// cancelled: it goes on in the background, body included, within the fill deadline.
-    /// Otherwise dropping it drops the handler.
+    /// If it is dropped while other requests wait for the same response, or once it has called the
+    /// handler of an unsafe request, the handler is not cancelled: it goes on in the background,
+    /// body included, within the fill deadline. Otherwise dropping it drops the handler.
     pub struct ResponseFuture<S, B, R>
     where
         S: Service<Request<B>, Response = Response<R>>,
@@ -50,7 +49,6 @@ pin_project! {
     {
         Ready { response: Option<Response<ResponseBody<R>>> },
         Passing { #[pin] call: Oneshot<S, Request<B>>, outcome: Outcome, cache: Cache },
-        Changing { #[pin] call: Oneshot<S, Request<B>>, change: Option<Change> },
         Pending { response: Detachable<R, S::Error> },
     }
 }
@@ -91,14 +89,6 @@ where
             },
         }
     }
-
-    /// The handler's response to an unsafe method, after which the cache is brought up to date.
-    pub(super) const fn changing(call: Oneshot<S, Request<B>>, change: Change) -> Self {
-        let change = Some(change);
-        Self {
-            course: Course::Changing { call, change },
-        }
-    }
 }
 
 impl<S, B, R> Future for ResponseFuture<S, B, R>
@@ -113,38 +103,21 @@ where
         clippy::panic,
         reason = "polling a finished future is the caller's error, as always"
     )]
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            let mut course = self.as_mut().project().course;
-            let pending = match course.as_mut().project() {
-                CourseProjection::Ready { response } => match response.take() {
-                    Some(response) => return Poll::Ready(Ok(response)),
-                    None => panic!("ResponseFuture polled after completion"),
-                },
-                CourseProjection::Passing {
-                    call,
-                    outcome,
-                    cache,
-                } => {
-                    let response = ready!(call.poll(context))?;
-                    let response = passed(response, *outcome, cache.status_name());
-                    return Poll::Ready(Ok(response));
-                }
-                CourseProjection::Changing { call, change } => {
-                    let response = ready!(call.poll(context))?;
-                    let Some(change) = change.take() else {
-                        panic!("ResponseFuture polled after completion");
-                    };
-                    match change.settle(response) {
-                        Answer::Ready(response) => return Poll::Ready(Ok(response)),
-                        Answer::Pending(response) => response,
-                    }
-                }
-                CourseProjection::Pending { response } => {
-                    return Pin::new(response).poll(context);
-                }
-            };
-            course.set(Course::Pending { response: pending });
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().course.project() {
+            CourseProjection::Ready { response } => match response.take() {
+                Some(response) => Poll::Ready(Ok(response)),
+                None => panic!("ResponseFuture polled after completion"),
+            },
+            CourseProjection::Passing {
+                call,
+                outcome,
+                cache,
+            } => {
+                let response = ready!(call.poll(context))?;
+                Poll::Ready(Ok(passed(response, *outcome, cache.status_name())))
+            }
+            CourseProjection::Pending { response } => Pin::new(response).poll(context),
         }
     }
 }
@@ -159,7 +132,6 @@ where
         f.write_str(match self.course {
             Course::Ready { .. } => "ResponseFuture::Ready",
             Course::Passing { .. } => "ResponseFuture::Passing",
-            Course::Changing { .. } => "ResponseFuture::Changing",
             Course::Pending { .. } => "ResponseFuture::Pending",
         })
     }

@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use crate::key::{KeyBuilder, Unkeyable};
 use crate::request::decision::{Decision, EarlyRefresh};
-use crate::request::detached::KeepAlive;
+use crate::request::detached::{Answer, KeepAlive};
 use crate::request::handler::{Content, Handler, Inner};
 use crate::request::miss::Miss;
 use crate::request::settings::Settings;
@@ -157,6 +157,7 @@ impl<S> CacheService<S> {
             early_refresh,
             store_deadline: None,
             keep_alive: KeepAlive::Fixed(false),
+            arrived: cache.flights().begun(),
         };
         let service = self.inner();
         ResponseFuture::of(miss.begin(Inner { service, body }))
@@ -177,14 +178,14 @@ impl<S> CacheService<S> {
     /// RFC 9111 4.4: stored responses that an unsafe method may have changed are invalidated.
     fn change<B, R>(&self, mut parts: Parts, body: B) -> ResponseFuture<S, B, R>
     where
-        S: Service<Request<B>, Response = Response<R>> + Clone,
-        S::Error: Send + 'static,
-        R: Send + 'static,
+        S: Handler<B, R>,
+        B: Body + Send + 'static,
+        R: Content,
     {
-        let change = Change::begin(&self.settings, &parts);
+        let change = Change::of(&self.settings, &parts);
         parts.extensions.insert(self.settings.cache.clone());
         let call = Oneshot::new(self.inner(), Request::from_parts(parts, body));
-        ResponseFuture::changing(call, change)
+        ResponseFuture::of(Answer::Pending(change.detachable(call)))
     }
 }
 

@@ -254,6 +254,10 @@ impl SharedStore for ChaosStore {
         Box::pin(self.afflict(deadline, self.inner.log_bounds(deadline)))
     }
 
+    fn log_takes_writes(&self, deadline: Instant) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.afflict(deadline, self.inner.log_takes_writes(deadline)))
+    }
+
     fn note_mismatch(&self, key: &str) {
         self.inner.note_mismatch(key);
     }

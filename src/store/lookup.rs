@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use crate::entry::{Entry, Marker};
-use crate::key::{Key, KeyBuilder, KeyRef, Traces};
+use crate::key::{Key, KeyBuilder, KeyRef};
 
 /// What is known of a request's resource so far.
 #[derive(Debug)]
@@ -15,8 +15,6 @@ pub(crate) struct Lookup {
     pub(crate) marker: Option<Arc<Marker>>,
     /// The key of this request's variant, if the resource is known to vary.
     pub(crate) variant: Option<Key>,
-    /// Where further fields of the request are part of the key: what tells of it by the target.
-    pub(crate) traces: Option<Traces>,
     pub(crate) entry: Option<Arc<Entry>>,
 }
 
@@ -35,7 +33,6 @@ impl Lookup {
             base: builder.base().to_key(),
             marker,
             variant: builder.variant().map(KeyRef::to_key),
-            traces: builder.traces_by_fields(),
             entry,
         }
     }

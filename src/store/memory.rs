@@ -109,9 +109,8 @@ impl Memory {
         }
     }
 
-    /// Whether there was one.
-    pub(crate) fn remove(&self, key: &Key) -> bool {
-        self.records.remove(&key.hash()).is_some()
+    pub(crate) fn remove(&self, key: &Key) {
+        self.records.remove(&key.hash());
     }
 
     /// Forgets everything.

@@ -34,7 +34,7 @@ pub use in_process::{InProcessStore, Outage};
 pub(crate) use lookup::{Lookup, MemoryLookup};
 pub(crate) use memory::Memory;
 pub(crate) use shared::{Flushed, Shared, SharedSettings};
-pub(crate) use tiers::{Stored, Tiers};
+pub(crate) use tiers::{Reach, Stored, Tiers};
 #[cfg(feature = "tls")]
 pub use valkey::TlsSettings;
 pub use valkey::{CredentialsProvider, StoreUrl, UrlError, ValkeySettings, ValkeyStore};
@@ -152,6 +152,14 @@ pub trait SharedStore: fmt::Debug + Send + Sync + 'static {
     /// What the log holds at the moment. An error as well where the server is only a replica: it
     /// may lag behind the log, for as long as it is cut off from where purges are written.
     fn log_bounds(&self, deadline: Instant) -> BoxFuture<'_, Result<LogBounds, StoreError>>;
+
+    /// Makes sure that the log could take a record now, without appending one: by a small write
+    /// where the log is kept. A log that refuses records cannot tell what was changed, so it counts
+    /// as out of sight. A store that always takes them needs nothing of its own.
+    fn log_takes_writes(&self, deadline: Instant) -> BoxFuture<'_, Result<(), StoreError>> {
+        let _unused = deadline;
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// Says that what was read under `key` belongs to another key: the connection's replies may
     /// have slipped, so it is replaced and what is under way on it is not trusted.

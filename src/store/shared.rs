@@ -1,6 +1,7 @@
 //! The shared store as the tiers use it: names, and writes behind the response.
 
-use std::fmt::Write as _;
+use std::collections::HashMap;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::SharedStore;
 use super::rejected::{BadValues, Counters};
 use crate::base::clock::Timestamp;
+use crate::base::sync::Striped;
 use crate::base::task;
 use crate::entry::Record;
 use crate::entry::codec::{self, Format};
@@ -27,6 +29,9 @@ pub(crate) struct Shared {
     pub(super) bad_values: BadValues,
     queue: Arc<Semaphore>,
     queue_kib: u32,
+    /// The keys that something is being done about, and what is to be done next: writes and
+    /// removals of one key reach the store in their order, and what is out of date does not.
+    in_order: Arc<Striped<Lanes>>,
     /// What may be on its way at a time: on one connection a long write holds up the reads
     /// behind it.
     sending: Arc<Semaphore>,
@@ -75,6 +80,7 @@ impl Shared {
             bad_values: BadValues::default(),
             queue: Arc::new(Semaphore::new(queue_kib as usize)),
             queue_kib,
+            in_order: Arc::default(),
             sending: Arc::new(Semaphore::new(SENDING_KIB as usize)),
         }
     }
@@ -108,24 +114,44 @@ impl Shared {
             counters.dropped_writes.fetch_add(1, Ordering::Relaxed);
             return;
         };
+        let (hash, name) = (record.key().hash(), self.name(record.key()));
         let write = Write {
-            name: self.name(record.key()),
             ttl: jittered(record.kept_until().since(now)),
             record,
             format: self.format,
-            store: Arc::clone(&self.store),
-            timeout: self.write_timeout,
+            sending: Arc::clone(&self.sending),
+            kib: kib.min(SENDING_KIB),
             counters: Arc::clone(counters),
             _queued: queued,
+            _until_written: Box::new(until_written),
         };
-        let sending = Arc::clone(&self.sending);
-        let _lost_without_a_runtime = task::spawn(async move {
-            // Never closed.
-            if let Ok(_sending) = sending.acquire_many_owned(kib.min(SENDING_KIB)).await {
-                write.send().await;
-            }
-            drop(until_written);
-        });
+        self.run_in_order(hash, name, Operation::Write(write));
+    }
+
+    /// Removes what is under a key, without anyone waiting.
+    pub(super) fn remove_behind(&self, key: &Key) {
+        self.run_in_order(key.hash(), self.name(key), Operation::Remove);
+    }
+
+    /// Does something about a key, after what is under way about it and instead of what waits.
+    fn run_in_order(&self, hash: u128, name: String, operation: Operation) {
+        let mut lanes = self.in_order.lock(hash);
+        if let Some(next) = lanes.get_mut(&hash) {
+            let outdated = next.replace(operation);
+            drop(lanes);
+            drop(outdated);
+            return;
+        }
+        lanes.insert(hash, None);
+        drop(lanes);
+        let lane = Lane {
+            lanes: Arc::clone(&self.in_order),
+            hash,
+            name,
+            store: Arc::clone(&self.store),
+            timeout: self.write_timeout,
+        };
+        let _lost_without_a_runtime = task::spawn(lane.run(operation));
     }
 
     /// Deletes what is under a key, without anyone waiting. A connection that does not give the
@@ -152,26 +178,87 @@ impl Shared {
     }
 }
 
+type Lanes = HashMap<u128, Option<Operation>>;
+
+enum Operation {
+    Write(Write),
+    Remove,
+}
+
 struct Write {
-    name: String,
     record: Record,
     ttl: Duration,
     format: Format,
-    store: Arc<dyn SharedStore>,
-    timeout: Duration,
+    sending: Arc<Semaphore>,
+    kib: u32,
     counters: Arc<Counters>,
     _queued: OwnedSemaphorePermit,
+    _until_written: Box<dyn Send>,
 }
 
-impl Write {
-    async fn send(self) {
-        let bytes = codec::encode(&self.record, self.format);
+/// What is done about one key. Dropped with its runtime, what waited is lost.
+struct Lane {
+    lanes: Arc<Striped<Lanes>>,
+    hash: u128,
+    name: String,
+    store: Arc<dyn SharedStore>,
+    timeout: Duration,
+}
+
+impl Lane {
+    async fn run(self, first: Operation) {
+        let mut operation = first;
+        loop {
+            match operation {
+                Operation::Write(write) => self.write(write).await,
+                Operation::Remove => {
+                    let deadline = Instant::now() + self.timeout;
+                    let name = self.name.clone();
+                    if let Err(error) = self.store.remove(&[name], deadline).await {
+                        tracing::debug!(%error, "an outdated response stays in the shared store");
+                    }
+                }
+            }
+            let mut lanes = self.lanes.lock(self.hash);
+            match lanes.get_mut(&self.hash).and_then(Option::take) {
+                Some(next) => operation = next,
+                None => {
+                    lanes.remove(&self.hash);
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn write(&self, write: Write) {
+        let sending = Arc::clone(&write.sending);
+        // Never closed.
+        let Ok(_sending) = sending.acquire_many_owned(write.kib).await else {
+            return;
+        };
+        let bytes = codec::encode(&write.record, write.format);
         // From now on, not from when it was queued: that says nothing about the server.
         let deadline = Instant::now() + self.timeout;
-        let written = self.store.set(&self.name, bytes, self.ttl, deadline).await;
+        let written = self.store.set(&self.name, bytes, write.ttl, deadline).await;
         if written.is_err() {
-            self.counters.failed_writes.fetch_add(1, Ordering::Relaxed);
+            write.counters.failed_writes.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        let left = self.lanes.lock(self.hash).remove(&self.hash);
+        drop(left);
+    }
+}
+
+impl fmt::Debug for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Write(_) => "Write",
+            Self::Remove => "Remove",
+        })
     }
 }
 

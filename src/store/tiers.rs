@@ -1,7 +1,7 @@
 //! The two tiers together: memory above, the shared store below.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,8 +14,8 @@ use super::variants::{self, Inserted, NewMarker, VariantIndex};
 use super::{Flushed, Lookup, Memory, MemoryLookup, Shared, SharedStore, StoreError};
 use crate::base::clock::Timestamp;
 use crate::entry::codec;
-use crate::entry::{Entry, Marker, Record, Value, Variants};
-use crate::key::{Key, KeyBuilder, Traces};
+use crate::entry::{Entry, Marker, Record, Value};
+use crate::key::{Key, KeyBuilder};
 
 /// Both tiers. Reads go down, writes go to memory at once and to the store behind the response.
 #[derive(Debug)]
@@ -23,8 +23,6 @@ pub(crate) struct Tiers {
     memory: Memory,
     shared: Option<Shared>,
     variants: VariantIndex,
-    /// Something was noted under a key that not every request for its target has.
-    traced: AtomicBool,
     counters: Arc<Counters>,
 }
 
@@ -38,13 +36,20 @@ pub(crate) enum Stored {
     Purged,
 }
 
+/// How far what is stored goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    BothTiers,
+    /// Other instances do not know of a purge that it is later than.
+    Memory,
+}
+
 impl Tiers {
     pub(crate) fn new(memory_bytes: u64, shared: Option<Shared>, max_variants: usize) -> Self {
         Self {
             memory: Memory::new(memory_bytes),
             shared,
             variants: VariantIndex::new(max_variants),
-            traced: AtomicBool::new(false),
             counters: Arc::default(),
         }
     }
@@ -96,7 +101,8 @@ impl Tiers {
     }
 
     /// Completes a look-up from the shared store: one round trip where the resource is known
-    /// not to vary or how it varies, two where a marker is found. A fault is a miss.
+    /// not to vary or how it varies, two where a marker is found. A fault is a miss. An entry that
+    /// was found is not in memory before [`Tiers::promote`].
     pub(crate) async fn look_in_store(
         &self,
         lookup: &mut Lookup,
@@ -105,29 +111,21 @@ impl Tiers {
         deadline: Instant,
     ) {
         let found = self.fetch(lookup.key(), now, deadline).await;
-        if let Some(marker) = &lookup.marker {
+        if lookup.marker.is_some() {
             // What memory has, though it is stale, is better than nothing.
-            if let Some(entry) = marker.admit(found) {
-                if !self.memory.is_off() {
-                    self.promote(&lookup.base, marker, &entry, now);
-                }
+            if let Some(entry) = found.and_then(Record::into_response) {
                 lookup.entry = Some(entry);
             }
             return;
         }
         match found {
-            Some(Record::Response(entry)) => {
-                self.memory.insert(Record::Response(Arc::clone(&entry)));
-                lookup.entry = Some(entry);
-            }
+            Some(Record::Response(entry)) => lookup.entry = Some(entry),
             Some(Record::Marker(marker)) => {
                 let variant = lookup.base.variant(&marker.fields, headers);
-                lookup.entry = marker.admit(self.fetch(&variant, now, deadline).await);
-                match &lookup.entry {
-                    Some(entry) if !self.memory.is_off() => {
-                        self.promote(&lookup.base, &marker, entry, now);
-                    }
-                    _ => self.memory.insert(Record::Marker(Arc::clone(&marker))),
+                let found = self.fetch(&variant, now, deadline).await;
+                lookup.entry = found.and_then(Record::into_response);
+                if lookup.entry.is_none() || self.memory.is_off() {
+                    self.memory.insert(Record::Marker(Arc::clone(&marker)));
                 }
                 lookup.variant = Some(variant);
                 lookup.marker = Some(marker);
@@ -136,12 +134,39 @@ impl Tiers {
         }
     }
 
-    /// Keeps a variant of the shared store in memory, however many there are there already.
-    fn promote(&self, base: &Key, marker: &Marker, entry: &Arc<Entry>, now: Timestamp) {
+    /// Keeps what was found in the shared store in memory as well, unless that has a newer one.
+    pub(crate) fn promote(&self, lookup: &Lookup, now: Timestamp) {
+        let Some(entry) = &lookup.entry else {
+            return;
+        };
+        match &lookup.marker {
+            Some(marker) if !self.memory.is_off() => {
+                self.promote_variant(&lookup.base, marker, entry, now);
+            }
+            Some(_) => {}
+            None => {
+                let standing = self.memory.peek(lookup.base.borrow(), now);
+                let standing = standing.and_then(Record::into_response);
+                if !standing.is_some_and(|standing| standing.is_newer_than(entry)) {
+                    self.memory.insert(Record::Response(Arc::clone(entry)));
+                }
+            }
+        }
+    }
+
+    /// However many variants there are there already.
+    fn promote_variant(&self, base: &Key, marker: &Marker, entry: &Arc<Entry>, now: Timestamp) {
+        let canonical = entry.head.key.canonical();
+        let standing = match self.memory.peek(base.borrow(), now) {
+            Some(Record::Marker(marker)) => variants::find(&self.memory, &marker, canonical, now),
+            _ => None,
+        };
+        if standing.is_some_and(|standing| standing.is_newer_than(entry)) {
+            return;
+        }
         let lead = NewMarker {
             base,
             fields: &marker.fields,
-            since: marker.since,
             kept_until: marker.kept_until,
         };
         if let Inserted::TooMany = self.variants.place(&self.memory, lead, entry, now) {
@@ -163,9 +188,12 @@ impl Tiers {
         now: Timestamp,
         deadline: Instant,
     ) -> Option<Arc<Value>> {
-        let value = self.fetch(key, now, deadline).await?.into_value()?;
-        self.memory.insert(Record::Value(Arc::clone(&value)));
-        Some(value)
+        self.fetch(key, now, deadline).await?.into_value()
+    }
+
+    /// Keeps a value of the shared store in memory as well.
+    pub(crate) fn promote_value(&self, value: &Arc<Value>) {
+        self.memory.insert(Record::Value(Arc::clone(value)));
     }
 
     /// Stores a response that varies on `fields`: in memory at once, in the shared store
@@ -175,63 +203,44 @@ impl Tiers {
         &self,
         base: &Key,
         fields: &Arc<[HeaderName]>,
-        traces: Option<&Traces>,
         entry: Arc<Entry>,
         now: Timestamp,
+        reach: Reach,
         until_written: impl Send + 'static,
     ) -> Stored {
-        if let Some(traces) = traces {
-            self.note_stored(traces, entry.head.lifetimes.kept_until, now);
-        }
         let kept_until = entry.head.lifetimes.kept_until;
         if fields.is_empty() {
-            self.write_both(Record::Response(entry), now, until_written);
+            self.memory.insert(Record::Response(Arc::clone(&entry)));
+            self.write_behind(Record::Response(entry), now, reach, until_written);
             return Stored::Yes;
         }
         let lead = NewMarker {
             base,
             fields,
-            since: entry.head.lifetimes.stored,
             kept_until: kept_until.saturating_add(MARKER_SLACK),
         };
         match self.variants.place(&self.memory, lead, &entry, now) {
             Inserted::TooMany => return Stored::TooManyVariants,
             Inserted::Here(marker) => {
                 if let Some(marker) = marker {
-                    self.write_behind(Record::Marker(marker), now, ());
+                    self.write_behind(Record::Marker(marker), now, reach, ());
                 }
             }
         }
-        self.write_behind(Record::Response(entry), now, until_written);
+        self.write_behind(Record::Response(entry), now, reach, until_written);
         Stored::Yes
     }
 
-    /// Notes, in memory, that something is being fetched that may be stored under a key which not
-    /// every request for its target has.
-    pub(crate) fn note_under_way(&self, traces: &Traces, until: Timestamp, now: Timestamp) {
-        self.traced.store(true, Ordering::Release);
-        let key = traces.under_way.clone();
-        self.memory.insert(trace(key, now, until));
-    }
-
-    /// Whether this instance has noted anything of the kind.
-    pub(crate) fn has_traces(&self) -> bool {
-        self.traced.load(Ordering::Acquire)
-    }
-
-    /// Notes, in both tiers, that something is stored under such a key.
-    fn note_stored(&self, traces: &Traces, kept_until: Timestamp, now: Timestamp) {
-        self.traced.store(true, Ordering::Release);
-        let standing = self.memory.peek(traces.stored.borrow(), now);
-        if standing.is_none_or(|marker| marker.kept_until() < kept_until) {
-            let until = kept_until.saturating_add(MARKER_SLACK);
-            self.write_both(trace(traces.stored.clone(), now, until), now, ());
-        }
-    }
-
     /// Stores one of the application's own values: in the shared store behind the caller's back.
-    pub(crate) fn store_value_behind(&self, value: Value, now: Timestamp) {
-        self.write_both(Record::Value(Arc::new(value)), now, ());
+    /// One that was made earlier, by what was known of purges, does not take a newer one's place.
+    pub(crate) fn store_value_behind(&self, value: Value, now: Timestamp, reach: Reach) {
+        let standing = self.value_in_memory(&value.key, now);
+        if standing.is_some_and(|standing| standing.moment.is_later_than(value.moment)) {
+            return;
+        }
+        let record = Record::Value(Arc::new(value));
+        self.memory.insert(record.clone());
+        self.write_behind(record, now, reach, ());
     }
 
     /// Stores one of the application's own values, and waits until the shared store has it.
@@ -256,21 +265,18 @@ impl Tiers {
         }
     }
 
-    /// Removes what stands under `keys` from both tiers; whether either had any.
-    pub(crate) async fn remove(
+    /// Removes one of the application's own values from both tiers.
+    pub(crate) async fn remove_value(
         &self,
-        keys: &[&Key],
+        key: &Key,
         deadline: Instant,
-    ) -> Result<bool, StoreError> {
-        let in_memory = keys.iter().filter(|key| self.memory.remove(key)).count();
-        match &self.shared {
-            Some(shared) => {
-                let names: Vec<String> = keys.iter().map(|key| shared.name(key)).collect();
-                let removed = shared.store.remove(&names, deadline).await?;
-                Ok(in_memory > 0 || removed > 0)
-            }
-            None => Ok(in_memory > 0),
-        }
+    ) -> Result<(), StoreError> {
+        self.memory.remove(key);
+        let Some(shared) = &self.shared else {
+            return Ok(());
+        };
+        let names = [shared.name(key)];
+        shared.store.remove(&names, deadline).await.map(drop)
     }
 
     /// Waits until all that was stored has been written to the shared store, or tried in vain.
@@ -281,18 +287,25 @@ impl Tiers {
         }
     }
 
-    /// Takes what stands under `key` from memory, a variant of the resource under `base` perhaps.
-    pub(crate) fn forget_in_memory(&self, base: &Key, key: &Key, now: Timestamp) {
-        variants::forget(&self.memory, base, key, now);
-    }
-
-    fn write_both(&self, record: Record, now: Timestamp, until_written: impl Send + 'static) {
-        self.memory.insert(record.clone());
-        self.write_behind(record, now, until_written);
-    }
-
-    fn write_behind(&self, record: Record, now: Timestamp, until_written: impl Send + 'static) {
+    /// Takes what stands under `key` from both tiers, a variant of the resource under `base`
+    /// perhaps: from memory at once, from the shared store behind the caller's back.
+    pub(crate) fn forget(&self, base: &Key, key: &Key, now: Timestamp) {
+        self.variants.forget(&self.memory, base, key, now);
         if let Some(shared) = &self.shared {
+            shared.remove_behind(key);
+        }
+    }
+
+    fn write_behind(
+        &self,
+        record: Record,
+        now: Timestamp,
+        reach: Reach,
+        until_written: impl Send + 'static,
+    ) {
+        if let Some(shared) = &self.shared
+            && reach == Reach::BothTiers
+        {
             shared.write_behind(record, now, &self.counters, until_written);
         }
     }
@@ -335,16 +348,6 @@ impl Tiers {
         }
         None
     }
-}
-
-fn trace(key: Key, now: Timestamp, kept_until: Timestamp) -> Record {
-    Record::Marker(Arc::new(Marker {
-        key,
-        fields: Arc::default(),
-        since: now,
-        kept_until,
-        variants: Variants::default(),
-    }))
 }
 
 /// Expiry by the record's own metadata, whatever became of the key's TTL; and nothing from

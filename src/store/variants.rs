@@ -25,7 +25,6 @@ pub(super) struct NewMarker<'a> {
     pub(super) base: &'a Key,
     /// What the resource's responses vary on.
     pub(super) fields: &'a Arc<[HeaderName]>,
-    pub(super) since: Timestamp,
     pub(super) kept_until: Timestamp,
 }
 
@@ -77,6 +76,22 @@ impl VariantIndex {
         Inserted::Here(marker.filter(|_| !lasts))
     }
 
+    /// Takes what stands under `key` from memory, a variant of the resource under `base` perhaps.
+    pub(super) fn forget(&self, memory: &Memory, base: &Key, key: &Key, now: Timestamp) {
+        let _one_at_a_time = self.changing.lock(base.hash());
+        memory.remove(key);
+        if let Some(Record::Marker(marker)) = memory.peek(base.borrow(), now)
+            && marker.only().is_some_and(|only| only.head.key == *key)
+        {
+            memory.insert(Record::Marker(Arc::new(Marker {
+                key: base.clone(),
+                fields: Arc::clone(&marker.fields),
+                kept_until: marker.kept_until,
+                variants: Variants::default(),
+            })));
+        }
+    }
+
     /// The variants of which `entry` is one; `None` if there are too many without it.
     fn joined(
         &self,
@@ -117,7 +132,6 @@ impl NewMarker<'_> {
                 Variants::Several(_) => self.base.clone(),
             },
             fields: Arc::clone(self.fields),
-            since: standing.map_or(self.since, |marker| marker.since),
             kept_until: standing.map_or(self.kept_until, |marker| {
                 marker.kept_until.max(self.kept_until)
             }),
@@ -137,23 +151,9 @@ pub(super) fn find(
         Some(only) if only.head.key.canonical() == canonical => {
             (now < only.head.lifetimes.kept_until).then(|| Arc::clone(only))
         }
-        _ => marker.admit(memory.get(KeyRef::of(canonical), now)),
-    }
-}
-
-/// Takes what stands under `key` from memory, a variant of the resource under `base` perhaps.
-pub(super) fn forget(memory: &Memory, base: &Key, key: &Key, now: Timestamp) {
-    memory.remove(key);
-    if let Some(Record::Marker(marker)) = memory.peek(base.borrow(), now)
-        && marker.only().is_some_and(|only| only.head.key == *key)
-    {
-        memory.insert(Record::Marker(Arc::new(Marker {
-            key: base.clone(),
-            fields: Arc::clone(&marker.fields),
-            since: marker.since,
-            kept_until: marker.kept_until,
-            variants: Variants::default(),
-        })));
+        _ => memory
+            .get(KeyRef::of(canonical), now)
+            .and_then(Record::into_response),
     }
 }
 
@@ -165,31 +165,12 @@ mod tests {
 
     use super::*;
     use crate::base::lines::Lines;
-    use crate::base::position::LogPosition;
+    use crate::base::position::Moment;
     use crate::base::tags::Tags;
     use crate::entry::{Head, StoredHeaders, Verified};
     use crate::key::KeyBuilder;
     use crate::semantics::{Flags, Lifetimes};
-    use crate::store::{MemoryLookup, Stored, Tiers};
-
-    /// While no marker led to it, a change of the resource did not know of it.
-    #[test]
-    fn a_variant_does_not_come_back_with_another_s_marker() {
-        let tiers = tiers();
-        store(&tiers, "de", 10);
-        store(&tiers, "fr", 11);
-        assert!(look(&tiers, "de", 12).is_some());
-
-        tiers.memory().remove(&base());
-        assert!(look(&tiers, "de", 13).is_none());
-        store(&tiers, "en", 20);
-        assert!(look(&tiers, "en", 21).is_some());
-        assert!(look(&tiers, "de", 21).is_none(), "it was out of sight");
-
-        store(&tiers, "de", 30);
-        assert!(look(&tiers, "de", 31).is_some());
-        assert!(look(&tiers, "en", 31).is_some(), "its marker still stands");
-    }
+    use crate::store::{MemoryLookup, Reach, Stored, Tiers};
 
     #[test]
     fn the_only_variant_is_one_record_until_there_is_another() {
@@ -229,14 +210,14 @@ mod tests {
         let tiers = tiers();
         let variant = |language| base().variant(&FIELDS, &headers(language));
         store(&tiers, "de", 1);
-        tiers.forget_in_memory(&base(), &variant("en"), at(2));
+        tiers.forget(&base(), &variant("en"), at(2));
         assert!(look(&tiers, "de", 3).is_some(), "another was forgotten");
-        tiers.forget_in_memory(&base(), &variant("de"), at(2));
+        tiers.forget(&base(), &variant("de"), at(2));
         let found = find(&tiers, "de", 3);
         assert!(found.entry.is_none() && found.marker.is_some());
         store(&tiers, "de", 4);
         store(&tiers, "en", 5);
-        tiers.forget_in_memory(&base(), &variant("de"), at(6));
+        tiers.forget(&base(), &variant("de"), at(6));
         assert!(look(&tiers, "de", 7).is_none());
         assert!(look(&tiers, "en", 7).is_some());
     }
@@ -288,7 +269,7 @@ mod tests {
                 kept_until: until,
                 flags: Flags::default(),
             },
-            position: LogPosition::default(),
+            moment: Moment::default(),
             tags: Tags::default(),
             verified: Verified::never(),
         };
@@ -296,7 +277,14 @@ mod tests {
             head,
             body: Bytes::from_static(b"content"),
         });
-        tiers.store_response(&base(), &FIELDS.into(), None, entry, at(second), ())
+        tiers.store_response(
+            &base(),
+            &FIELDS.into(),
+            entry,
+            at(second),
+            Reach::BothTiers,
+            (),
+        )
     }
 
     fn look(tiers: &Tiers, language: &str, second: u64) -> Option<Arc<Entry>> {

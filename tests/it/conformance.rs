@@ -414,9 +414,11 @@ async fn unsafe_methods_outdate_their_target_and_what_they_name_of_the_same_orig
                 let method = Method::from_bytes(method.as_bytes()).unwrap();
                 app.send(method.clone(), "/target", &[]).await;
                 let outdated = success && (200..400).contains(&status);
-                for (path, named) in paths.into_iter().zip([true, true, true, false]) {
+                // A redirection only says where to look next.
+                let names = status < 300;
+                for (path, concerned) in paths.into_iter().zip([true, names, names, false]) {
                     let hit = app.get(path, &[]).await.is_hit();
-                    assert_eq!(hit, !(outdated && named), "{method} {status} {path}");
+                    assert_eq!(hit, !(outdated && concerned), "{method} {status} {path}");
                     cases += 1;
                 }
             }

@@ -24,6 +24,7 @@ mod footprint;
 mod layer;
 mod lease;
 mod metrics;
+mod outdated;
 mod policy;
 mod purge;
 mod readiness;

@@ -53,7 +53,7 @@ async fn store_on_a_stopped_server(cache: &Cache, server: &Valkey, count: u32) {
 }
 
 fn stored(server: &Valkey) -> usize {
-    server.command(&["KEYS", "trc:2:*"]).lines().count()
+    server.command(&["KEYS", "trc:3:*"]).lines().count()
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::*;
 use crate::base::clock::Timestamp;
-use crate::base::position::LogPosition;
+use crate::base::position::{LogPosition, Moment};
 use crate::key::Key;
 use crate::semantics::{Flags, Lifetimes};
 
@@ -50,7 +50,7 @@ fn entry() -> Entry {
             kept_until: second(3600),
             flags: Flags::VALIDATOR.with(Flags::MUST_REVALIDATE),
         },
-        position: LogPosition::new(1_790_000_000_001, 2),
+        moment: Moment::stored(LogPosition::new(1_790_000_000_001, 2)),
         tags: ["product:7", "Überschrift"].iter().collect(),
         verified: Verified::never(),
     };
@@ -64,7 +64,6 @@ fn marker() -> Marker {
     Marker {
         key: Key::from_canonical(b"a base key"),
         fields: [HeaderName::from_static("accept-language")].into(),
-        since: Timestamp::from_secs(1_790_000_000),
         kept_until: Timestamp::from_secs(1_790_003_600),
         variants: Variants::default(),
     }
@@ -76,7 +75,7 @@ fn value() -> Value {
         stored: Timestamp::from_secs(1_790_000_000),
         fresh_until: Timestamp::from_secs(1_790_000_050),
         expires: Timestamp::from_secs(1_790_000_060),
-        position: LogPosition::new(1_790_000_000_001, 2),
+        moment: Moment::stored(LogPosition::new(1_790_000_000_001, 2)),
         tags: ["money"].iter().collect(),
         verified: Verified::never(),
         bytes: Bytes::from_static(b"{\"eur\":1}"),
@@ -96,7 +95,7 @@ fn facts(record: &Record) -> String {
                 status,
                 headers,
                 lifetimes,
-                position,
+                moment,
                 tags,
                 verified: _,
             } = &entry.head;
@@ -104,6 +103,7 @@ fn facts(record: &Record) -> String {
             let lines = lines.iter().collect::<Vec<_>>();
             let tags = tags.iter().collect::<Vec<_>>();
             let body = &entry.body;
+            let position = moment.position;
             format!("{key:?} {status} {lines:?} {lifetimes:?} {position} {tags:?} {body:?}")
         }
         Record::Marker(marker) => {
@@ -118,12 +118,13 @@ fn facts(record: &Record) -> String {
                 stored,
                 fresh_until,
                 expires,
-                position,
+                moment,
                 tags,
                 verified: _,
                 bytes,
             } = &**value;
             let tags = tags.iter().collect::<Vec<_>>();
+            let position = moment.position;
             format!("{key:?} {stored:?} {fresh_until:?} {expires:?} {position} {tags:?} {bytes:?}")
         }
     }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::clock::Timestamp;
-use crate::base::position::LogPosition;
+use crate::base::position::{LogPosition, Moment};
 use crate::semantics::Flags;
 
 proptest! {
@@ -142,7 +142,7 @@ fn entries() -> impl Strategy<Value = Entry> {
                 status,
                 headers: StoredHeaders::new(headers.iter().collect(), length),
                 lifetimes,
-                position,
+                moment: Moment::stored(position),
                 tags,
                 verified: Verified::never(),
             };
@@ -155,10 +155,9 @@ fn entries() -> impl Strategy<Value = Entry> {
 
 fn markers() -> impl Strategy<Value = Marker> {
     let fields = prop::collection::vec(names(), 0..4);
-    (keys(), fields, times(), times()).prop_map(|(key, fields, since, kept_until)| Marker {
+    (keys(), fields, times()).prop_map(|(key, fields, kept_until)| Marker {
         key,
         fields: fields.into(),
-        since,
         kept_until,
         variants: Variants::default(),
     })
@@ -172,7 +171,7 @@ fn values() -> impl Strategy<Value = Value> {
             stored,
             fresh_until,
             expires,
-            position,
+            moment: Moment::stored(position),
             tags,
             verified: Verified::never(),
             bytes: bytes.into(),

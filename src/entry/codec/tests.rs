@@ -3,7 +3,7 @@ use http::header::{CONTENT_TYPE, HeaderValue, LINK};
 
 use super::*;
 use crate::base::clock::Timestamp;
-use crate::base::position::LogPosition;
+use crate::base::position::{LogPosition, Moment};
 use crate::semantics::Flags;
 
 const FORMAT: Format = Format {
@@ -39,7 +39,7 @@ fn entry_with(headers: &HeaderMap, body: &[u8]) -> Record {
             kept_until: at(u64::MAX),
             flags: Flags::VALIDATOR,
         },
-        position: LogPosition::new(7, 8),
+        moment: Moment::stored(LogPosition::new(7, 8)),
         tags: ["one", "two"].iter().collect(),
         verified: Verified::never(),
     };
@@ -53,7 +53,6 @@ fn marker() -> Record {
     Record::Marker(Arc::new(Marker {
         key: key("k"),
         fields: [CONTENT_TYPE, LINK].into(),
-        since: Timestamp::from_millis(3),
         kept_until: Timestamp::from_millis(9),
         variants: Variants::default(),
     }))
@@ -65,7 +64,7 @@ fn value() -> Record {
         stored: Timestamp::from_millis(7),
         fresh_until: Timestamp::from_millis(8),
         expires: Timestamp::from_millis(9),
-        position: LogPosition::new(7, 8),
+        moment: Moment::stored(LogPosition::new(7, 8)),
         tags: ["one"].iter().collect(),
         verified: Verified::never(),
         bytes: Bytes::from_static(b"value"),

@@ -10,7 +10,7 @@ use super::{Owner, PurgeLog};
 use crate::base::clock::Timestamp;
 use crate::base::position::LogPosition;
 use crate::base::task;
-use crate::purge::Purge;
+use crate::purge::record::{self, Mark};
 use crate::store::{AppendOptions, LogBounds, Memory, Presence, SharedStore, StoreError, Trimmed};
 
 /// What the reader knows of the log that it reads.
@@ -25,6 +25,8 @@ struct Reading {
     /// Where the log ended at an earlier moment, not read so far then. A log that always grows
     /// meanwhile is never read to its end of now.
     end: Option<(LogPosition, Timestamp)>,
+    /// When the log was last seen to take a write.
+    written: Option<Instant>,
 }
 
 /// What the log turns out to be.
@@ -133,6 +135,7 @@ impl PurgeLog {
             return Ok(());
         };
         let asked = self.clock.now();
+        self.prove_writable(&**store, reading).await?;
         let (bounds, is_complete) = self.measure(&**store).await?;
         let read = reading.ahead.unwrap_or_else(|| self.index.tail());
         let found = match is_complete {
@@ -154,9 +157,33 @@ impl PurgeLog {
         }
         self.reached(&bounds, asked, &mut reading.end);
         for (position, record) in store.log_read(self.index.tail(), BLOCK).await? {
-            self.index.apply(position, &Purge::from_record(&record));
+            self.index.apply(position, &record::decode(&record));
             reading.note(position);
         }
+        Ok(())
+    }
+
+    /// Proves, about once a second, that the log takes writes. One that does not is out of sight:
+    /// other instances cannot announce what they change. What could not be appended so far is
+    /// tried again.
+    async fn prove_writable(
+        &self,
+        store: &dyn SharedStore,
+        reading: &mut Reading,
+    ) -> Result<(), StoreError> {
+        let is_recent = |proved: Instant| proved.elapsed() < PROOF_INTERVAL;
+        if reading.written.is_some_and(is_recent) {
+            return Ok(());
+        }
+        reading.written = None;
+        let deadline = Instant::now() + BOUNDS_TIMEOUT;
+        store.log_takes_writes(deadline).await?;
+        if let Some(appender) = &self.appender
+            && appender.holds_any()
+        {
+            appender.retry(deadline).await?;
+        }
+        reading.written = Some(Instant::now());
         Ok(())
     }
 
@@ -222,7 +249,7 @@ impl PurgeLog {
         memory: &Memory,
     ) -> Result<(), StoreError> {
         tracing::warn!("the purge log has lost records: purging everything");
-        let everything = Purge::everything().to_record();
+        let everything = record::encode([Mark::EVERYTHING]);
         let deadline = Instant::now() + BOUNDS_TIMEOUT;
         // Later than every position of the old log: entries may still name them.
         let known = self.index.tail().max(self.index.appended()).max(read);
@@ -233,7 +260,7 @@ impl PurgeLog {
         Ok(())
     }
 
-    /// Forgets what the log has forgotten, read or not.
+    /// Skips what the log has forgotten before it was read.
     fn skip_trimmed(&self, bounds: &LogBounds, memory: &Memory) {
         let tail = self.index.tail();
         match *bounds {
@@ -243,12 +270,7 @@ impl PurgeLog {
                 first,
                 trimmed: Trimmed::Some,
                 ..
-            } => {
-                if first > tail {
-                    self.skip_to(first, memory);
-                }
-                self.index.forget_before(first);
-            }
+            } if first > tail => self.skip_to(first, memory),
             LogBounds::Empty { last_generated, .. } if last_generated > tail => {
                 self.skip_to(last_generated, memory);
                 self.index.advance(last_generated);
@@ -297,6 +319,9 @@ fn is_held(position: LogPosition, presence: Presence, bounds: &LogBounds) -> boo
 
 /// How long one read waits for a record: the log is compared with what was read this often.
 const BLOCK: Duration = Duration::from_secs(1);
+
+/// How often the log is written to, to see that it can be.
+const PROOF_INTERVAL: Duration = Duration::from_secs(1);
 
 /// For the log's own upkeep, which no request waits for.
 const BOUNDS_TIMEOUT: Duration = Duration::from_secs(1);

@@ -6,8 +6,7 @@ use http::header::SET_COOKIE;
 use http::{HeaderMap, Response, StatusCode, response};
 
 use crate::base::clock::Timestamp;
-use crate::base::position::LogPosition;
-use crate::base::task;
+use crate::base::position::Moment;
 use crate::cache::Cache;
 use crate::entry::{Entry, Head};
 use crate::flight::{Leader, Uncacheable};
@@ -29,9 +28,9 @@ pub(super) struct FetchContext {
     pub(super) lookup: Lookup,
     pub(super) fallback: Fallback,
     pub(super) leader: Option<Leader>,
-    /// How far the purge log had been read before the handler was called. A purge that comes
-    /// while the handler works stands later in the log, and wins.
-    pub(super) position: LogPosition,
+    /// What was known of purges before the handler was called. A purge that comes while the handler
+    /// works is later, and wins.
+    pub(super) moment: Moment,
     pub(super) request_time: Timestamp,
     pub(super) response_time: Timestamp,
 }
@@ -132,20 +131,39 @@ impl FetchContext {
         }
     }
 
+    /// Whether the policy allows a response to be stored that RFC 9111 does.
+    pub(super) fn permit(&self, head: &response::Parts) -> Result<(), Reason> {
+        let policy = &self.settings.policy;
+        if !policy.statuses.is_empty() && !policy.statuses.contains(&head.status) {
+            return Err(Reason::Status);
+        }
+        match &policy.store_if {
+            Some(predicate) if !predicate.holds(&self.headers, head) => Err(Reason::Policy),
+            _ => Ok(()),
+        }
+    }
+
+    /// RFC 9111 4.3.3: "A full response … indicates that none of the stored responses nominated in
+    /// the conditional request are suitable", so the stored one is removed: it must not be served
+    /// stale later either. A response for this requester alone, or a failure, is no reason.
+    pub(super) fn withdraw_stored(&self, status: StatusCode, refusal: Reason) {
+        if self.replaces_stored(status) && !refusal.is_about_requester() {
+            self.remove_stored();
+        }
+    }
+
+    /// Whether a full response with this status says that the stored one is of no use any more.
+    pub(super) fn replaces_stored(&self, status: StatusCode) -> bool {
+        let is_of_resource = status.is_success()
+            || status.is_redirection()
+            || matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+        self.fallback.entry().is_some() && is_of_resource && status != StatusCode::PARTIAL_CONTENT
+    }
+
     /// Removes the stored response from both tiers.
     pub(super) fn remove_stored(&self) {
-        let cache = self.cache().clone();
-        let key = self.lookup.key().clone();
-        let base = &self.lookup.base;
-        cache
-            .tiers()
-            .forget_in_memory(base, &key, self.response_time);
-        // Without a runtime there is no connection to the store either.
-        let _ = task::spawn(async move {
-            let deadline = cache.deadline();
-            if let Err(error) = cache.tiers().remove(&[&key], deadline).await {
-                tracing::debug!(%error, "an outdated response stays in the shared store");
-            }
-        });
+        let Lookup { base, .. } = &self.lookup;
+        let tiers = self.cache().tiers();
+        tiers.forget(base, self.lookup.key(), self.response_time);
     }
 }

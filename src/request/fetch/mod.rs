@@ -57,9 +57,17 @@ where
             mut parts,
             facts,
             now,
-            lookup,
+            mut lookup,
             ..
         } = miss;
+        // The moment comes first. The judgement then finds any purge from before it, and a later one
+        // is later than the moment. So nothing that was purged before the handler is called is
+        // validated, updated, or served if the fetch fails.
+        let moment = settings.cache.log().index().moment();
+        let fallback = fallback.judged_again(|head| settings.judge(head, &facts, now));
+        lookup.entry = lookup
+            .entry
+            .filter(|entry| settings.cache.validity(&entry.head, now).is_usable());
         let headers = parts.headers.clone();
         let to_validate = match &fallback {
             Fallback::Refreshing(entry) => Some(entry),
@@ -68,15 +76,10 @@ where
         if let Some(entry) = to_validate {
             semantics::make_conditional(&mut parts.headers, entry.head.headers.ready());
         }
-        if let Some(traces) = &lookup.traces {
-            // A change while the handler works must see that this fetch is under way.
-            let until = now.saturating_add(settings.cache.config().fill_deadline);
-            settings.cache.tiers().note_under_way(traces, until, now);
-        }
         parts.extensions.insert(settings.cache.clone());
         let Inner { service, body } = inner;
         let fetch_context = FetchContext {
-            position: settings.cache.log().index().tail(),
+            moment,
             settings,
             facts,
             headers,
@@ -216,30 +219,8 @@ impl FetchContext {
 
     /// Whether RFC 9111 and the policy allow the response to be stored.
     fn admit(&self, head: &response::Parts) -> Result<Admitted, Reason> {
-        let policy = &self.settings.policy;
-        let admitted = semantics::admit(&self.exchange(head), &policy.rules)?;
-        if !policy.statuses.is_empty() && !policy.statuses.contains(&head.status) {
-            return Err(Reason::Status);
-        }
-        match &policy.store_if {
-            Some(predicate) if !predicate.holds(&self.headers, head) => Err(Reason::Policy),
-            _ => Ok(admitted),
-        }
-    }
-
-    /// RFC 9111 4.3.3: "A full response … indicates that none of the stored responses nominated in
-    /// the conditional request are suitable", so the stored one is removed: it must not be served
-    /// stale later either. A response for this requester alone, or a failure, is no reason.
-    fn withdraw_stored(&self, status: StatusCode, refusal: Reason) {
-        let is_of_resource = status.is_success()
-            || status.is_redirection()
-            || matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
-        if self.fallback.entry().is_some()
-            && is_of_resource
-            && status != StatusCode::PARTIAL_CONTENT
-            && !refusal.is_about_requester()
-        {
-            self.remove_stored();
-        }
+        let admitted = semantics::admit(&self.exchange(head), &self.settings.policy.rules)?;
+        self.permit(head)?;
+        Ok(admitted)
     }
 }

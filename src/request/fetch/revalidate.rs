@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Response, StatusCode, response};
+use http::{HeaderMap, Response, StatusCode, response};
 
 use super::context::FetchContext;
 use super::store::storing;
-use crate::entry::Entry;
+use crate::entry::{Entry, Head};
 use crate::response::body::ResponseBody;
 use crate::response::passed::with_status_line;
-use crate::semantics::{self, Freshened, HeadOutcome};
+use crate::semantics::{self, Admitted, Freshened, HeadOutcome};
 use crate::status::{Outcome, Reason};
 
 impl FetchContext {
@@ -26,31 +26,50 @@ impl FetchContext {
         let outcome = self.outcome(head.status);
         let stored = &entry.head;
         let length = Some(entry.body.len() as u64);
-        match semantics::freshen(
-            stored.status,
-            &stored.headers.lines().to_map(0),
-            &exchange,
-            rules,
-        ) {
-            Freshened::Updated(admitted) => {
-                let new_entry = self.new_entry(stored.status, *admitted, &stored.tags, length);
-                let (updated, stored) =
-                    self.take_commit()
-                        .commit(new_entry, entry.body.clone(), self.response_time);
-                self.answer_fetched(&updated, storing(outcome, stored), head)
-            }
-            Freshened::Refused { refusal, headers } => {
-                self.release_refused(refusal);
-                if !refusal.is_about_requester() {
-                    self.remove_stored();
+        let fields = stored.headers.lines().to_map(0);
+        let (refusal, headers) = match semantics::freshen(stored.status, &fields, &exchange, rules)
+        {
+            Freshened::Mismatch => return self.mismatched(entry, outcome),
+            Freshened::Refused { refusal, headers } => (refusal, headers),
+            Freshened::Updated(admitted) => match self.permit_merged(stored, &fields, *admitted) {
+                Ok(admitted) => {
+                    let new_entry = self.new_entry(stored.status, admitted, length);
+                    let commit = self.take_commit(stored.status);
+                    let (updated, stored) =
+                        commit.commit(new_entry, entry.body.clone(), self.response_time);
+                    return self.answer_fetched(&updated, storing(outcome, stored), head);
                 }
-                let unstored = Entry {
-                    head: stored.with_headers(&headers, entry.body.len()),
-                    body: entry.body.clone(),
-                };
-                self.answer_fetched(&unstored, outcome.because(refusal), head)
-            }
-            Freshened::Mismatch => self.mismatched(entry, outcome),
+                Err(refused) => refused,
+            },
+        };
+        self.release_refused(refusal);
+        if !refusal.is_about_requester() {
+            self.remove_stored();
+        }
+        let unstored = Entry {
+            head: stored.with_headers(&headers, entry.body.len()),
+            body: entry.body.clone(),
+        };
+        self.answer_fetched(&unstored, outcome.because(refusal), head)
+    }
+
+    /// Asks the policy about a stored response that an answer without content has updated, and
+    /// unites its tags: those that a handler named for it stay, those of its fields are replaced.
+    /// A refusal comes with the updated fields.
+    fn permit_merged(
+        &self,
+        stored: &Head,
+        fields: &HeaderMap,
+        admitted: Admitted,
+    ) -> Result<Admitted, (Reason, HeaderMap)> {
+        let mut merged = Response::new(());
+        *merged.status_mut() = stored.status;
+        *merged.headers_mut() = admitted.lines.to_map(0);
+        let (merged, ()) = merged.into_parts();
+        let tags = semantics::united_tags(&admitted.tags, &admitted.groups, &stored.tags, fields);
+        match self.permit(&merged).and(tags) {
+            Ok(tags) => Ok(Admitted { tags, ..admitted }),
+            Err(refusal) => Err((refusal, merged.headers)),
         }
     }
 
@@ -80,20 +99,16 @@ impl FetchContext {
         let exchange = self.exchange(head);
         let rules = &self.settings.policy.rules;
         let length = entry.body.len() as u64;
-        match semantics::head_updates(
-            stored.status,
-            &stored.headers.lines().to_map(0),
-            length,
-            &exchange,
-            rules,
-        ) {
+        let fields = stored.headers.lines().to_map(0);
+        match semantics::head_updates(stored.status, &fields, length, &exchange, rules) {
             HeadOutcome::Freshened(admitted) => {
-                let new_entry =
-                    self.new_entry(stored.status, *admitted, &stored.tags, Some(length));
+                let Ok(admitted) = self.permit_merged(stored, &fields, *admitted) else {
+                    return self.remove_stored();
+                };
+                let new_entry = self.new_entry(stored.status, admitted, Some(length));
+                let commit = self.take_commit(stored.status);
                 // `Cache-Status` says of a HEAD response that it was forwarded, and no more.
-                let _ =
-                    self.take_commit()
-                        .commit(new_entry, entry.body.clone(), self.response_time);
+                let _ = commit.commit(new_entry, entry.body.clone(), self.response_time);
             }
             HeadOutcome::Invalidate => self.remove_stored(),
             HeadOutcome::Nothing => {}

@@ -56,9 +56,9 @@ impl FetchContext {
         }
         let new_entry = self.new_response(&head, admitted, Some(length));
         let (to_send, to_keep) = to_send_and_to_keep(bytes);
-        let (entry, stored) = self
-            .take_commit()
-            .commit(new_entry, to_keep, self.response_time);
+        let (entry, stored) =
+            self.take_commit(head.status)
+                .commit(new_entry, to_keep, self.response_time);
         let outcome = storing(self.outcome(head.status), stored);
         if self.has_replaced_conditions() {
             return self.answer_fetched(&entry, outcome, &head);
@@ -79,7 +79,7 @@ impl FetchContext {
     {
         let fill = Fill {
             new_entry: self.new_response(&head, admitted, declared),
-            commit: self.take_commit(),
+            commit: self.take_commit(head.status),
             declared,
             max_body: self.max_body(),
             deadline: self.cache().config().fill_deadline,
@@ -100,6 +100,7 @@ impl FetchContext {
         body: ResponseBody<R>,
         reason: Reason,
     ) -> Response<ResponseBody<R>> {
+        self.withdraw_stored(head.status, reason);
         self.release_as_uncacheable(Uncacheable::ForAll);
         let outcome = self.outcome(head.status).because(reason);
         self.pass(head, body, outcome)
@@ -153,7 +154,7 @@ impl FetchContext {
         admitted: Admitted,
         length: Option<u64>,
     ) -> NewEntry {
-        let new_entry = self.new_entry(head.status, admitted, &Tags::default(), length);
+        let new_entry = self.new_entry(head.status, admitted, length);
         let lifetimes = &new_entry.head.lifetimes;
         let is_reusable = self.response_time < lifetimes.fresh_until
             && !lifetimes.flags.contains(semantics::Flags::NO_CACHE);
@@ -167,7 +168,6 @@ impl FetchContext {
         &self,
         status: StatusCode,
         admitted: Admitted,
-        tags: &Tags,
         length: Option<u64>,
     ) -> NewEntry {
         let Admitted {
@@ -186,6 +186,9 @@ impl FetchContext {
         if lifetimes.flags.contains(semantics::Flags::ASSIGNED) {
             jitter(&mut lifetimes);
         }
+        if self.settings.policy.key.changes_queries() {
+            lifetimes.flags = lifetimes.flags.with(semantics::Flags::QUERY_RULE);
+        }
         if self.settings.policy.early_refresh.is_some() {
             let time = self.response_time.since(self.request_time);
             self.cache().flights().note_fetch_time(&key, time);
@@ -195,19 +198,20 @@ impl FetchContext {
             status,
             headers: StoredHeaders::new(lines, sendable_length(status, length)),
             lifetimes,
-            position: self.position,
-            tags: union(own, tags, &base.group_tags(&groups)),
+            moment: self.moment,
+            tags: with_groups(own, &base.group_tags(&groups)),
             verified: Verified::never(),
         };
         NewEntry { head, fields: vary }
     }
 
-    /// The commit of this fetch, which takes over its leader.
-    pub(super) fn take_commit(&mut self) -> Commit {
+    /// The commit of a response with this status, which takes over the leader of this fetch.
+    pub(super) fn take_commit(&mut self, status: StatusCode) -> Commit {
+        let replaced = self.replaces_stored(status);
         Commit {
+            replaced: replaced.then(|| self.lookup.key().clone()),
             cache: self.cache().clone(),
             base: self.lookup.base.clone(),
-            traces: self.lookup.traces.clone(),
             credentials: Credentials::of(&self.facts),
             leader: self.leader.take(),
             auto_etag: self.settings.policy.auto_etag,
@@ -225,12 +229,12 @@ pub(super) fn storing(outcome: Outcome, stored: Stored) -> Outcome {
 }
 
 /// All tags, sorted and without duplicates. Most responses have only tags of their own.
-fn union(own: Tags, stored: &Tags, groups: &[String]) -> Tags {
-    if stored.is_empty() && groups.is_empty() {
+fn with_groups(own: Tags, groups: &[String]) -> Tags {
+    if groups.is_empty() {
         return own;
     }
     let groups = groups.iter().map(String::as_str);
-    let mut all: Vec<&str> = own.iter().chain(stored.iter()).chain(groups).collect();
+    let mut all: Vec<&str> = own.iter().chain(groups).collect();
     all.sort_unstable();
     all.dedup();
     all.into_iter().collect()

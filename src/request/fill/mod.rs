@@ -23,9 +23,9 @@ use crate::base::clock::Timestamp;
 use crate::cache::Cache;
 use crate::entry::{Entry, Head};
 use crate::flight::{Credentials, Leader, Uncacheable};
-use crate::key::{Key, Traces};
+use crate::key::Key;
 use crate::purge::Validity;
-use crate::store::Stored;
+use crate::store::{Reach, Stored};
 
 /// The head of a response that is to be stored.
 #[derive(Debug)]
@@ -40,7 +40,8 @@ pub(crate) struct NewEntry {
 pub(crate) struct Commit {
     pub(crate) cache: Cache,
     pub(crate) base: Key,
-    pub(crate) traces: Option<Traces>,
+    /// The key of a stored response that is of no use any more, whether this one is stored or not.
+    pub(crate) replaced: Option<Key>,
     pub(crate) credentials: Credentials,
     /// `None` if no request could wait for this response.
     pub(crate) leader: Option<Leader>,
@@ -60,7 +61,7 @@ impl Commit {
         let Self {
             cache,
             base,
-            traces,
+            replaced: _,
             credentials,
             mut leader,
             auto_etag,
@@ -70,10 +71,19 @@ impl Commit {
             head = tagged;
         }
         let entry = Arc::new(Entry { head, body });
-        // An entry that was purged while it was fetched would only hide a newer one.
+        // An entry that was purged while it was fetched would only hide a newer one. Requests that
+        // arrived before it was fetched may have it all the same.
         if cache.validity(&entry.head, now) == Validity::Purged {
+            if let Some(leader) = leader {
+                leader.share_entry(Arc::clone(&entry), fields);
+            }
             return (entry, Stored::Purged);
         }
+        let reach = if cache.is_purge_pending(&entry.head) {
+            Reach::Memory
+        } else {
+            Reach::BothTiers
+        };
         cache.flights().remove_hit_for_miss(&base, credentials);
         cache
             .flights()
@@ -91,9 +101,9 @@ impl Commit {
         let stored = tiers.store_response(
             &base,
             &fields,
-            traces.as_ref(),
             Arc::clone(&entry),
             now,
+            reach,
             (lease, open),
         );
         if let Some(leader) = ending {
@@ -102,8 +112,17 @@ impl Commit {
         (entry, stored)
     }
 
+    /// A whole response that is not stored replaces the stored one all the same.
+    fn withdraw_replaced(&self) {
+        if let Some(replaced) = &self.replaced {
+            let tiers = self.cache.tiers();
+            tiers.forget(&self.base, replaced, self.cache.now());
+        }
+    }
+
     /// Ends the flight without an entry. The next response will most likely not be stored either.
     fn release_as_uncacheable(self) {
+        self.withdraw_replaced();
         let now = self.cache.now();
         if let Some(leader) = self.leader {
             leader.release_as_uncacheable(Uncacheable::ForAll, now);
@@ -112,6 +131,7 @@ impl Commit {
 
     /// Ends the flight without an entry, for lack of memory. The next response may be stored.
     fn release(self) {
+        self.withdraw_replaced();
         if let Some(leader) = self.leader {
             leader.release();
         }

@@ -49,6 +49,7 @@ impl Fill {
         R: Content,
     {
         if !task::is_possible() {
+            self.commit.release();
             let body = LeaderBody::unrecorded(body, frames);
             return (body, Recorded::No(Reason::NoRuntime));
         }
@@ -142,17 +143,20 @@ impl Recorder {
     pub(crate) fn end(mut self) {
         let length = self.recording.length();
         let is_whole = self.declared.is_none_or(|declared| declared == length);
-        if let Some(commit) = self.commit.take()
-            && is_whole
-        {
-            let now = commit.cache.now();
-            let new_entry = NewEntry {
-                head: self.shared.head.again(),
-                fields: Arc::clone(&self.shared.fields),
-            };
-            commit.commit(new_entry, self.recording.join(), now);
-            self.recording.finish(End::Complete);
+        let Some(commit) = self.commit.take() else {
+            return;
+        };
+        if !is_whole {
+            commit.withdraw_replaced();
+            return;
         }
+        let now = commit.cache.now();
+        let new_entry = NewEntry {
+            head: self.shared.head.again(),
+            fields: Arc::clone(&self.shared.fields),
+        };
+        commit.commit(new_entry, self.recording.join(), now);
+        self.recording.finish(End::Complete);
     }
 
     /// Ends the recording early. Followers that have read some of it see a broken transfer; the

@@ -10,7 +10,7 @@ use shuttle::future::block_on;
 use shuttle::thread;
 use tokio::sync::Semaphore;
 
-use super::{NOW, check, head, join, join_request, key};
+use super::{NOW, check, head, join, join_request, join_request_by, key};
 use crate::cache::Cache;
 use crate::config::CacheConfig;
 use crate::entry::{Entry, Head};
@@ -86,7 +86,7 @@ fn memory_comes_back_however_writer_and_client_part() {
 fn a_fill_that_fails_shows_its_followers_why_before_they_see_that_it_did() {
     check(|| {
         let cache = cache();
-        let Joined::Lead(leader) = cache.flights().join_or_lead(&key(), &join_request(0)) else {
+        let Joined::Lead(leader) = cache.flights().join_or_lead(&key(), &join_request()) else {
             panic!("no flight yet");
         };
         let recording = Arc::new(Recording::new(None, None));
@@ -94,7 +94,7 @@ fn a_fill_that_fails_shows_its_followers_why_before_they_see_that_it_did() {
         let follower = {
             let cache = cache.clone();
             thread::spawn(move || {
-                let joined = cache.flights().join_or_lead(&key(), &join_request(0));
+                let joined = cache.flights().join_or_lead(&key(), &join_request());
                 let Joined::Follow(mut follower) = joined else {
                     return;
                 };
@@ -162,7 +162,7 @@ fn memory_for_fills_is_never_exceeded_and_always_comes_back() {
                 let cache = cache.clone();
                 thread::spawn(move || {
                     let Joined::Lead(leader) =
-                        cache.flights().join_or_lead(&key(), &join_request(0))
+                        cache.flights().join_or_lead(&key(), &join_request())
                     else {
                         return;
                     };
@@ -196,7 +196,8 @@ fn memory_for_fills_is_never_exceeded_and_always_comes_back() {
 /// number that `content` counts up.
 fn request(cache: &Cache, content: &AtomicUsize, attempt: usize) -> String {
     assert!(attempt < 5, "no end of it");
-    let join_request = join_request(cache.log().index().version());
+    let arrived = cache.flights().begun();
+    let join_request = join_request_by(cache.log().index(), arrived);
     match cache.flights().join_or_lead(&key(), &join_request) {
         Joined::Lead(leader) => {
             if let Some(entry) = in_memory(cache) {
@@ -204,7 +205,7 @@ fn request(cache: &Cache, content: &AtomicUsize, attempt: usize) -> String {
                 return text(&entry.body);
             }
             let mut fill = fill(cache, leader);
-            fill.new_entry.head.position = cache.log().index().tail();
+            fill.new_entry.head.moment = cache.log().index().moment();
             let body = content.fetch_add(1, Ordering::SeqCst).to_string();
             let recording = Arc::new(Recording::new(None, None));
             let mut recorder = fill.recorder(&recording, 0);
@@ -269,7 +270,7 @@ fn fill(cache: &Cache, leader: Leader) -> Fill {
         commit: Commit {
             cache: cache.clone(),
             base: key(),
-            traces: None,
+            replaced: None,
             credentials: Credentials::Anonymous,
             leader: Some(leader),
             auto_etag: false,

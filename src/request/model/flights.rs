@@ -2,15 +2,16 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use shuttle::future::block_on;
 use shuttle::thread;
 
-use super::{body, check, entry, flights, join, join_request, key};
+use super::{body, check, entry, flights, join, join_request, join_request_by, key};
 use crate::base::clock::Timestamp;
 use crate::flight::{Flights, Follower, Joined, Stage, Uncacheable};
+use crate::purge::{Purge, PurgeIndex};
 
 #[test]
 fn followers_see_what_the_leader_shared_and_the_table_is_left_empty() {
@@ -23,7 +24,7 @@ fn followers_see_what_the_leader_shared_and_the_table_is_left_empty() {
                 let (flights, shared, fetches) = (flights.clone(), shared.clone(), fetches.clone());
                 thread::spawn(move || {
                     loop {
-                        match flights.join_or_lead(&key(), &join_request(0)) {
+                        match flights.join_or_lead(&key(), &join_request()) {
                             Joined::Lead(leader) => {
                                 // What is stored already is not fetched again.
                                 if shared.load(Ordering::SeqCst) == 0 {
@@ -63,7 +64,7 @@ fn a_lost_leader_is_replaced_and_nobody_waits_for_ever() {
                 let (flights, lost) = (flights.clone(), lost.clone());
                 thread::spawn(move || {
                     loop {
-                        match flights.join_or_lead(&key(), &join_request(0)) {
+                        match flights.join_or_lead(&key(), &join_request()) {
                             Joined::Lead(leader) if lost.fetch_add(1, Ordering::SeqCst) == 0 => {
                                 drop(leader);
                             }
@@ -91,13 +92,13 @@ fn a_lost_leader_is_replaced_and_nobody_waits_for_ever() {
 fn a_follower_that_gives_up_leaves_no_trace() {
     check(|| {
         let flights = flights();
-        let Joined::Lead(leader) = flights.join_or_lead(&key(), &join_request(0)) else {
+        let Joined::Lead(leader) = flights.join_or_lead(&key(), &join_request()) else {
             panic!("no flight yet");
         };
         let quitter = {
             let flights = flights.clone();
             thread::spawn(move || {
-                if let Joined::Follow(mut follower) = flights.join_or_lead(&key(), &join_request(0))
+                if let Joined::Follow(mut follower) = flights.join_or_lead(&key(), &join_request())
                 {
                     block_on(poll_once(&mut follower));
                 }
@@ -105,14 +106,14 @@ fn a_follower_that_gives_up_leaves_no_trace() {
         };
         let waiter = {
             let flights = flights.clone();
-            thread::spawn(move || follow_or_lead(&flights, 0))
+            thread::spawn(move || follow_or_lead(&flights))
         };
         thread::yield_now();
         leader.release_as_uncacheable(Uncacheable::ForAll, Timestamp::from_millis(1));
         join([quitter, waiter]);
         assert_eq!(flights.len(), 0);
         assert!(matches!(
-            flights.join_or_lead(&key(), &join_request(0)),
+            flights.join_or_lead(&key(), &join_request()),
             Joined::Alone
         ));
     });
@@ -122,20 +123,23 @@ fn a_follower_that_gives_up_leaves_no_trace() {
 fn a_request_after_a_purge_never_joins_a_flight_from_before() {
     check(|| {
         let flights = flights();
-        let version = Arc::new(AtomicUsize::new(0));
-        let Joined::Lead(old) = flights.join_or_lead(&key(), &join_request(0)) else {
+        let purges = Arc::new(PurgeIndex::new());
+        let is_purged = Arc::new(AtomicBool::new(false));
+        let Joined::Lead(old) = flights.join_or_lead(&key(), &join_request_by(&purges, 0)) else {
             panic!("no flight yet");
         };
         let after = {
-            let (flights, version) = (flights.clone(), version.clone());
+            let (flights, purges) = (flights.clone(), purges.clone());
+            let is_purged = is_purged.clone();
             thread::spawn(move || {
-                let seen = version.load(Ordering::SeqCst) as u64;
-                match flights.join_or_lead(&key(), &join_request(seen)) {
+                let seen = is_purged.load(Ordering::SeqCst);
+                let arrived = flights.begun();
+                match flights.join_or_lead(&key(), &join_request_by(&purges, arrived)) {
                     Joined::Lead(leader) => {
                         leader.share_entry(entry(Bytes::from_static(b"new")), Arc::default());
                     }
                     Joined::Follow(mut follower) => {
-                        assert_eq!(seen, 0, "it joined a flight from before the purge");
+                        assert!(!seen, "it joined a flight from before the purge");
                         assert!(matches!(block_on(follower.wait()), Stage::Complete(..)));
                     }
                     Joined::Alone => {}
@@ -143,8 +147,10 @@ fn a_request_after_a_purge_never_joins_a_flight_from_before() {
             })
         };
         let purge = {
-            let version = version.clone();
-            thread::spawn(move || version.store(1, Ordering::SeqCst))
+            thread::spawn(move || {
+                purges.append(&Purge::uri(&"http://example.com/".parse().unwrap()).unwrap());
+                is_purged.store(true, Ordering::SeqCst);
+            })
         };
         thread::yield_now();
         old.share_entry(entry(body()), Arc::default());
@@ -154,8 +160,8 @@ fn a_request_after_a_purge_never_joins_a_flight_from_before() {
     });
 }
 
-fn follow_or_lead(flights: &Arc<Flights>, version: u64) {
-    if let Joined::Follow(mut follower) = flights.join_or_lead(&key(), &join_request(version)) {
+fn follow_or_lead(flights: &Arc<Flights>) {
+    if let Joined::Follow(mut follower) = flights.join_or_lead(&key(), &join_request()) {
         assert!(!matches!(block_on(follower.wait()), Stage::Waiting));
     }
 }

@@ -5,7 +5,7 @@
 mod fills;
 mod flights;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,11 +14,12 @@ use shuttle::thread;
 
 use crate::base::clock::{SystemClock, Timestamp};
 use crate::base::lines::Lines;
-use crate::base::position::LogPosition;
+use crate::base::position::Moment;
 use crate::base::tags::Tags;
 use crate::entry::{Entry, Head, StoredHeaders, Verified};
 use crate::flight::{Credentials, Flights, JoinRequest, Limits, Role};
 use crate::key::{Key, KeyBuilder, KeyRules};
+use crate::purge::PurgeIndex;
 use crate::semantics::{Flags, Lifetimes};
 
 /// How many schedules each test runs, unless `MODEL_SCHEDULES` says otherwise.
@@ -51,11 +52,19 @@ fn flights() -> Arc<Flights> {
     Arc::new(Flights::new(limits, Arc::new(SystemClock)))
 }
 
-fn join_request(version: u64) -> JoinRequest {
+/// Where nothing is purged.
+fn join_request() -> JoinRequest<'static> {
+    static NO_PURGES: LazyLock<PurgeIndex> = LazyLock::new(PurgeIndex::new);
+    join_request_by(&NO_PURGES, 0)
+}
+
+/// Of a request that arrived when so many flights had begun.
+fn join_request_by(purges: &PurgeIndex, arrived: u64) -> JoinRequest<'_> {
     JoinRequest {
         credentials: Credentials::Anonymous,
         role: Role::Any,
-        version,
+        purges,
+        arrived,
         now: Timestamp::from_millis(1),
     }
 }
@@ -94,7 +103,7 @@ fn head() -> Head {
         status: StatusCode::OK,
         headers: StoredHeaders::new(Lines::default(), None),
         lifetimes,
-        position: LogPosition::ZERO,
+        moment: Moment::default(),
         tags: Tags::default(),
         verified: Verified::never(),
     }

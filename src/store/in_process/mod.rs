@@ -351,6 +351,10 @@ impl SharedStore for InProcessStore {
         Box::pin(self.link.perform(deadline, |state| Ok(state.log_bounds())))
     }
 
+    fn log_takes_writes(&self, deadline: Instant) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.link.perform(deadline, |state| state.refuse_if_full()))
+    }
+
     fn note_mismatch(&self, _key: &str) {
         self.link.note_mismatch();
     }

@@ -278,7 +278,7 @@ impl State {
             .map_or(0, |dice| dice.u8(0..=MOST_YIELDS))
     }
 
-    fn refuse_if_full(&self) -> Result<(), StoreError> {
+    pub(super) fn refuse_if_full(&self) -> Result<(), StoreError> {
         if self.full {
             return Err(StoreError::Full);
         }

@@ -361,7 +361,7 @@ fn owner(ranges: &[SlotRange], slot: u16) -> Option<&Address> {
 }
 
 /// The slot of a key, or of its part between the first `{` and the next `}`.
-fn slot(key: &[u8]) -> u16 {
+pub(super) fn slot(key: &[u8]) -> u16 {
     let tag = key
         .iter()
         .position(|byte| *byte == b'{')

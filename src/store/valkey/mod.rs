@@ -254,6 +254,10 @@ impl SharedStore for ValkeyStore {
         Box::pin(self.log.bounds(deadline))
     }
 
+    fn log_takes_writes(&self, deadline: Instant) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.log.prove_writable(deadline))
+    }
+
     fn note_mismatch(&self, key: &str) {
         if let Some(node) = self.topology.known_node_of(key) {
             node.note_mismatch();

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::base::clock::Clock;
+use crate::purge::Purge;
 use crate::store::{Appended, BoxFuture, Health};
 
 /// A log to which others append `between` records before it is read or looked at.
@@ -61,7 +62,7 @@ impl SharedStore for Busy {
         _: Duration,
     ) -> BoxFuture<'_, Result<Vec<(LogPosition, Bytes)>, StoreError>> {
         let last = self.others_append();
-        let record = Bytes::from(Purge::tag("other").to_record());
+        let record = Bytes::from(record::encode(Purge::tag("other").marks()));
         let records = (after.ms() + 1..=last).map(|ms| (LogPosition::new(ms, 0), record.clone()));
         Box::pin(std::future::ready(Ok(records.take(1000).collect())))
     }
@@ -91,7 +92,6 @@ async fn a_log_that_keeps_growing_while_it_is_read_stays_in_sight() {
             Some(Arc::new(store)),
             Arc::clone(&clock),
             Duration::from_secs(5),
-            100,
         );
         let memory = Memory::new(1 << 20);
         let mut reading = Reading::default();

@@ -15,6 +15,7 @@ use self::replicated::Replicated;
 use self::tail::Tail;
 use super::client::guard::Guard;
 use super::client::node::{Node, Operation};
+use super::cluster::slot;
 use super::command;
 use super::settings::ValkeySettings;
 use super::topology::Topology;
@@ -25,6 +26,8 @@ use crate::store::{AppendOptions, Appended, LogBounds, LogPosition, Presence};
 /// The stream, and what is known of it.
 pub(super) struct PurgeStream {
     pub(super) name: String,
+    /// The name of a key on the same node. While that can be written, so can the stream.
+    proof: String,
     topology: Arc<Topology>,
     max_records: u64,
     max_age: Duration,
@@ -46,8 +49,10 @@ struct Known {
 
 impl PurgeStream {
     pub(super) fn new(settings: &ValkeySettings, topology: Arc<Topology>) -> Self {
+        let name = format!("{}:log", settings.prefix);
         Self {
-            name: format!("{}:log", settings.prefix),
+            proof: proof_name(&settings.prefix, &name),
+            name,
             topology,
             max_records: settings.log_max_records,
             max_age: settings.log_max_age,
@@ -152,6 +157,18 @@ impl PurgeStream {
         Err(StoreError::Unavailable)
     }
 
+    /// Writes a small key on the stream's node. A server that is full, a replica, and one whose
+    /// rights were taken away refuse it as they would refuse a record.
+    pub(super) async fn prove_writable(&self, deadline: Instant) -> Result<(), StoreError> {
+        self.topology.until_linked(deadline).await;
+        let command = command::set(&self.proof, b"1", PROOF_TTL);
+        let operation = Operation::new(Guard::Unguarded, command, deadline);
+        let written = self
+            .topology
+            .run(&self.proof, operation, |reply| command::okay(&reply));
+        written.await.inspect(|()| self.topology.note_writable())
+    }
+
     pub(super) async fn holds(
         &self,
         position: LogPosition,
@@ -251,6 +268,22 @@ impl PurgeStream {
     }
 }
 
+/// The first name that is in the log's slot. It begins with the prefix wherever that is possible,
+/// as permissions may be for such keys only.
+fn proof_name(prefix: &str, log: &str) -> String {
+    let first = format!("{prefix}:writable:{{{log}}}");
+    let others = [format!("{prefix}:writable"), format!("{{{log}}}:writable")];
+    let in_slot = |name: &String| slot(name.as_bytes()) == slot(log.as_bytes());
+    if in_slot(&first) {
+        return first;
+    }
+    others.into_iter().find(in_slot).unwrap_or(first)
+}
+
+/// Long enough to be there at the next write, so that the number of keys stays as it is.
+const PROOF_TTL: Duration = Duration::from_secs(10);
+
+/// How often a reader in a loop asks where the log is.
 /// How often a reader in a loop asks which node keeps the log.
 const UNKNOWN_NODE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -258,3 +291,18 @@ const UNKNOWN_NODE_PAUSE: Duration = Duration::from_secs(1);
 const ROLE_INTERVAL: Duration = Duration::from_secs(1);
 
 const TRIM_INTERVAL_MS: u64 = 60 * 60 * 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_proof_is_in_the_log_s_slot_and_begins_with_the_prefix() {
+        for (prefix, begins) in [("trc", true), ("a{b}", true), ("a{b", false)] {
+            let log = format!("{prefix}:log");
+            let proof = proof_name(prefix, &log);
+            assert_eq!(slot(proof.as_bytes()), slot(log.as_bytes()), "{prefix}");
+            assert_eq!(proof.starts_with(prefix), begins, "{prefix}");
+        }
+    }
+}

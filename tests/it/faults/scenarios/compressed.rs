@@ -81,5 +81,5 @@ async fn plant(server: &Valkey, question: Question, length: usize) -> String {
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body.len(), length);
     assert!(writer.shutdown(PATIENCE).await);
-    server.command(&["KEYS", "trc:2:*"])
+    server.command(&["KEYS", "trc:3:*"])
 }

@@ -44,7 +44,7 @@ pub(super) async fn damaged(
     for question in [question, other] {
         rig.ask(question).await;
         assert!(rig.cache.shutdown(PATIENCE).await);
-        let all = server.command(&["KEYS", "trc:2:*"]);
+        let all = server.command(&["KEYS", "trc:3:*"]);
         let key = all.lines().find(|key| !names.contains(*key)).unwrap();
         names.insert(key.to_owned());
         let value = store.get(key, deadline()).await.unwrap().unwrap();

@@ -63,7 +63,7 @@ async fn resharded(scale: Scale) -> Report {
     let (rig, former) = Rig::warm(Cache::new(config(&nodes.url())), Load::STEADY).await;
     let [from, to] = [&nodes.0[0], &nodes.0[1]];
     let (port, ids) = (to.port().to_string(), [nodes.id(0), nodes.id(1)]);
-    let keys = from.command(&["KEYS", "trc:2:*"]);
+    let keys = from.command(&["KEYS", "trc:3:*"]);
     let slots: BTreeSet<String> = keys.lines().map(|key| nodes.owner(key).1).collect();
     let slots: Vec<_> = slots.into_iter().take(scale.of(10, 1000)).collect();
     for slot in &slots {

@@ -23,7 +23,7 @@ pub(crate) async fn wrong_values(scale: Scale) -> Vec<Report> {
     let (rig, former) = Rig::warm(cache, Load::STEADY).await;
     let mut copied = 0;
     for _ in 0..scale.of(2, 20) {
-        let keys = server.command(&["KEYS", "trc:2:*"]);
+        let keys = server.command(&["KEYS", "trc:3:*"]);
         let keys = keys.lines().collect::<Vec<_>>();
         for pair in keys.windows(2) {
             server.command(&["COPY", pair[0], pair[1], "REPLACE"]);
@@ -40,7 +40,7 @@ pub(crate) async fn wrong_values(scale: Scale) -> Vec<Report> {
 
     let rig = begin(&server.tcp_url());
     for _ in 0..scale.of(2, 20) {
-        let keys = server.command(&["KEYS", "trc:2:*"]);
+        let keys = server.command(&["KEYS", "trc:3:*"]);
         for (place, key) in keys.lines().enumerate() {
             match place % 3 {
                 0 => server.command(&["SET", key, "someone else's", "KEEPTTL"]),
@@ -51,7 +51,7 @@ pub(crate) async fn wrong_values(scale: Scale) -> Vec<Report> {
         sleep(Duration::from_millis(300)).await;
     }
     let recovery = rig.recovery(former).await;
-    let eternal = server.command(&["KEYS", "trc:2:*"]);
+    let eternal = server.command(&["KEYS", "trc:3:*"]);
     let eternal = eternal
         .lines()
         .filter(|key| server.command(&["TTL", key]) == "-1")
@@ -71,7 +71,7 @@ pub(crate) async fn huge_values(scale: Scale) -> Vec<Report> {
     let question = Question::public(0);
     rig.ask(question).await;
     assert!(rig.cache.shutdown(PATIENCE).await);
-    let name = server.command(&["KEYS", "trc:2:*"]);
+    let name = server.command(&["KEYS", "trc:3:*"]);
     let length = scale.of(64, 256) << 20;
     let grow = || server.command(&["SETRANGE", &name, &length.to_string(), "x"]);
     let peak = Peak::from_here();

@@ -377,7 +377,6 @@ async fn an_unsafe_method_invalidates_everywhere_and_is_one_record_at_most() {
 }
 
 #[tokio::test]
-#[ignore = "a change is announced only where the instance that makes it, or the server, has the page"]
 async fn an_unsafe_method_invalidates_what_the_server_has_evicted() {
     let server = Valkey::start();
     let origin: Arc<Origin> = Arc::default();
@@ -400,7 +399,6 @@ async fn an_unsafe_method_invalidates_what_the_server_has_evicted() {
 }
 
 #[tokio::test]
-#[ignore = "a redirection invalidates the page that it leads to, though nothing says that it changed"]
 async fn a_redirection_after_a_form_invalidates_no_page_that_it_leads_to() {
     let origin = Arc::default();
     let instance = Instance::in_memory(&origin);

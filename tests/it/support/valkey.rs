@@ -159,7 +159,7 @@ impl Valkey {
         let hung_up = reply.as_ref().is_err_and(|error| {
             matches!(
                 error.kind(),
-                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
+                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
             )
         });
         match hung_up {

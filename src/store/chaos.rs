@@ -12,11 +12,11 @@ use super::{
 };
 use crate::error::StoreError;
 
-/// Wraps a [`SharedStore`] and makes it fail, dawdle and lie, each with a probability and all
-/// by a seed: the same calls in the same order fare the same.
+/// Wraps a [`SharedStore`] and makes it fail, delay and corrupt, each with a probability. A seed
+/// decides: the same calls in the same order have the same faults.
 ///
-/// What the cache promises holds over it as well: no wrong bytes, no errors of its making, and
-/// no waiting beyond the operation timeout.
+/// A cache over such a store keeps its promises: no wrong bytes, no errors of its own, and no wait
+/// beyond the operation timeout.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -39,12 +39,12 @@ pub struct ChaosStore {
     longest_delay: Duration,
     corruption: f64,
     crossed: f64,
-    /// The value read last, to be given for another key.
+    /// The value that was read last, which answers the read of another key.
     last_read: Mutex<Option<Bytes>>,
 }
 
 impl ChaosStore {
-    /// A faithful store, until told otherwise.
+    /// A store without faults. The other methods add them.
     #[must_use]
     pub fn new(inner: Arc<dyn SharedStore>, seed: u64) -> Self {
         Self {
@@ -59,15 +59,15 @@ impl ChaosStore {
         }
     }
 
-    /// How probable it is that an operation fails; half of those that do have happened all the
-    /// same, as with a lost reply.
+    /// Sets the probability that an operation fails. Half of the failed operations have happened
+    /// all the same, as with a lost reply.
     #[must_use]
     pub fn failures(mut self, probability: f64) -> Self {
         self.failures = probability;
         self
     }
 
-    /// How probable it is that an operation is held back, for up to `longest`.
+    /// Sets the probability that an operation is delayed, by up to `longest`.
     #[must_use]
     pub fn delays(mut self, probability: f64, longest: Duration) -> Self {
         self.delays = probability;
@@ -75,14 +75,15 @@ impl ChaosStore {
         self
     }
 
-    /// How probable it is that a value read has a flipped bit, lost its end, or gained one.
+    /// Sets the probability that a value that is read has a flipped bit, has lost its end, or has
+    /// bytes added to its end.
     #[must_use]
     pub fn corruption(mut self, probability: f64) -> Self {
         self.corruption = probability;
         self
     }
 
-    /// How probable it is that a value read is the one that was read before it.
+    /// Sets the probability that a read returns the value that was read before it.
     #[must_use]
     pub fn crossed_replies(mut self, probability: f64) -> Self {
         self.crossed = probability;
@@ -241,7 +242,7 @@ impl SharedStore for ChaosStore {
         Box::pin(self.afflict(deadline, self.inner.log_holds(position, deadline)))
     }
 
-    /// Faithful: the log has a connection of its own, and its reader waits by design.
+    /// Reads without faults: the log has a connection of its own, and its reader waits by design.
     fn log_read(
         &self,
         after: LogPosition,

@@ -1,4 +1,4 @@
-//! What is known of a request's resource.
+//! The result of looking a request up.
 
 use std::sync::Arc;
 
@@ -7,18 +7,18 @@ use http::HeaderName;
 use crate::entry::{Entry, Marker};
 use crate::key::{Key, KeyBuilder, KeyRef};
 
-/// What is known of a request's resource so far.
+/// The result of looking a request up so far.
 #[derive(Debug)]
 pub(crate) struct Lookup {
     pub(crate) base: Key,
-    /// What the resource's responses vary on, if that is known.
+    /// The fields that the resource varies on, if they are known.
     pub(crate) marker: Option<Arc<Marker>>,
     /// The key of this request's variant, if the resource is known to vary.
     pub(crate) variant: Option<Key>,
     pub(crate) entry: Option<Arc<Entry>>,
 }
 
-/// What memory has for a request.
+/// The result of looking a request up in memory.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryLookup {
     pub(crate) marker: Option<Arc<Marker>>,
@@ -26,7 +26,7 @@ pub(crate) struct MemoryLookup {
 }
 
 impl Lookup {
-    /// What is known after a look into memory.
+    /// The look-up after memory was asked.
     pub(crate) fn new(builder: &KeyBuilder, found: MemoryLookup) -> Self {
         let MemoryLookup { marker, entry } = found;
         Self {
@@ -37,13 +37,13 @@ impl Lookup {
         }
     }
 
-    /// What the entry found varies on.
+    /// The fields that the entry varies on.
     pub(crate) fn fields(&self) -> Arc<[HeaderName]> {
         let marker = self.marker.as_ref();
         marker.map_or_else(Arc::default, |marker| Arc::clone(&marker.fields))
     }
 
-    /// The most specific key known: what work for this request is coordinated on.
+    /// The most specific key that is known. Requests with the same key share one flight.
     pub(crate) fn key(&self) -> &Key {
         self.variant.as_ref().unwrap_or(&self.base)
     }

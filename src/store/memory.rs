@@ -18,13 +18,13 @@ pub(crate) struct Memory {
     holds: Holds,
 }
 
-/// A record and what it weighs, which is asked for again when it has long left the processor's
-/// caches.
+/// A record and its weight. The map asks for the weight again on eviction, when the record has long
+/// left the processor's caches.
 #[derive(Clone)]
 struct Slot {
     record: Record,
     weight: u32,
-    /// The weight has in it what answers are made from.
+    /// The weight includes the header map that answers are made from.
     ready: bool,
 }
 
@@ -39,17 +39,17 @@ impl Slot {
     }
 }
 
-/// What a tier is for.
+/// The records that the tier holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holds {
     Everything,
-    /// It is turned off: how resources vary is remembered all the same, so that the shared store
-    /// is asked once for a variant rather than twice.
+    /// The tier is turned off and holds markers only, so that a variant takes one round trip to the
+    /// shared store and not two.
     Markers,
 }
 
 impl Memory {
-    /// A tier of at most `bytes`; of zero bytes, one that holds no responses and no values.
+    /// A tier of at most `bytes`. With zero bytes it holds markers only.
     pub(crate) fn new(bytes: u64) -> Self {
         let (bytes, holds) = match bytes {
             0 => (MARKERS, Holds::Markers),
@@ -62,8 +62,8 @@ impl Memory {
         }
     }
 
-    /// The record under `key`, if it is of this key and not past its use; a response is made
-    /// ready to be answered with, and weighs more from then on.
+    /// The record under `key`, if it may still be used. A response gets the header map that answers
+    /// are made from, and weighs more from then on.
     pub(crate) fn get(&self, key: KeyRef<'_>, now: Timestamp) -> Option<Record> {
         let Slot { record, ready, .. } = self.find(key, now)?;
         if !ready && let Some(entry) = record.response() {
@@ -73,7 +73,7 @@ impl Memory {
         Some(record)
     }
 
-    /// As [`Memory::get`], of what nobody is answered with.
+    /// As [`Memory::get`], if no answer is made from the record.
     pub(crate) fn peek(&self, key: KeyRef<'_>, now: Timestamp) -> Option<Record> {
         self.find(key, now).map(|slot| slot.record)
     }
@@ -91,7 +91,7 @@ impl Memory {
         });
     }
 
-    /// Whether there is anything under this hash.
+    /// Whether there is a record under this hash.
     pub(crate) fn contains(&self, hash: u128) -> bool {
         self.records.contains_key(&hash)
     }
@@ -102,7 +102,7 @@ impl Memory {
             (Holds::Everything, _) | (Holds::Markers, Record::Marker(_)) => {
                 self.records.insert(hash, Slot::of(record));
             }
-            // The resource does not vary any more.
+            // The resource does not vary any more, so its marker goes.
             (Holds::Markers, _) => {
                 self.records.remove(&hash);
             }
@@ -113,22 +113,22 @@ impl Memory {
         self.records.remove(&key.hash());
     }
 
-    /// Forgets everything.
+    /// Removes all records.
     pub(crate) fn clear(&self) {
         self.records.clear();
     }
 
-    /// Whether it never holds a response.
+    /// Whether the tier holds no responses.
     pub(crate) fn is_off(&self) -> bool {
         self.holds == Holds::Markers
     }
 
-    /// How many records there are.
+    /// The number of records.
     pub(crate) fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// What they weigh, in bytes.
+    /// The weight of the records, in bytes.
     pub(crate) fn weight(&self) -> u64 {
         self.records.weight()
     }
@@ -152,8 +152,8 @@ impl Weighter<u128, Slot> for ByWeight {
     }
 }
 
-/// Only sizes the map at the start; it grows as needed.
+/// Sizes the map at the start. The map grows as needed.
 const TYPICAL_RECORD: u64 = 16 * 1024;
 
-/// Room for the markers of a few thousand resources where nothing else is held, in bytes.
+/// The size of a tier that holds markers only, in bytes: enough for a few thousand resources.
 const MARKERS: u64 = 1 << 20;

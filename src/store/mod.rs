@@ -1,8 +1,7 @@
 //! The store that instances share.
 //!
-//! [`SharedStore`] is all that the cache needs from it: values under keys with a lifetime,
-//! and one ordered log for purges. Every operation takes a deadline and keeps it, whatever
-//! the server does.
+//! [`SharedStore`] is the interface: values under keys with a lifetime, and one ordered log for
+//! purges. Every operation takes a deadline and keeps it, whatever the server does.
 
 use std::fmt;
 use std::future::Future;
@@ -44,9 +43,9 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A store of bytes that several instances share, with an ordered log beside it.
 ///
-/// All futures are safe to drop at any point: an operation given up may or may not have
-/// reached the server, and the store stays usable. None resolves later than its deadline,
-/// but for the timer's precision.
+/// All futures are safe to drop at any point. An operation that is given up may or may not have
+/// reached the server, and the store stays usable. No future resolves later than its deadline, as
+/// far as the timer is precise.
 pub trait SharedStore: fmt::Debug + Send + Sync + 'static {
     /// The value under `key`, if there is one.
     fn get<'a>(
@@ -55,7 +54,7 @@ pub trait SharedStore: fmt::Debug + Send + Sync + 'static {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
 
-    /// Stores `value` under `key` for `ttl` (to the millisecond, at least one).
+    /// Stores `value` under `key` for `ttl`, in whole milliseconds and at least one.
     fn set<'a>(
         &'a self,
         key: &'a str,
@@ -64,17 +63,18 @@ pub trait SharedStore: fmt::Debug + Send + Sync + 'static {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Removes `keys` and tells how many of them existed.
+    /// Removes `keys`, and returns how many of them existed.
     fn remove<'a>(
         &'a self,
         keys: &'a [String],
         deadline: Instant,
     ) -> BoxFuture<'a, Result<u64, StoreError>>;
 
-    /// Takes `key` for `token` until `ttl` has passed or it is released, unless another has it.
+    /// Takes a lease on `key` for `token`, unless another token holds it. The lease ends when `ttl`
+    /// has passed or it is released.
     ///
-    /// Leases save work among instances; nothing depends on their being exclusive. A store that
-    /// does not implement them grants each one.
+    /// Leases save work among instances. Nothing depends on their being exclusive. By default every
+    /// lease is granted.
     fn lease<'a>(
         &'a self,
         key: &'a str,
@@ -86,7 +86,7 @@ pub trait SharedStore: fmt::Debug + Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(Leased::Granted)))
     }
 
-    /// Gives a lease back, if `token` has it still. A store that cannot tell leaves it to expire.
+    /// Gives a lease back, if `token` still holds it. A store that cannot tell lets it expire.
     fn release<'a>(
         &'a self,
         key: &'a str,
@@ -97,27 +97,27 @@ pub trait SharedStore: fmt::Debug + Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// One round trip to the server, and how long it took.
+    /// Makes one round trip to the server, and returns how long it took.
     fn ping(&self, deadline: Instant) -> BoxFuture<'_, Result<Duration, StoreError>>;
 
     /// Whether an operation would fail at once, because there is no connection and one is being
-    /// made already. Asked before a value is made ready to be written; never does I/O. A store
-    /// that does not know says no.
+    /// made already. The cache asks this before it encodes a value. It never does I/O. A store that
+    /// does not know returns `false`.
     fn is_away(&self) -> bool {
         false
     }
 
-    /// What is known of the store's state. Never does I/O.
+    /// The state of the store, as far as it is known. Never does I/O.
     fn health(&self) -> Health;
 
     /// Appends `record` to the log.
     ///
-    /// An error means that the record may not have been appended: the caller must not
-    /// report success. Appending it again is harmless.
+    /// An error means that the record may not have been appended, so the caller must not report
+    /// success. Appending it again is harmless.
     ///
-    /// Where `options` want replicas, it waits for them within the deadline. That fewer of them
-    /// have the record, or that it is not known how many, is no error: [`Appended`] tells. A store
-    /// without replicas has none to wait for.
+    /// If `options` ask for replicas, the store waits for them within the deadline. It is no error
+    /// if fewer replicas have the record, or if their number is not known: [`Appended`] says so. A
+    /// store without replicas does not wait.
     fn log_append<'a>(
         &'a self,
         record: &'a [u8],
@@ -125,8 +125,8 @@ pub trait SharedStore: fmt::Debug + Send + Sync + 'static {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Appended, StoreError>>;
 
-    /// Whether there is a record at `position`: whether the log is still the one that was read.
-    /// A store that never loses a record needs nothing of its own.
+    /// Whether there is a record at `position`. By this an instance finds out whether the log is
+    /// still the one that it has read. A store that never loses a record need not implement it.
     fn log_holds(
         &self,
         position: LogPosition,
@@ -138,59 +138,61 @@ pub trait SharedStore: fmt::Debug + Send + Sync + 'static {
 
     /// The records after position `after`, oldest first, a bounded number at a time.
     ///
-    /// Waits up to `block` for the first one and returns an empty list if none came. It uses
-    /// a connection of its own; with a server at fault, making that connection and noticing
-    /// its silence may each add the time that a connection may take. After a fault it waits
-    /// before it dials again, so that calling it in a loop does not spin. One reader at a
-    /// time; a second one is told that the store is busy.
+    /// Waits up to `block` for the first record, and returns an empty list if none came. The read
+    /// uses a connection of its own. If the server fails, making that connection and noticing its
+    /// silence may each add the time that a connection may take. After a fault the read waits
+    /// before it dials again, so that a loop of reads does not spin. There is one reader at a time.
+    /// A second one gets [`StoreError::Busy`](crate::StoreError::Busy).
     fn log_read(
         &self,
         after: LogPosition,
         block: Duration,
     ) -> BoxFuture<'_, Result<Vec<(LogPosition, Bytes)>, StoreError>>;
 
-    /// What the log holds at the moment. An error as well where the server is only a replica: it
-    /// may lag behind the log, for as long as it is cut off from where purges are written.
+    /// The records that the log holds now. A server that is only a replica is an error too: it may
+    /// lag behind the log for as long as it is cut off from its primary.
     fn log_bounds(&self, deadline: Instant) -> BoxFuture<'_, Result<LogBounds, StoreError>>;
 
-    /// Makes sure that the log could take a record now, without appending one: by a small write
-    /// where the log is kept. A log that refuses records cannot tell what was changed, so it counts
-    /// as out of sight. A store that always takes them needs nothing of its own.
+    /// Makes sure that the log could take a record now, without appending one: it makes a small
+    /// write where the log is kept. No instance can announce a change to a log that refuses
+    /// records, so such a log counts as out of sight. A store that always takes records need not
+    /// implement this.
     fn log_takes_writes(&self, deadline: Instant) -> BoxFuture<'_, Result<(), StoreError>> {
         let _unused = deadline;
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Says that what was read under `key` belongs to another key: the connection's replies may
-    /// have slipped, so it is replaced and what is under way on it is not trusted.
+    /// Tells the store that a value read under `key` belongs to another key. The replies on the
+    /// connection may have slipped, so the store replaces it and trusts no reply that is under way
+    /// on it.
     fn note_mismatch(&self, key: &str);
 }
 
-/// What asking for a lease came to.
+/// The answer to a request for a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Leased {
-    /// It is the caller's.
+    /// The caller has the lease.
     Granted,
-    /// Another has it.
+    /// Another token holds the lease.
     Held,
 }
 
-/// How a record is to be appended to the log. By default: at the next position, wherever that is,
-/// and without waiting for replicas.
+/// How to append a record to the log. By default the record gets the next position, wherever that
+/// is, and no replica is waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AppendOptions {
-    /// Its position has to be later than this one, though the log may end before it: a log that
-    /// is made anew, by a clock that is behind, would otherwise give out positions a second time.
-    /// A store whose positions never go backwards needs nothing of its own for it.
+    /// The record's position has to be later than this one, even if the log ends before it. If a
+    /// log is made anew and the server's clock is behind, it would otherwise give out the same
+    /// positions a second time. A store whose positions never go backwards may ignore this.
     pub after: Option<LogPosition>,
-    /// How many replicas of the server are waited for until they have the record as well.
+    /// The number of replicas of the server to wait for until they have the record as well.
     pub replicas: u32,
 }
 
 impl AppendOptions {
-    /// The default: see [`AppendOptions`].
+    /// The default options.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -199,14 +201,14 @@ impl AppendOptions {
         }
     }
 
-    /// See [`after`](Self::after).
+    /// Sets [`after`](Self::after).
     #[must_use]
     pub const fn after(mut self, position: LogPosition) -> Self {
         self.after = Some(position);
         self
     }
 
-    /// See [`replicas`](Self::replicas).
+    /// Sets [`replicas`](Self::replicas).
     #[must_use]
     pub const fn replicas(mut self, count: u32) -> Self {
         self.replicas = count;
@@ -214,21 +216,21 @@ impl AppendOptions {
     }
 }
 
-/// A record that was appended, and where else it is.
+/// The result of appending a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(
     clippy::exhaustive_structs,
     reason = "made by stores outside this crate"
 )]
 pub struct Appended {
-    /// Its position.
+    /// The record's position.
     pub position: LogPosition,
-    /// How many replicas have said that they have it, or why that is not known.
+    /// The number of replicas that have acknowledged the record, or why it is not known.
     pub replicas: Result<u32, StoreError>,
 }
 
 impl Appended {
-    /// Appended, with no replica asked.
+    /// A record at `position`, for which no replica was asked.
     #[must_use]
     pub const fn unreplicated(position: LogPosition) -> Self {
         Self {
@@ -242,25 +244,25 @@ impl Appended {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Presence {
-    /// It is there.
+    /// The record is there.
     Present,
-    /// It is not: trimmed, or lost.
+    /// The record is not there: it was trimmed or lost.
     Absent,
     /// The store cannot tell.
     Unknown,
 }
 
-/// What the log holds.
+/// The records that the log holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LogBounds {
-    /// There is no log: nothing was ever appended, or it is lost.
+    /// There is no log: nothing was ever appended, or the log was lost.
     Missing,
-    /// There is a log, and all its records are gone.
+    /// There is a log, and it has no records any more.
     Empty {
         /// The last position that was ever given out.
         last_generated: LogPosition,
-        /// How many records were ever appended, if the server can tell (from version 7).
+        /// The number of records that were ever appended, if the server knows it (from version 7).
         added: Option<u64>,
     },
     /// There are records.
@@ -271,15 +273,15 @@ pub enum LogBounds {
         last: LogPosition,
         /// The last position that was ever given out.
         last_generated: LogPosition,
-        /// Whether older records than `first` were there once.
+        /// Whether there once were records older than `first`.
         trimmed: Trimmed,
-        /// How many records were ever appended, if the server can tell (from version 7).
+        /// The number of records that were ever appended, if the server knows it (from version 7).
         added: Option<u64>,
     },
 }
 
 impl LogBounds {
-    /// How many records were ever appended, if that is known: zero without a log.
+    /// The number of records that were ever appended, if it is known. Zero without a log.
     #[must_use]
     pub const fn added(&self) -> Option<u64> {
         match self {
@@ -288,7 +290,7 @@ impl LogBounds {
         }
     }
 
-    /// The last position that was ever given out, [`LogPosition::ZERO`] without a log.
+    /// The last position that was ever given out. [`LogPosition::ZERO`] without a log.
     #[must_use]
     pub const fn last_generated(&self) -> LogPosition {
         match self {
@@ -300,17 +302,17 @@ impl LogBounds {
     }
 }
 
-/// Whether records are gone from the log's old end.
+/// Whether old records were removed from the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Trimmed {
-    /// Every record ever appended is still there.
+    /// Every record that was ever appended is still there.
     Nothing,
-    /// Some are gone, or the server cannot tell (before version 7).
+    /// Some records were removed, or the server does not know (before version 7).
     Some,
 }
 
-/// What a store knows of itself, as of now, without asking the server.
+/// The state of a store as it knows it now, without asking the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
@@ -318,22 +320,22 @@ pub struct Health {
     pub state: StoreState,
     /// When that state began.
     pub since: StdInstant,
-    /// Whether reads are let through.
+    /// The breaker of reads.
     pub read_breaker: BreakerState,
-    /// Whether writes are let through.
+    /// The breaker of writes.
     pub write_breaker: BreakerState,
-    /// How many connections were attempted so far, the log's own included.
+    /// The number of connections attempted so far, with those of the log.
     pub dials: u64,
-    /// How often a value of another key was read.
+    /// The number of reads that returned a value of another key.
     pub mismatches: u64,
-    /// How often a breaker has opened.
+    /// The number of times that a breaker has opened.
     pub suspensions: u64,
     /// The last fault of the connection, in words and without secrets.
     pub last_error: Option<String>,
 }
 
 impl Health {
-    /// In a state since a moment, with nothing else to tell: for stores of your own.
+    /// A report for stores of your own: a state and when it began, with all counts zero.
     #[must_use]
     pub const fn new(state: StoreState, since: StdInstant) -> Self {
         Self {
@@ -353,13 +355,13 @@ impl Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreState {
-    /// Not dialled yet: the first operation will.
+    /// There was no attempt to connect yet. The first operation makes one.
     Idle,
     /// The first connection is being made.
     Connecting,
-    /// Connected and answering.
+    /// The server is connected and answers.
     Ready,
-    /// Connected, and the server takes no writes.
+    /// The server is connected and takes no writes.
     ReadOnly,
     /// The server is there and does not serve yet (`LOADING`, `MASTERDOWN`, `BUSY`).
     Loading,
@@ -396,15 +398,15 @@ impl StoreState {
     }
 }
 
-/// Whether a kind of operation is let through.
+/// The state of a breaker, which lets operations of one kind through or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BreakerState {
-    /// All operations are let through.
+    /// The breaker lets all operations through.
     Closed,
-    /// None are, until the next probe.
+    /// The breaker lets no operation through until the next probe.
     Open,
-    /// One is under way to find out.
+    /// One operation is under way as a probe.
     Probing,
 }
 

@@ -1,4 +1,4 @@
-//! What is done about stored bytes that are not what they should be.
+//! Bad values: bytes in the shared store that are not a record of their key.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,8 +8,7 @@ use std::time::Duration;
 use crate::base::clock::Timestamp;
 use crate::entry::codec::Undecodable;
 
-/// Remembers for a while which keys had something wrong under them, so that nothing is done
-/// about the same key over and over.
+/// Remembers for a while which keys had bad values, so that no key is treated over and over.
 #[derive(Debug, Default)]
 pub(super) struct BadValues {
     state: Mutex<State>,
@@ -17,36 +16,37 @@ pub(super) struct BadValues {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Until when each key is remembered to have been treated.
+    /// The time until which each treated key is remembered.
     keys: HashMap<u128, Timestamp>,
-    /// Until when a mismatch is no reason to replace the connection again.
+    /// Until then a mismatch does not replace the connection again.
     calm_until: Timestamp,
 }
 
-/// What to do about refused bytes.
+/// What to do about a bad value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BadValueAction {
-    /// Leave them: they are another version's, or were dealt with a moment ago.
+    /// Leave it: another version wrote it, or its key was treated a moment ago.
     Leave,
-    /// Delete the key: what is under it serves nobody.
+    /// Delete the key: no instance can use the value.
     Delete,
-    /// Replace the connection: replies may have been crossed.
+    /// Replace the connection: its replies may have been crossed.
     Distrust,
-    /// Find out whether the connection is in step, and if it is, delete the key.
+    /// Delete the key if the connection proves to be in step.
     Verify,
 }
 
 impl BadValues {
-    /// Decides about bytes that were read under a key and refused.
+    /// Decides what to do about a bad value that was read under a key.
     ///
-    /// A value of another key means crossed replies, most likely, and then the value under this
-    /// key may be fine. If there are more on a connection that is new since, then they are really
-    /// there (copied, or restored under wrong names): replacing the connection for each would
-    /// leave none to use, and so they are deleted, once the connection has proved to be in step.
+    /// A value of another key most likely means crossed replies, and then the value under this key
+    /// may be good. If the new connection brings such values too, they really are in the store:
+    /// they were copied, or restored under wrong names. Replacing the connection for each of them
+    /// would leave no connection to use. So they are deleted, once the connection has proved to be
+    /// in step.
     pub(super) fn treat(&self, hash: u128, why: Undecodable, now: Timestamp) -> BadValueAction {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match why {
-            // Its own instances read it, and on this key's next write it is replaced.
+            // Other instances may read it, and the next write of this key replaces it.
             Undecodable::Version | Undecodable::TooLong => BadValueAction::Leave,
             Undecodable::OtherKey if now >= state.calm_until => {
                 state.calm_until = now.saturating_add(CALM);
@@ -61,7 +61,7 @@ impl BadValues {
 }
 
 impl State {
-    /// The treatment, or none if the key had it a moment ago.
+    /// The treatment, or [`BadValueAction::Leave`] if the key had it a moment ago.
     fn once(&mut self, hash: u128, now: Timestamp, treatment: BadValueAction) -> BadValueAction {
         if self.keys.len() >= MOST_KEYS {
             self.keys.retain(|_, until| now < *until);
@@ -79,20 +79,20 @@ impl State {
     }
 }
 
-/// What went wrong without anyone being told by an error.
+/// Counts of faults that no caller gets as an error.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    /// Not written by this crate.
+    /// Values that this crate did not write.
     pub(crate) foreign: AtomicU64,
-    /// Written by another version or build of it.
+    /// Values that another version or build of it wrote.
     pub(crate) other_version: AtomicU64,
-    /// Damaged.
+    /// Damaged values.
     pub(crate) corrupt: AtomicU64,
-    /// Longer than this instance stores.
+    /// Values that are longer than this instance stores.
     pub(crate) too_long: AtomicU64,
-    /// Of another key.
+    /// Values of another key.
     pub(crate) mismatched: AtomicU64,
-    /// Past its time, or from the future.
+    /// Values past their time, or from an instance whose clock is ahead.
     pub(crate) untimely: AtomicU64,
     pub(crate) dropped_writes: AtomicU64,
     pub(crate) failed_writes: AtomicU64,
@@ -115,11 +115,10 @@ impl Counters {
 /// How long a key is remembered.
 const MEMORY: Duration = Duration::from_secs(60);
 
-/// How long a connection that replaced a distrusted one is believed to be in step unless it
-/// proves not to be.
+/// How long another mismatch does not replace the connection again.
 const CALM: Duration = Duration::from_secs(10);
 
-/// How many keys are. Beyond it some may be treated twice.
+/// How many keys are remembered. Beyond that, some may be treated twice.
 const MOST_KEYS: usize = 4096;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The shared store as the tiers use it: names, and writes behind the response.
+//! The shared store as the tiers use it: names of keys, and writes in the background.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -18,26 +18,26 @@ use crate::entry::Record;
 use crate::entry::codec::{self, Format};
 use crate::key::Key;
 
-/// The lower tier and what it costs to reach it.
+/// The lower tier: the store, and the bounds on what is written to it.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn SharedStore>,
-    /// What all names begin with.
+    /// The start of every name.
     names: String,
     write_timeout: Duration,
     pub(super) format: Format,
     pub(super) bad_values: BadValues,
     queue: Arc<Semaphore>,
     queue_kib: u32,
-    /// The keys that something is being done about, and what is to be done next: writes and
-    /// removals of one key reach the store in their order, and what is out of date does not.
+    /// The keys with an operation under way, and the next operation on each. So writes and removals
+    /// of one key reach the store in their order, and an outdated one does not reach it.
     in_order: Arc<Striped<Lanes>>,
-    /// What may be on its way at a time: on one connection a long write holds up the reads
-    /// behind it.
+    /// Bounds the bytes that are being sent at a time, since a long write delays the reads behind
+    /// it on the same connection.
     sending: Arc<Semaphore>,
 }
 
-/// How long writes may wait, how much, and how values are written.
+/// The bounds on writes, and the form of values.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedSettings {
     pub(crate) prefix: String,
@@ -46,20 +46,20 @@ pub(crate) struct SharedSettings {
     pub(crate) format: Format,
 }
 
-/// Whether it is certain that a value was read under the key that was asked for.
+/// Whether it is certain that a value belongs to the reply for its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
     Given,
-    /// The connection has to answer in step first.
+    /// The connection has to answer a `PING` correctly first.
     Needed,
 }
 
-/// Whether everything that waited to be written was.
+/// Whether all queued writes have ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flushed {
-    /// Written, or tried in vain.
+    /// Every write has succeeded or failed.
     All,
-    /// The deadline came first.
+    /// The deadline has passed before that.
     Some,
 }
 
@@ -85,8 +85,9 @@ impl Shared {
         }
     }
 
-    /// `{prefix}:{version}:{hash}`: bounded, and free of secrets. Versions of the stored form do
-    /// not meet under one name, so that instances of two do not overwrite each other in turn.
+    /// The name of a key: `{prefix}:{version}:{hash}`. It is short and free of secrets. Each
+    /// version of the stored form has names of its own, so that instances of two versions do not
+    /// overwrite each other's values.
     pub(super) fn name(&self, key: &Key) -> String {
         let mut name = String::with_capacity(self.names.len() + 32);
         name.push_str(&self.names);
@@ -95,8 +96,9 @@ impl Shared {
         name
     }
 
-    /// Writes without anyone waiting; dropped and counted when the queue is full.
-    /// `until_written` is dropped when the store has it, or it is certain that it will not.
+    /// Writes a record in the background. If the queue is full, the write is dropped and counted.
+    /// `until_written` is dropped when the store has the record, or when it is certain that it will
+    /// not get it.
     pub(super) fn write_behind(
         &self,
         record: Record,
@@ -104,7 +106,7 @@ impl Shared {
         counters: &Arc<Counters>,
         until_written: impl Send + 'static,
     ) {
-        // Spares the task, and the copy that is written: in an outage every miss comes by here.
+        // Spares the task and the encoding: in an outage every miss gets here.
         if self.store.is_away() {
             counters.failed_writes.fetch_add(1, Ordering::Relaxed);
             return;
@@ -128,12 +130,12 @@ impl Shared {
         self.run_in_order(hash, name, Operation::Write(write));
     }
 
-    /// Removes what is under a key, without anyone waiting.
+    /// Removes the value of a key in the background.
     pub(super) fn remove_behind(&self, key: &Key) {
         self.run_in_order(key.hash(), self.name(key), Operation::Remove);
     }
 
-    /// Does something about a key, after what is under way about it and instead of what waits.
+    /// Runs an operation on a key after the one that is under way. It replaces one that waits.
     fn run_in_order(&self, hash: u128, name: String, operation: Operation) {
         let mut lanes = self.in_order.lock(hash);
         if let Some(next) = lanes.get_mut(&hash) {
@@ -154,8 +156,8 @@ impl Shared {
         let _lost_without_a_runtime = task::spawn(lane.run(operation));
     }
 
-    /// Deletes what is under a key, without anyone waiting. A connection that does not give the
-    /// proof that is needed is replaced by the store.
+    /// Deletes a bad value in the background. If a proof is needed, the connection has to answer a
+    /// `PING` first; the store replaces a connection that does not.
     pub(super) fn delete_behind(&self, key: &Key, proof: Proof) {
         let name = self.name(key);
         let store = Arc::clone(&self.store);
@@ -169,7 +171,7 @@ impl Shared {
         });
     }
 
-    /// Waits until nothing waits to be written.
+    /// Waits until the queue of writes is empty.
     pub(super) async fn flush(&self, deadline: Instant) -> Flushed {
         match timeout_at(deadline, self.queue.acquire_many(self.queue_kib)).await {
             Ok(_all) => Flushed::All,
@@ -196,7 +198,8 @@ struct Write {
     _until_written: Box<dyn Send>,
 }
 
-/// What is done about one key. Dropped with its runtime, what waited is lost.
+/// The task that runs the operations on one key in their order. If its runtime ends, the operation
+/// that waits is lost.
 struct Lane {
     lanes: Arc<Striped<Lanes>>,
     hash: u128,
@@ -232,12 +235,12 @@ impl Lane {
 
     async fn write(&self, write: Write) {
         let sending = Arc::clone(&write.sending);
-        // Never closed.
+        // The semaphore is never closed.
         let Ok(_sending) = sending.acquire_many_owned(write.kib).await else {
             return;
         };
         let bytes = codec::encode(&write.record, write.format);
-        // From now on, not from when it was queued: that says nothing about the server.
+        // The deadline does not include the wait in the queue, which says nothing about the server.
         let deadline = Instant::now() + self.timeout;
         let written = self.store.set(&self.name, bytes, write.ttl, deadline).await;
         if written.is_err() {
@@ -262,8 +265,8 @@ impl fmt::Debug for Operation {
     }
 }
 
-/// Up to a tenth longer, so that keys written together are not deleted together.
-/// Expiry itself is judged by the record.
+/// Makes a time to live up to a tenth longer, so that keys written together do not expire together.
+/// The record's own times decide whether it may be used.
 fn jittered(ttl: Duration) -> Duration {
     let millis = u64::try_from(ttl.as_millis())
         .unwrap_or(u64::MAX / 2)
@@ -271,5 +274,5 @@ fn jittered(ttl: Duration) -> Duration {
     Duration::from_millis(millis.saturating_add(fastrand::u64(0..=millis / 10)))
 }
 
-/// A few milliseconds' worth in a data centre.
+/// How much is being sent at a time, in KiB: a few milliseconds' worth within a data centre.
 const SENDING_KIB: u32 = 1024;

@@ -17,7 +17,8 @@ use crate::entry::codec;
 use crate::entry::{Entry, Marker, Record, Value};
 use crate::key::{Key, KeyBuilder};
 
-/// Both tiers. Reads go down, writes go to memory at once and to the store behind the response.
+/// Both tiers. A read asks memory and then the store. A write changes memory at once, and the store
+/// in the background.
 #[derive(Debug)]
 pub(crate) struct Tiers {
     memory: Memory,
@@ -26,21 +27,22 @@ pub(crate) struct Tiers {
     counters: Arc<Counters>,
 }
 
-/// Whether a response found its place.
+/// Whether a response was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stored {
     Yes,
     /// The resource has as many variants as it may.
     TooManyVariants,
-    /// It was purged before it was complete.
+    /// The response was purged before it was complete.
     Purged,
 }
 
-/// How far what is stored goes.
+/// The tiers that get a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
     BothTiers,
-    /// Other instances do not know of a purge that it is later than.
+    /// A purge of the record is not in the log yet. The record is later than the purge, and other
+    /// instances could not tell.
     Memory,
 }
 
@@ -62,12 +64,12 @@ impl Tiers {
         self.shared.as_ref().map(|shared| &shared.store)
     }
 
-    /// What went wrong so far, for metrics.
+    /// The counts of faults so far, for metrics.
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// What memory has for a request. No waiting, no locks held.
+    /// Looks a request up in memory, without waiting and without holding a lock.
     pub(crate) fn look_in_memory(
         &self,
         builder: &mut KeyBuilder,
@@ -87,8 +89,8 @@ impl Tiers {
         found
     }
 
-    /// Whether a look into the shared store would come to nothing at once: there is none, or it is
-    /// away, which counts as a read that failed.
+    /// Whether a look into the shared store would fail at once, because there is no store or no
+    /// connection to it. Without a connection this counts as a failed read.
     pub(crate) fn looks_in_memory_only(&self) -> bool {
         let Some(store) = self.store() else {
             return true;
@@ -100,9 +102,9 @@ impl Tiers {
         is_away
     }
 
-    /// Completes a look-up from the shared store: one round trip where the resource is known
-    /// not to vary or how it varies, two where a marker is found. A fault is a miss. An entry that
-    /// was found is not in memory before [`Tiers::promote`].
+    /// Completes a look-up from the shared store. It takes two round trips if the store has a
+    /// marker that this instance did not know, and one otherwise. A fault is a miss.
+    /// [`Tiers::promote`] then puts the entry into memory.
     pub(crate) async fn look_in_store(
         &self,
         lookup: &mut Lookup,
@@ -112,7 +114,7 @@ impl Tiers {
     ) {
         let found = self.fetch(lookup.key(), now, deadline).await;
         if lookup.marker.is_some() {
-            // What memory has, though it is stale, is better than nothing.
+            // Otherwise the entry of memory stays: a stale one is better than none.
             if let Some(entry) = found.and_then(Record::into_response) {
                 lookup.entry = Some(entry);
             }
@@ -134,7 +136,8 @@ impl Tiers {
         }
     }
 
-    /// Keeps what was found in the shared store in memory as well, unless that has a newer one.
+    /// Puts the entry that was found in the shared store into memory, unless memory has a newer
+    /// one.
     pub(crate) fn promote(&self, lookup: &Lookup, now: Timestamp) {
         let Some(entry) = &lookup.entry else {
             return;
@@ -154,7 +157,7 @@ impl Tiers {
         }
     }
 
-    /// However many variants there are there already.
+    /// Puts a variant of the shared store into memory. The bound on variants does not apply.
     fn promote_variant(&self, base: &Key, marker: &Marker, entry: &Arc<Entry>, now: Timestamp) {
         let canonical = entry.head.key.canonical();
         let standing = match self.memory.peek(base.borrow(), now) {
@@ -174,14 +177,14 @@ impl Tiers {
         }
     }
 
-    /// One of the application's own values, as memory has it.
+    /// Looks for one of the application's own values in memory.
     pub(crate) fn value_in_memory(&self, key: &Key, now: Timestamp) -> Option<Arc<Value>> {
         self.memory
             .get(key.borrow(), now)
             .and_then(Record::into_value)
     }
 
-    /// One of the application's own values, as the shared store has it.
+    /// Looks for one of the application's own values in the shared store.
     pub(crate) async fn value_in_store(
         &self,
         key: &Key,
@@ -191,14 +194,14 @@ impl Tiers {
         self.fetch(key, now, deadline).await?.into_value()
     }
 
-    /// Keeps a value of the shared store in memory as well.
+    /// Puts a value of the shared store into memory.
     pub(crate) fn promote_value(&self, value: &Arc<Value>) {
         self.memory.insert(Record::Value(Arc::clone(value)));
     }
 
-    /// Stores a response that varies on `fields`: in memory at once, in the shared store
-    /// behind the caller's back. `until_written` is dropped when the store has it, or it is
-    /// certain that it will not.
+    /// Stores a response that varies on `fields`: in memory at once, and in the shared store in the
+    /// background. `until_written` is dropped when the shared store has the response, or when it is
+    /// certain that it will not get it.
     pub(crate) fn store_response(
         &self,
         base: &Key,
@@ -231,8 +234,9 @@ impl Tiers {
         Stored::Yes
     }
 
-    /// Stores one of the application's own values: in the shared store behind the caller's back.
-    /// One that was made earlier, by what was known of purges, does not take a newer one's place.
+    /// Stores one of the application's own values: in memory at once, and in the shared store in
+    /// the background. A value whose moment is earlier than that of the value in memory is not
+    /// stored.
     pub(crate) fn store_value_behind(&self, value: Value, now: Timestamp, reach: Reach) {
         let standing = self.value_in_memory(&value.key, now);
         if standing.is_some_and(|standing| standing.moment.is_later_than(value.moment)) {
@@ -243,7 +247,7 @@ impl Tiers {
         self.write_behind(record, now, reach, ());
     }
 
-    /// Stores one of the application's own values, and waits until the shared store has it.
+    /// Stores one of the application's own values, and waits until the shared store has it too.
     pub(crate) async fn store_value(
         &self,
         value: Value,
@@ -279,7 +283,7 @@ impl Tiers {
         shared.store.remove(&names, deadline).await.map(drop)
     }
 
-    /// Waits until all that was stored has been written to the shared store, or tried in vain.
+    /// Waits until every write to the shared store has succeeded or failed.
     pub(crate) async fn flush(&self, deadline: Instant) -> Flushed {
         match &self.shared {
             Some(shared) => shared.flush(deadline).await,
@@ -287,8 +291,8 @@ impl Tiers {
         }
     }
 
-    /// Takes what stands under `key` from both tiers, a variant of the resource under `base`
-    /// perhaps: from memory at once, from the shared store behind the caller's back.
+    /// Removes the response under `key`, which may be a variant of the resource under `base`: from
+    /// memory at once, and from the shared store in the background.
     pub(crate) fn forget(&self, base: &Key, key: &Key, now: Timestamp) {
         self.variants.forget(&self.memory, base, key, now);
         if let Some(shared) = &self.shared {
@@ -315,7 +319,7 @@ impl Tiers {
         let shared = self.shared.as_ref()?;
         let bytes = match shared.store.get(&shared.name(key), deadline).await {
             Ok(bytes) => bytes?,
-            // Left alone: the next response overwrites it.
+            // The value stays until the next response overwrites it.
             Err(StoreError::TooLong) => {
                 self.counters.too_long.fetch_add(1, Ordering::Relaxed);
                 return None;
@@ -333,7 +337,7 @@ impl Tiers {
         Some(record)
     }
 
-    /// The record that was asked for; anything else is a miss, counted and dealt with.
+    /// Decodes a record of `key`. Any other bytes are a miss, which is counted and acted on.
     fn check(&self, shared: &Shared, bytes: &Bytes, key: &Key, now: Timestamp) -> Option<Record> {
         let why = match codec::decode(bytes, key, shared.format) {
             Ok(record) => return Some(record),
@@ -350,8 +354,8 @@ impl Tiers {
     }
 }
 
-/// Expiry by the record's own metadata, whatever became of the key's TTL; and nothing from
-/// an instance whose clock is further ahead than clocks may be.
+/// Whether a record may be used now. Its own times decide, and not the time to live of its key. A
+/// record from an instance whose clock is too far ahead may not be used.
 fn is_timely(record: &Record, now: Timestamp) -> bool {
     let from_the_future = match record {
         Record::Response(entry) => entry.head.lifetimes.stored > now.saturating_add(MAX_SKEW),
@@ -361,8 +365,9 @@ fn is_timely(record: &Record, now: Timestamp) -> bool {
     now < record.kept_until() && !from_the_future
 }
 
-/// How far the clocks of two instances may be apart.
+/// How far the clocks of two instances may differ.
 const MAX_SKEW: Duration = Duration::from_secs(60);
 
-/// Markers outlive the variants they lead to, so that they need not be written with each.
+/// How much longer a marker is kept than its variant, so that the next variant need not write the
+/// marker again.
 const MARKER_SLACK: Duration = Duration::from_secs(300);

@@ -1,4 +1,4 @@
-//! An instance's connection to the server, and how operations fare on it.
+//! An instance's connection to the server, and the faults of operations on it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,14 +20,15 @@ pub enum Outage {
     Refused,
     /// Nothing arrives: operations end at their deadline with [`StoreError::TimedOut`].
     Silent,
-    /// Commands arrive and are obeyed, and their replies are lost: [`StoreError::TimedOut`].
+    /// Commands arrive and are executed, and their replies are lost: operations end at their
+    /// deadline with [`StoreError::TimedOut`].
     RepliesLost,
 }
 
 /// An instance's connection to the server.
 pub(super) struct Link {
     server: Arc<Server>,
-    /// What is wrong, and since when.
+    /// The outage, if there is one, and when it last changed.
     outage: Mutex<(Option<Outage>, Instant)>,
     mismatches: AtomicU64,
     /// Held while the log is read: there is one reader at a time.
@@ -66,10 +67,10 @@ impl Link {
 }
 
 impl Link {
-    /// Does one thing at the server, within the deadline.
+    /// Executes one command on the server, within the deadline.
     ///
-    /// The command is on its way as soon as this is polled: the server obeys it at its time,
-    /// whether anyone still waits for the reply or not.
+    /// The command is under way from the first poll. The server executes it in time, even if no
+    /// caller waits for the reply any more.
     pub(super) async fn perform<T: Send + 'static>(
         &self,
         deadline: Instant,
@@ -108,7 +109,7 @@ impl Link {
         }
     }
 
-    /// Fails if the connection brings no reply.
+    /// Fails if the connection delivers no reply.
     async fn receive(&self, deadline: Instant) -> Result<(), StoreError> {
         match self.outage() {
             None => Ok(()),
@@ -161,7 +162,7 @@ impl Link {
         };
         let (_, _, began) = self.server.run(look);
         loop {
-            // Before the look, so that nothing is missed between the two.
+            // This comes before the read, so that no change between the two is missed.
             let changed = self.server.changed();
             let now = Instant::now();
             let (records, next_due, restarts) = self.server.run(look);
@@ -187,13 +188,13 @@ impl Link {
     }
 }
 
-/// Within what instants can be added to.
+/// The longest block. It is short enough to be added to any instant.
 const LONGEST_BLOCK: Duration = Duration::from_secs(60 * 60);
 
-/// How long a reader waits that finds no connection.
+/// How long a reader without a connection waits.
 const DIAL_GAP: Duration = Duration::from_millis(500);
 
-/// How much later than it has to the server may answer a reader.
+/// How long after its block a reader waits for the server's answer.
 const GRACE: Duration = Duration::from_millis(750);
 
 const RECORDS_A_READ: usize = 1000;

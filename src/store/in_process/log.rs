@@ -1,4 +1,4 @@
-//! The purge log, as a stream of Valkey keeps it.
+//! The purge log, as a Valkey stream behaves.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -47,7 +47,7 @@ impl Log {
         }
     }
 
-    /// What a copy is that never got the last `count` records.
+    /// The log of a replica that never got the last `count` records.
     pub(super) fn without_last(mut self, count: usize) -> Option<Self> {
         for _ in 0..count {
             if self.records.pop_last().is_some() {

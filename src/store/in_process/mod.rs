@@ -22,15 +22,15 @@ use super::{
 use crate::base::clock::{Clock, TokioClock};
 use crate::error::StoreError;
 
-/// A [`SharedStore`] that needs no server: values, leases and the purge log in this process, with
-/// a switch for every fault that a server and the network have.
+/// A [`SharedStore`] that needs no server. Values, leases and the purge log are in this process,
+/// and there is a switch for every fault of a server and of the network.
 ///
-/// All handles that come from one store are about the same server. Each cache takes one of its own
-/// from [`instance`](Self::instance), so that it has its own connection, which can be cut off, and
-/// its own reader of the log. A clone shares its origin's connection.
+/// All handles of one store reach the same server. Each cache takes a handle of its own from
+/// [`instance`](Self::instance), with its own connection, which can be cut off, and its own reader
+/// of the log. A clone shares the connection of its original.
 ///
-/// Time is tokio's, so a test that pauses it decides when values expire; see
-/// [`with_clock`](Self::with_clock) for another clock.
+/// Time is tokio's, so a test that pauses time decides when values expire.
+/// [`with_clock`](Self::with_clock) takes another clock.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -65,13 +65,13 @@ pub struct InProcessStore {
 }
 
 impl InProcessStore {
-    /// An empty store that does all it is asked at once, by [`TokioClock`].
+    /// An empty store without faults and delays, with [`TokioClock`].
     #[must_use]
     pub fn new() -> Self {
         Self::with_clock(Arc::new(TokioClock::default()))
     }
 
-    /// An empty store whose values expire by this clock. The log's positions are made of it too.
+    /// An empty store whose values expire by this clock. The log makes its positions of it too.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
         let server = Arc::new(Server::new(clock));
@@ -81,7 +81,7 @@ impl InProcessStore {
         }
     }
 
-    /// A handle for another instance: the same server, by a connection of its own.
+    /// A handle for another instance: the same server over a connection of its own.
     #[must_use]
     pub fn instance(&self) -> Self {
         Self {
@@ -91,15 +91,16 @@ impl InProcessStore {
     }
 }
 
-/// Faults. Each switch is in force until it is set back; those of one connection say so.
+/// Faults. Each switch stays in force until it is set back. The documentation says which switches
+/// concern one connection only.
 impl InProcessStore {
-    /// Lets other tasks run before and after each operation, as this seed has it. It also decides
-    /// how long each write is held back ([`delay_writes`](Self::delay_writes)).
+    /// Lets other tasks run before and after each operation; the seed decides how often. It also
+    /// decides how long each write is delayed ([`delay_writes`](Self::delay_writes)).
     pub fn seed(&self, seed: u64) {
         self.state(|state| state.dice = Some(fastrand::Rng::with_seed(seed)));
     }
 
-    /// Cuts off this instance, and nobody else.
+    /// Cuts off this instance only.
     pub fn cut_off(&self, outage: Outage) {
         self.link.set_outage(Some(outage));
         self.server.notify();
@@ -111,25 +112,26 @@ impl InProcessStore {
         self.server.notify();
     }
 
-    /// Whether the server's memory is full and its policy evicts nothing: what would need memory
-    /// is refused with [`StoreError::Full`]; reads and removals go on.
+    /// Sets whether the server's memory is full and its policy evicts nothing. Then operations that
+    /// need memory fail with [`StoreError::Full`]. Reads and removals go on.
     pub fn set_full(&self, full: bool) {
         self.state(|state| state.full = full);
     }
 
-    /// How long each operation takes. One that takes longer than its deadline times out, and
-    /// happens all the same.
+    /// Sets how long each operation takes. An operation that takes longer than its deadline times
+    /// out, and happens all the same.
     pub fn set_latency(&self, latency: Duration) {
         self.state(|state| state.latency = latency);
     }
 
-    /// Acknowledges values at once and stores each up to `longest` later, so that they overtake
-    /// one another. Zero ends it; what is held back already still comes.
+    /// Acknowledges values at once and stores each up to `longest` later, so that they overtake one
+    /// another. Zero ends it; writes that are delayed already still happen.
     pub fn delay_writes(&self, longest: Duration) {
         self.state(|state| state.longest_delay = longest);
     }
 
-    /// Acknowledges the next `count` writes and removals of values without obeying. Zero ends it.
+    /// Acknowledges the next `count` writes and removals of values and does not execute them. Zero
+    /// ends it.
     pub fn lose_writes(&self, count: u64) {
         self.state(|state| state.writes_to_lose = count);
     }
@@ -139,13 +141,13 @@ impl InProcessStore {
         self.state(|state| state.cross_next_read = true);
     }
 
-    /// Evicts `key`, and tells whether it was there.
+    /// Evicts `key`, and returns whether it was there.
     #[expect(clippy::must_use_candidate, reason = "it is called for what it does")]
     pub fn evict(&self, key: &str) -> bool {
         self.state(|state| state.remove(key))
     }
 
-    /// Evicts one of the keys, as `choice` has it, and tells which.
+    /// Evicts the key that `choice` selects, and returns its name.
     #[expect(clippy::must_use_candidate, reason = "it is called for what it does")]
     pub fn evict_any(&self, choice: u64) -> Option<String> {
         self.state(|state| {
@@ -155,17 +157,17 @@ impl InProcessStore {
         })
     }
 
-    /// Restarts the server without what it held. Connections end, and are made anew at once.
+    /// Restarts the server with no data. All connections end, and are made anew at once.
     pub fn restart_empty(&self) {
         self.state(State::restart_empty);
     }
 
-    /// Makes a replica take over that has not got the last `count` records of the log.
+    /// Lets a replica take over that lacks the last `count` records of the log.
     pub fn lose_records(&self, count: usize) {
         self.state(|state| state.lose_records(count));
     }
 
-    /// Makes a server evict the log as a whole.
+    /// Evicts the whole log.
     pub fn lose_log(&self) {
         self.state(State::lose_log);
     }
@@ -175,15 +177,15 @@ impl InProcessStore {
         self.state(|state| state.trim_log(count));
     }
 
-    /// How many records the log keeps: 100,000 by default.
+    /// Sets how many records the log keeps. Default: 100,000.
     pub fn set_log_length(&self, records: usize) {
         self.state(|state| state.log_length = records);
     }
 }
 
-/// What the server holds, for the eyes of a test: no fault is in the way.
+/// The data of the server, for tests to read. Faults do not apply.
 impl InProcessStore {
-    /// The keys of all values and leases in time, in their order.
+    /// The keys of all values and leases that have not expired, sorted.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
         self.state(State::keys)

@@ -1,4 +1,4 @@
-//! The server: what it holds, and how it misbehaves.
+//! The server: its data and its faults.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,10 +30,10 @@ pub(super) struct State {
     /// Grows with every change of the log.
     log_version: u64,
     pub(super) log_length: usize,
-    /// What happens later than it was asked for, in its order.
+    /// The effects that are still to happen, in their order.
     coming: BTreeMap<(Instant, u64), Effect>,
     scheduled: u64,
-    /// Connections made before the last restart are over.
+    /// The number of restarts. A connection that was made before the last one has ended.
     pub(super) restarts: u64,
     pub(super) dice: Option<fastrand::Rng>,
     pub(super) full: bool,
@@ -58,7 +58,7 @@ impl Server {
         }
     }
 
-    /// Does everything that is due, and then this. Wakes the readers if the log has changed.
+    /// Executes all effects that are due, and then `act`. Wakes the readers if the log has changed.
     pub(super) fn run<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
         let version = state.log_version;
@@ -75,7 +75,7 @@ impl Server {
         self.changed.notified()
     }
 
-    /// Wakes the readers of the log: there is something to see.
+    /// Wakes the readers of the log.
     pub(super) fn notify(&self) {
         self.changed.notify_waiters();
     }
@@ -106,7 +106,7 @@ impl State {
         self.coming.insert((due, self.scheduled), effect);
     }
 
-    /// When something happens next of itself.
+    /// When the next delayed effect happens.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.coming.keys().next().map(|(due, _)| *due)
     }
@@ -120,7 +120,7 @@ impl State {
         }
     }
 
-    /// Those in time.
+    /// The keys that have not expired.
     pub(super) fn keys(&mut self) -> Vec<String> {
         let now = self.clock.now();
         self.values.retain(|_, stored| now < stored.expires);
@@ -138,7 +138,7 @@ impl State {
         (self.clock.now() < stored.expires).then(|| stored.value.clone())
     }
 
-    /// As a client sees it. An empty value is as none.
+    /// The value as a client sees it. An empty value counts as none.
     pub(super) fn read(&mut self, key: &str) -> Option<Bytes> {
         let value = self.value(key).filter(|value| !value.is_empty())?;
         if self.cross_next_read
@@ -181,7 +181,7 @@ impl State {
         keys.iter().filter(|key| self.remove(key)).count() as u64
     }
 
-    /// Whether it was there, and in time.
+    /// Removes a key, and returns whether it was there and had not expired.
     pub(super) fn remove(&mut self, key: &str) -> bool {
         let now = self.clock.now();
         let removed = self.values.remove(key);
@@ -252,7 +252,7 @@ impl State {
         self.log.as_ref().map_or(LogBounds::Missing, Log::bounds)
     }
 
-    /// What is held back is lost as well.
+    /// Removes all data. Delayed effects are lost too.
     pub(super) fn restart_empty(&mut self) {
         self.values.clear();
         self.lose_log();
@@ -314,7 +314,7 @@ impl std::fmt::Debug for State {
     }
 }
 
-/// As [`ValkeySettings`](crate::ValkeySettings) has it by default.
+/// How many records the log keeps, as by default in [`ValkeySettings`](crate::ValkeySettings).
 const LOG_LENGTH: usize = 100_000;
 
 const MOST_YIELDS: u8 = 3;

@@ -1,4 +1,4 @@
-//! The switches. What the store promises is tested where every store is, in `tests/it`.
+//! The switches of the store. `tests/it` tests what every store promises.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,7 +99,7 @@ async fn an_operation_given_up_is_obeyed_all_the_same() {
     let given_up = timeout(BUDGET / 10, append(&here, "r")).await;
     assert!(given_up.is_err());
     assert_eq!(here.records(), []);
-    // A reader is woken by what nobody waits for any more.
+    // A command that its caller has given up still wakes the reader.
     let read = there.log_read(LogPosition::ZERO, SECOND).await.unwrap();
     assert_eq!(read, here.records());
     assert_eq!(read.len(), 1);
@@ -161,7 +161,7 @@ async fn one_read_is_answered_with_the_value_of_another_key() {
     let store = InProcessStore::new();
     store.cross_next_read();
     set(&store, "a", "1").await.unwrap();
-    // There is no other yet.
+    // There is no other value yet.
     assert_eq!(get(&store, "a").await, Ok(Some("1".into())));
     set(&store, "b", "2").await.unwrap();
     assert_eq!(get(&store, "none").await, Ok(None));

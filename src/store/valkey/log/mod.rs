@@ -280,14 +280,15 @@ fn proof_name(prefix: &str, log: &str) -> String {
     others.into_iter().find(in_slot).unwrap_or(first)
 }
 
-/// Long enough to be there at the next write, so that the number of keys stays as it is.
+/// The time to live of the proof. It is longer than the pause between two writes, so that the
+/// number of keys stays the same.
 const PROOF_TTL: Duration = Duration::from_secs(10);
 
-/// How often a reader in a loop asks where the log is.
-/// How often a reader in a loop asks which node keeps the log.
+/// How long a reader in a loop waits before it asks again which node keeps the log.
 const UNKNOWN_NODE_PAUSE: Duration = Duration::from_secs(1);
 
-/// A replica that was a primary is noticed as soon as a silent server.
+/// How often the server's role is asked for. A primary that has become a replica is noticed as soon
+/// as a silent server.
 const ROLE_INTERVAL: Duration = Duration::from_secs(1);
 
 const TRIM_INTERVAL_MS: u64 = 60 * 60 * 1000;

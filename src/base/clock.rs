@@ -203,10 +203,10 @@ impl Clock for TestClock {
     }
 }
 
-/// A clock that runs as tokio's time does, so that a test that pauses it decides what passes.
+/// A clock that follows tokio's time, so that a test that pauses it decides how much time passes.
 ///
-/// It shows a fixed moment at first, whenever the test runs. Its clones with an
-/// [`offset`](Self::ahead) are clocks of other machines, which are off by that much.
+/// It shows the same moment at first, whenever the test runs. Copies that are
+/// [`ahead`](Self::ahead) or [`behind`](Self::behind) are the clocks of other machines.
 ///
 /// ```
 /// use std::time::Duration;
@@ -241,14 +241,14 @@ impl TokioClock {
         Self { began, start }
     }
 
-    /// The same clock, further on by `offset`.
+    /// A copy that is ahead by `offset`.
     #[must_use]
     pub fn ahead(self, offset: Duration) -> Self {
         let start = self.start.saturating_add(offset);
         Self { start, ..self }
     }
 
-    /// The same clock, further back by `offset`.
+    /// A copy that is behind by `offset`.
     #[must_use]
     pub fn behind(self, offset: Duration) -> Self {
         let start = self.start.saturating_sub(offset);

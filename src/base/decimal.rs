@@ -1,10 +1,10 @@
-//! Numbers as text. Every hit has an `Age`, so this spares it the formatting machinery and, by the
-//! table, an allocation.
+//! Numbers as text. Every hit has an `Age`. This is faster than `format!`, and a table saves an
+//! allocation.
 
 use bytes::Bytes;
 use http::HeaderValue;
 
-/// A number's digits: they stand at the end of the array, from the index on.
+/// A number's digits. They are at the end of the array, from the index on.
 pub(crate) fn decimal(mut number: u64) -> ([u8; 20], usize) {
     let mut digits = [b'0'; 20];
     let mut start = digits.len();
@@ -20,8 +20,8 @@ pub(crate) fn decimal(mut number: u64) -> ([u8; 20], usize) {
     }
 }
 
-/// A number as a field's value. A small one, as most ages are, is a slice of the table and takes no
-/// memory.
+/// A number as a field's value. A small number, as most ages are, is a slice of the table, without
+/// an allocation.
 pub(crate) fn number_value(number: u64) -> HeaderValue {
     let digits = usize::try_from(number).ok().and_then(|number| {
         let end = number.checked_add(1)?.checked_mul(WIDTH)?;

@@ -1,9 +1,9 @@
-//! Byte strings in one piece of memory, each after its length as LEB128. Stored fields and tags are
-//! kept in the form in which they were read.
+//! Byte strings in one piece of memory, each after its length as LEB128. Stored fields and tags
+//! keep the form in which they were read.
 
 use bytes::{BufMut, Bytes};
 
-/// Strings in one piece of memory. They may be personal, so there is no `Debug`.
+/// Strings in one piece of memory. There is no `Debug`, since they may be personal.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Framed {
     count: usize,
@@ -11,7 +11,8 @@ pub(crate) struct Framed {
 }
 
 impl Framed {
-    /// Takes `count` strings off `left`, a part of `whole`, without a copy. `None` if there are fewer.
+    /// Takes `count` strings off `left`, a part of `whole`, without a copy. `None` if there are
+    /// fewer.
     pub(crate) fn take(whole: &Bytes, left: &mut &[u8], count: usize) -> Option<Self> {
         let start = *left;
         for _ in 0..count {
@@ -31,7 +32,7 @@ impl Framed {
         std::iter::from_fn(move || take_bytes(&mut left))
     }
 
-    /// How many there are.
+    /// The number of strings.
     pub(crate) const fn len(&self) -> usize {
         self.count
     }
@@ -77,7 +78,7 @@ pub(crate) fn put_bytes(out: &mut impl BufMut, bytes: &[u8]) {
     out.put_slice(bytes);
 }
 
-/// LEB128: seven bits a byte, the lowest first.
+/// Writes a length as LEB128: seven bits in each byte, the lowest first.
 pub(crate) fn put_length(out: &mut impl BufMut, mut length: usize) {
     while length >= 0x80 {
         out.put_u8(0x80 | (length & 0x7f) as u8);

@@ -10,8 +10,8 @@ use crate::base::frames::{Framed, Framing, take_bytes};
 pub(crate) struct Lines(Framed);
 
 impl Lines {
-    /// Takes `count` lines off `left`, a part of `whole`, and makes a map of them with room for `room`
-    /// more. `None` if they are not fields.
+    /// Takes `count` lines off `left`, a part of `whole`, and makes a map of them with room for
+    /// `room` more. `None` if they are not fields.
     pub(crate) fn take(
         whole: &Bytes,
         left: &mut &[u8],
@@ -34,7 +34,7 @@ impl Lines {
         std::iter::from_fn(move || Some((strings.next()?, strings.next()?)))
     }
 
-    /// How many there are.
+    /// The number of lines.
     pub(crate) const fn len(&self) -> usize {
         self.0.len() / 2
     }
@@ -53,7 +53,8 @@ impl Lines {
     pub(crate) fn to_map(&self, room: usize) -> HeaderMap {
         let mut fields = with_room(self.len(), room);
         for (name, value) in self.iter() {
-            // The lines came from a map, so they are fields. Of too many, the first are kept.
+            // The lines came from a map, so they are fields. If there are too many, the first are
+            // kept.
             let _ = append(&mut fields, self.bytes(), name, value);
         }
         fields
@@ -61,11 +62,12 @@ impl Lines {
 }
 
 fn with_room(lines: usize, more: usize) -> HeaderMap {
-    // Too many lines may share few names: then the map grows by itself.
+    // If there are too many lines for a map, they may share few names, and the map grows as needed.
     HeaderMap::try_with_capacity(lines.saturating_add(more)).unwrap_or_default()
 }
 
-/// Appends a field whose value is a slice of `whole`. `None` if it is not a field, or one too many.
+/// Appends a field whose value is a slice of `whole`. `None` if it is not a field, or if there are
+/// too many.
 fn append(fields: &mut HeaderMap, whole: &Bytes, name: &[u8], value: &[u8]) -> Option<()> {
     if fields.keys_len() >= MAX_FIELDS {
         return None;
@@ -113,8 +115,9 @@ impl std::fmt::Debug for Lines {
     }
 }
 
-/// A `HeaderMap` panics when it is full. This leaves room for the fields that a cache adds.
+/// The largest number of fields. A `HeaderMap` panics when it is full, so this leaves room for the
+/// fields that the cache adds.
 pub(crate) const MAX_FIELDS: usize = 24_000;
 
-/// In bytes. The fields of most responses take less.
+/// The initial size of the memory, in bytes. The fields of most responses take less.
 const USUAL: usize = 512;

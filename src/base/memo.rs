@@ -1,9 +1,9 @@
-//! The last of what is made again and again of the same.
+//! A memory of the last result, for a function that is often called with the same arguments.
 
 use std::cell::RefCell;
 
-/// The last result of a pure function, with what it was made of. As a thread's own it needs no
-/// lock.
+/// The last result of a pure function, with its arguments. Each thread has one of its own, so there
+/// is no lock.
 #[derive(Debug)]
 pub(crate) struct Memo<T>(RefCell<Option<T>>);
 
@@ -12,8 +12,8 @@ impl<T: Clone> Memo<T> {
         Self(RefCell::new(None))
     }
 
-    /// The result that is kept, if it is the one asked for; else the one that `make` makes, which
-    /// is kept in its place.
+    /// The kept result, if `is_asked_for` accepts it. Otherwise the result of `make`, which is kept
+    /// in its place.
     pub(crate) fn get_or_keep(
         &self,
         is_asked_for: impl FnOnce(&T) -> bool,

@@ -12,7 +12,7 @@ pub struct LogPosition {
 }
 
 impl LogPosition {
-    /// Before every record.
+    /// The position before every record.
     pub const ZERO: Self = Self { ms: 0, seq: 0 };
 
     /// The position with these two parts of a stream id.
@@ -45,7 +45,7 @@ impl LogPosition {
         }
     }
 
-    /// Sixteen bytes that sort as the positions do.
+    /// The position as sixteen bytes, which sort as positions do.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {
         (((self.ms as u128) << 64) | self.seq as u128).to_be_bytes()
@@ -73,16 +73,16 @@ impl LogPosition {
     }
 }
 
-/// What an instance knew of purges at some moment: before a handler was called, say.
+/// The purges that an instance knew of at some moment, such as before it called a handler.
 ///
-/// While a purge is not yet in the log, the log's position cannot tell what was fetched before it
-/// from what was fetched after it. The counter can, within the process.
+/// While a purge is not in the log yet, the position cannot tell a fetch before it from a fetch
+/// after it. Within the process, the counter can.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Moment {
-    /// How far the log had been read without a gap.
+    /// The position up to which the log had been read without a gap.
     pub(crate) position: LogPosition,
-    /// How many purges had been applied here before they were in the log. It is not stored: an
-    /// entry that was read from the store has zero, which is before all of them.
+    /// The number of purges that this instance had applied before they were in the log. The counter
+    /// is not stored: an entry that was read from the store has zero, which is before all of them.
     pub(crate) counter: u64,
 }
 
@@ -100,7 +100,7 @@ impl Moment {
     }
 }
 
-/// As Valkey writes stream ids.
+/// Writes the position as Valkey writes stream ids.
 impl fmt::Display for LogPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.ms, self.seq)

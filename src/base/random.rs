@@ -1,21 +1,21 @@
-//! Chance: random numbers and hashers. A test seeds both for its thread; see
+//! Random numbers and hashers. A test seeds both for its thread with
 //! [`testing::seed`](crate::testing::seed).
 //!
-//! The numbers are those of `fastrand`, which keeps a generator for each thread. Only the hashers
-//! whose layout shows (which entries share a shard and so evict each other) are made here: a map
-//! that is never iterated, or only to drop what is old, is the same with any hasher.
+//! The numbers are those of `fastrand`, which has a generator for each thread. This module makes
+//! only the hashers whose layout can be observed: entries of the same shard evict each other. A map
+//! that is never iterated, or only to remove old entries, behaves the same with any hasher.
 
 use std::hash::Hash;
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, UnitWeighter, Weighter};
 
-/// A bounded map of at most so many items.
+/// A map of at most `items` items.
 pub(crate) fn bounded_map<K: Eq + Hash, V: Clone>(items: usize) -> Cache<K, V> {
     weighted_map(items, items as u64, UnitWeighter)
 }
 
-/// A bounded map of at most this weight, sized for so many items at first.
+/// A map of at most this weight, sized for `items` items at first.
 pub(crate) fn weighted_map<K, V, W>(items: usize, weight: u64, weighter: W) -> Cache<K, V, W>
 where
     K: Eq + Hash,
@@ -49,13 +49,14 @@ mod seeded {
         SEED.get()
     }
 
-    /// As of now, on this thread.
+    /// Sets the seed of this thread from now on.
     pub(crate) fn set_seed(seed: u64) {
         SEED.set(Some(seed));
         fastrand::seed(seed);
     }
 
-    /// The same on every machine: by default there are shards for its processors.
+    /// A map that is the same on every machine. By default the number of shards depends on the
+    /// processors.
     pub(super) fn weighted_map<K, V, W>(
         seed: u64,
         items: usize,
@@ -80,6 +81,6 @@ mod seeded {
         }
     }
 
-    /// As on two processors.
+    /// The number of shards on a machine with two processors.
     const SHARDS: usize = 8;
 }

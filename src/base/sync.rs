@@ -1,5 +1,5 @@
-//! The locks of the concurrent core. Under the model checker they are its own, so that it can explore
-//! interleavings.
+//! The locks of the concurrent core. The model checker replaces them by its own, so that it can
+//! explore interleavings.
 
 use std::sync::PoisonError;
 
@@ -10,7 +10,7 @@ use std::sync as imp;
 
 pub(crate) use imp::MutexGuard;
 
-/// A mutex that a panic does not poison: its users leave the value whole whenever they unlock it.
+/// A mutex that a panic does not poison. The value is consistent whenever a user unlocks it.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(imp::Mutex<T>);
 

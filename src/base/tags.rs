@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::base::frames::{Framed, Framing};
 
-/// The tags of a record in their stored form, taken from it without a copy. Most are never read.
+/// The tags of a record in their stored form, without a copy. Most are never read.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Tags(Framed);
 

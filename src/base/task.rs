@@ -9,16 +9,16 @@ use tokio::task::JoinHandle;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Spawned {
-    /// It runs on the current runtime.
+    /// The task runs on the current runtime.
     Started,
-    /// There is no runtime here: the future was dropped without being polled.
+    /// There is no runtime here, so the future was dropped without being polled.
     Dropped,
 }
 
 /// Runs `future` on the current runtime, detached.
 ///
-/// Without a runtime the future is dropped: everything this crate runs in the background is
-/// safe to abandon by `Drop`, and a cache must not panic where it is merely idle.
+/// Without a runtime the future is dropped. All background work of this crate is safe to abandon by
+/// `Drop`, and an idle cache must not panic.
 pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Spawned {
     match Handle::try_current() {
         Ok(runtime) => {
@@ -33,18 +33,18 @@ pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Spawne
     }
 }
 
-/// As [`spawn`], for a task whose result is waited for.
+/// As [`spawn`], for a task whose result the caller awaits.
 ///
 /// # Panics
 ///
-/// Without a runtime: ask [`is_possible`] first.
+/// Panics without a runtime. Ask [`is_possible`] first.
 pub(crate) fn spawn_joinable<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
 ) -> JoinHandle<T> {
     Handle::current().spawn(future)
 }
 
-/// A task that is ended when this is dropped.
+/// A task that ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Owned(JoinHandle<()>);
 
@@ -54,8 +54,7 @@ impl Drop for Owned {
     }
 }
 
-/// As [`spawn_joinable`], for a task whose result nobody waits for and that must not outlive its
-/// owner.
+/// As [`spawn_joinable`], for a task without a result that must not outlive its owner.
 pub(crate) fn spawn_owned(future: impl Future<Output = ()> + Send + 'static) -> Owned {
     Owned(spawn_joinable(future))
 }

@@ -1,17 +1,17 @@
-//! What makes tests repeatable.
+//! Seeds, for tests that can be repeated.
 
 use crate::base::random;
 use crate::{semantics, status};
 
-/// Seeds all chance of this crate on the current thread: jitter, lease tokens, pauses, and which
-/// entries evict each other in the caches that are made from now on.
+/// Seeds all random choices of this crate on the current thread: jitter, lease tokens, pauses, and
+/// which entries evict each other in caches that are made from now on.
 ///
 /// With a current-thread runtime whose time is paused, a [`TokioClock`](crate::TokioClock), and an
 /// [`InProcessStore`](crate::InProcessStore) with a seed of its own, equal seeds then give equal
-/// runs. What earlier runs on this thread have left in memos is forgotten.
+/// runs. Results that earlier runs on this thread have left in memory are forgotten.
 ///
-/// The random numbers are those of the crate `fastrand`: an application that takes its own from
-/// its thread's generator takes them from the same sequence.
+/// The random numbers are those of the crate `fastrand`. If an application uses the same thread's
+/// generator, its numbers come from the same sequence.
 ///
 /// ```
 /// use tower_response_cache::testing;

@@ -1,8 +1,8 @@
 //! Purges: an ordered log instead of an index.
 //!
-//! A purge is one record in a log, whatever it matches. Every entry carries the position up
-//! to which its instance had read the log before the handler was called; it is valid if no
-//! purge that matches it stands later. So a purge that lands during a fill wins, without
+//! A purge is one record in a log, whatever it matches. Every entry carries the position up to
+//! which its instance had read the log before the handler was called. The entry is valid if no
+//! purge that matches it has a later position. So a purge that lands during a fill wins without
 //! locks, and tags need no index.
 
 mod index;
@@ -42,7 +42,7 @@ use crate::key::{Scheme, Target};
 pub struct Purge {
     pub(crate) selectors: Vec<Selector>,
     pub(crate) soft: bool,
-    /// How many replicas to wait for; not part of the record.
+    /// The number of replicas to wait for. It is not part of the record.
     pub(crate) replicas: u32,
 }
 
@@ -58,14 +58,14 @@ impl Purge {
         Self::all(tags.map(|tag| Selector::tag(tag.as_ref())).collect())
     }
 
-    /// And what carries this tag.
+    /// Adds all responses and values that carry this tag.
     pub fn and_tag(mut self, tag: impl AsRef<str>) -> Self {
         self.selectors.push(Selector::tag(tag.as_ref()));
         self
     }
 
-    /// Every variant of one resource. A URI without an authority (`/products/7`) is that
-    /// path and query on any host and scheme.
+    /// Every variant of one resource, on either scheme. A URI without an authority (`/products/7`)
+    /// means that path and query on any host.
     ///
     /// # Errors
     ///
@@ -75,8 +75,8 @@ impl Purge {
         Ok(Self::all(Selector::uri(&target)))
     }
 
-    /// The path and all below it, on any host: `/products` is `/products`, `/products/7` and
-    /// `/products/7/reviews`, with any query, but not `/products-old`.
+    /// The path and all paths below it, on any host and with any query. `/products` means
+    /// `/products`, `/products/7` and `/products/7/reviews`, and not `/products-old`.
     pub fn path(path: impl AsRef<str>) -> Self {
         Self::of(Selector::subtree(path.as_ref().as_bytes()))
     }
@@ -86,40 +86,40 @@ impl Purge {
         Self::of(Selector::EVERYTHING)
     }
 
-    /// Makes what is purged stale instead of gone: the next request for it is answered with
-    /// the stale response, within its original lifetime, and refreshes it in the background.
+    /// Makes the matches stale instead of removing them. The next request for one gets the stale
+    /// response, within its original lifetime, and refreshes it in the background.
     pub fn soft(mut self) -> Self {
         self.soft = true;
         self
     }
 
-    /// Every variant of one resource of one origin; `default` is the scheme where the URI has none.
-    /// RFC 9111 4.4 forbids that a change concerns another origin.
+    /// Every variant of one resource of one origin. A URI without a scheme has the scheme
+    /// `default`. RFC 9111 4.4 forbids that a change invalidates responses of another origin.
     pub(crate) fn target(uri: &Uri, default: Scheme) -> Result<Self, PurgeError> {
         let target = Target::of_uri(uri, default).map_err(|_why| PurgeError::invalid_uri())?;
         Ok(Self::all(Selector::target(&target)))
     }
 
-    /// Waits until at least so many replicas of the Valkey server have the purge too, so that a
-    /// failover to one of them cannot lose it. Default 0: done once the server itself has it.
+    /// Waits until at least `count` replicas of the Valkey server have the purge too, so that a
+    /// failover to one of them cannot lose it. Default: 0. Then the purge returns once the server
+    /// itself has it.
     ///
-    /// Without it, a purge that the server took just before it failed may be unknown to its
-    /// successor. Instances that had read it notice, and purge everything; only if none of them
-    /// lives on is it lost. Ask for replicas where even that is too much, and where replicas are
-    /// there to answer: with fewer than asked for, every such purge waits for the whole operation
-    /// timeout in vain and returns an error that says how many there were
-    /// ([`PurgeError::acknowledged`]). In memory, and on stores of your own that know of no
-    /// replicas, that is always so: there are none.
+    /// Without this, a server may take a purge and fail before its successor gets it. Instances
+    /// that had read the purge notice that and purge everything. The purge is lost only if no such
+    /// instance lives on. Ask for replicas if even that is too much of a risk, and if there are
+    /// replicas to answer. With fewer replicas than asked for, every such purge waits for the whole
+    /// operation timeout and returns an error with their number ([`PurgeError::acknowledged`]). In
+    /// memory, and on stores of your own without replicas, that is always so.
     ///
-    /// It takes a connection of its own, made when first asked for and kept: other operations do
-    /// not wait meanwhile. So it may take as long as making a connection and then one operation
-    /// each for the server and the replicas.
+    /// The purge uses a connection of its own, which is made when it is first needed and then kept,
+    /// so that other operations do not wait. It may take as long as making a connection, and then
+    /// one operation each for the server and the replicas.
     pub fn replicas(mut self, count: u32) -> Self {
         self.replicas = count;
         self
     }
 
-    /// What either purges.
+    /// A purge of all that either purges.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.selectors.extend(other.selectors);
         self.replicas = self.replicas.max(other.replicas);
@@ -138,7 +138,7 @@ impl Purge {
         }
     }
 
-    /// Its selectors, as they stand in a record.
+    /// The selectors as a record has them.
     fn marks(&self) -> impl Iterator<Item = Mark> {
         let soft = self.soft;
         let selectors = self.selectors.iter().copied();
@@ -146,7 +146,7 @@ impl Purge {
     }
 }
 
-/// Tags and URLs may be personal; their number is not.
+/// Shows the number of selectors only, since tags and URLs may be personal.
 impl fmt::Debug for Purge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

@@ -1,11 +1,11 @@
-//! The records of the log: what was purged, as bytes.
+//! The records of the log: purges as bytes.
 //!
 //! ```text
 //! version 0x20 | for each selector: kind 1, and 0x80 if soft | depth u16 | digest 16 (big-endian)
 //! ```
 //!
-//! What an instance does not understand may mean anything, so it counts as everything: a record of
-//! another version, a selector of another kind. Instances from before this version do the same.
+//! A record of another version, or a selector of an unknown kind, may mean anything. So it counts
+//! as a purge of everything. Instances of the version before this one do the same.
 
 use super::selector::{Kind, Selector};
 
@@ -17,14 +17,14 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
-    /// Everything is gone.
+    /// A hard purge of everything.
     pub(crate) const EVERYTHING: Self = Self {
         selector: Selector::EVERYTHING,
         soft: false,
     };
 }
 
-/// One record of all that is purged together.
+/// The record of all that is purged together.
 pub(crate) fn encode(marks: impl IntoIterator<Item = Mark>) -> Vec<u8> {
     let mut record = vec![VERSION];
     for mark in marks {
@@ -36,11 +36,11 @@ pub(crate) fn encode(marks: impl IntoIterator<Item = Mark>) -> Vec<u8> {
     record
 }
 
-/// What a record purges.
+/// Reads the purges of a record.
 pub(crate) fn decode(record: &[u8]) -> Vec<Mark> {
     let selectors = match record.split_first() {
         Some((&VERSION, selectors)) => selectors,
-        // Of the version before, whose selectors did not say what they are about.
+        // A soft purge of the version before, whose selectors had no kind.
         Some((&SOFT_BEFORE, _)) => {
             let everything = Mark::EVERYTHING;
             return vec![Mark {
@@ -70,13 +70,13 @@ fn read(bytes: &[u8; LENGTH]) -> Mark {
 
 const VERSION: u8 = 0x20;
 
-/// In the byte of the kind.
+/// The bit for soft purges in the byte of the kind.
 const SOFT: u8 = 0x80;
 
 /// The first byte of soft purges before this version.
 const SOFT_BEFORE: u8 = 0x11;
 
-/// Bytes of one selector.
+/// The length of one selector, in bytes.
 const LENGTH: usize = 19;
 
 #[cfg(test)]
@@ -111,7 +111,7 @@ mod tests {
         }
     }
 
-    /// Records as other versions have written them stay in the log while instances are replaced.
+    /// Records of other versions stay in the log while instances are replaced.
     #[test]
     fn golden_records_of_this_version_and_the_one_before_are_read() {
         let before = |mode: u8| [&[mode][..], &[7; 16]].concat();
@@ -127,7 +127,8 @@ mod tests {
         assert_eq!(hex(&encode(Purge::path("/a/b").soft().marks())), soft_path);
     }
 
-    /// An instance of the version before reads any other first byte as everything.
+    /// An instance of the version before reads a record with any other first byte as a purge of
+    /// everything.
     #[test]
     fn the_version_before_takes_a_record_of_this_one_for_everything() {
         let record = encode(Purge::tag("a").marks());

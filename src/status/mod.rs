@@ -78,7 +78,8 @@ impl Outcome {
         }
     }
 
-    /// The value is kept, since most of what goes forward has the same outcome as the last.
+    /// The field's value. The last one is kept, since most requests that go forward have the same
+    /// outcome as the one before.
     fn repeated(self, name: &str) -> Option<HeaderValue> {
         let is_ours = |(outcome, value): &(Self, HeaderValue)| {
             let after = value.as_bytes().strip_prefix(name.as_bytes());

@@ -9,7 +9,7 @@ use crate::base::decimal::decimal;
 /// What the cache did with one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Answered from the store; `ttl` is the freshness left, in seconds (RFC 9211 2.4).
+    /// The store answered; `ttl` is the remaining freshness, in seconds (RFC 9211 2.4).
     Hit { ttl: i64, detail: Option<Reason> },
     Forward {
         why: Forwarded,
@@ -19,7 +19,7 @@ pub(crate) enum Outcome {
         collapsed: bool,
         detail: Option<Reason>,
     },
-    /// Answered by the cache itself: 504 to `only-if-cached`.
+    /// The cache answered by itself: 504 to `only-if-cached`.
     Generated { detail: Reason },
 }
 
@@ -45,7 +45,7 @@ impl Outcome {
         }
     }
 
-    /// With the status of the handler's response.
+    /// Adds the status of the handler's response.
     pub(crate) fn with_status(mut self, of: StatusCode) -> Self {
         if let Self::Forward { status, .. } = &mut self {
             *status = Some(of.as_u16());
@@ -53,7 +53,7 @@ impl Outcome {
         self
     }
 
-    /// The response was stored.
+    /// Notes that the response was stored.
     pub(crate) fn and_stored(mut self) -> Self {
         if let Self::Forward { stored, .. } = &mut self {
             *stored = true;
@@ -61,7 +61,7 @@ impl Outcome {
         self
     }
 
-    /// The response to another request answers this one.
+    /// Notes that the response to another request answers this one.
     pub(crate) fn collapsed(mut self) -> Self {
         if let Self::Forward { collapsed, .. } = &mut self {
             *collapsed = true;

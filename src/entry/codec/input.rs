@@ -12,8 +12,8 @@ use crate::entry::RESERVED;
 use crate::key::Key;
 use crate::semantics::{Flags, Lifetimes};
 
-/// The bytes still to be read. Every length in them is checked against them before memory is taken
-/// for it. Values and bodies are slices of the whole, without a copy.
+/// The bytes that are still to be read. Every length in them is checked against what is left before
+/// memory is allocated for it. Values and bodies are slices of the whole, without a copy.
 pub(super) struct Input<'a> {
     whole: &'a Bytes,
     left: &'a [u8],
@@ -34,7 +34,7 @@ impl<'a> Input<'a> {
         Some(taken)
     }
 
-    /// All that is left.
+    /// Takes all bytes that are left.
     pub(super) fn rest(&mut self) -> Bytes {
         self.whole.slice_ref(std::mem::take(&mut self.left))
     }
@@ -69,7 +69,7 @@ impl<'a> Input<'a> {
         take_length(&mut self.left)
     }
 
-    /// A number of items that take at least a byte each.
+    /// Takes a number of items, each of which takes at least a byte.
     pub(super) fn count(&mut self) -> Option<usize> {
         self.length().filter(|count| *count <= self.left.len())
     }
@@ -78,7 +78,8 @@ impl<'a> Input<'a> {
         take_bytes(&mut self.left)
     }
 
-    /// The key. It shares the memory of `asked` if it is the same, as it nearly always is.
+    /// Takes the key. It shares the memory of `asked` if the two are equal, as they nearly always
+    /// are.
     pub(super) fn key(&mut self, asked: &Key) -> Option<Key> {
         let canonical = self.bytes()?;
         Some(if canonical == asked.canonical() {

@@ -1,12 +1,13 @@
 //! Appending to the log, many purges to a record.
 //!
 //! ```text
-//! append ─ applied here ─ waits ─ handed to the store with all that waits ─┬─ settled at its position
-//!                                                                          └─ held, appended again later
+//! append ─ applied here ─ waits ─ handed to the store with all that wait ─┬─ settled at its position
+//!                                                                         └─ held, appended again later
 //! ```
 //!
-//! There is no timer: what comes while one append is under way goes out as the next. A purge joins
-//! only a record that has not been handed to the store: a fill may have begun after one that has.
+//! There is no timer: purges that come while an append is under way are the next record. A purge
+//! does not join a record that has been handed to the store, since a fill may have begun after that
+//! record.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::purge::index::PendingPurge;
 use crate::purge::{Purge, PurgeIndex, record};
 use crate::store::{AppendOptions, Appended, SharedStore, StoreError};
 
-/// Appends the purges of this instance. Each is in force here from the beginning.
+/// Appends the purges of this instance. Each purge is in force in this instance from the beginning.
 #[derive(Debug)]
 pub(super) struct Appender {
     index: Arc<PurgeIndex>,
@@ -32,15 +33,15 @@ pub(super) struct Appender {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Waiting>,
-    /// A task hands over what waits.
+    /// A task is running that hands the waiting purges to the store.
     is_running: bool,
-    /// Purges that the log has not taken, or not for certain.
+    /// Purges that the log has not taken, or may not have taken.
     held: Vec<Held>,
-    /// How many selectors these have.
+    /// The number of selectors of the held purges.
     held_selectors: usize,
 }
 
-/// A purge that is in force here and not in the log.
+/// A purge that is in force in this instance and not in the log.
 #[derive(Debug)]
 struct Held {
     purge: Purge,
@@ -63,8 +64,8 @@ impl Appender {
         }
     }
 
-    /// Applies a purge here, and waits until the log has it. Dropped, or too late, the purge stays
-    /// in force here and reaches the log all the same.
+    /// Applies a purge in this instance, and waits until the log has it. If the future is dropped,
+    /// or the deadline passes, the purge stays in force here and still reaches the log.
     pub(super) async fn append(
         self: &Arc<Self>,
         purge: &Purge,
@@ -82,17 +83,17 @@ impl Appender {
         }
     }
 
-    /// As [`Appender::append`], without anyone waiting.
+    /// As [`Appender::append`], in the background.
     pub(super) fn append_behind(self: &Arc<Self>, purge: &Purge, deadline: Instant) {
         drop(self.enqueue(self.apply(purge), deadline));
     }
 
-    /// Whether purges wait for the log to take them.
+    /// Whether there are held purges.
     pub(super) fn holds_any(&self) -> bool {
         !self.state.lock().held.is_empty()
     }
 
-    /// Tries again to append what the log has not taken.
+    /// Tries again to append the held purges.
     pub(super) async fn retry(self: &Arc<Self>, deadline: Instant) -> Result<(), StoreError> {
         let held = {
             let mut state = self.state.lock();
@@ -114,8 +115,9 @@ impl Appender {
         Ok(())
     }
 
-    /// Replicas take their time, which is not for others to wait for. Dropped, the purge is held, and
-    /// appended again without them.
+    /// Appends a purge that waits for replicas, as a record of its own, so that other purges do not
+    /// wait for them. If the future is dropped, the purge is held, and appended again without
+    /// replicas.
     async fn append_alone(
         self: &Arc<Self>,
         held: Held,
@@ -164,7 +166,7 @@ impl Appender {
         appended
     }
 
-    /// What waits, as far as one record goes. The task that asks has ended if there is nothing.
+    /// The waiting purges that fit into one record. If there are none, the task that asks ends.
     fn next_batch(self: &Arc<Self>) -> Option<Batch> {
         let mut state = self.state.lock();
         let mut selectors = 0;
@@ -182,7 +184,7 @@ impl Appender {
             .then(|| Batch::of(Arc::clone(self), waiting))
     }
 
-    /// Keeps purges that the log has not taken. Too many become one of everything.
+    /// Keeps purges that the log has not taken. Too many of them become one purge of everything.
     fn hold(&self, held: impl Iterator<Item = Held>) {
         let mut state = self.state.lock();
         for mut held in held {
@@ -203,10 +205,10 @@ impl Appender {
     }
 }
 
-/// The task that hands over what waits. Dropped with its runtime, what waits is held.
+/// The task that hands the waiting purges to the store. If its runtime ends, they are held.
 struct Run {
     appender: Arc<Appender>,
-    /// Nothing waited any more; another one may run since.
+    /// The task has ended because no purge waited. Another task may run since.
     is_done: bool,
 }
 
@@ -234,7 +236,7 @@ impl Drop for Run {
     }
 }
 
-/// The purges of one record. Dropped before the log has taken it, they are held.
+/// The purges of one record. If the record is dropped before the log has taken it, they are held.
 struct Batch {
     appender: Arc<Appender>,
     waiting: Vec<Waiting>,
@@ -271,7 +273,7 @@ impl Batch {
         }
     }
 
-    /// They are held before anyone hears of it, so that nothing is lost between the two.
+    /// Holds the purges, and then reports the error, so that no purge is lost between the two.
     fn fail(&mut self, error: &StoreError) {
         let waiting = std::mem::take(&mut self.waiting);
         let (held, done): (Vec<_>, Vec<_>) = waiting
@@ -293,9 +295,10 @@ impl Drop for Batch {
     }
 }
 
-/// Some 78 kilobytes.
+/// How many selectors a record may have: some 78 kilobytes.
 const RECORD_SELECTORS: usize = 4096;
 
+/// How many selectors are held before they become one purge of everything.
 const MOST_HELD_SELECTORS: usize = 10_000;
 
 #[cfg(test)]

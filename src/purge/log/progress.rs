@@ -1,13 +1,15 @@
-//! How far the log has been read, for those who wait for it.
+//! How far the log has been read, for tasks that wait for it.
 
 use tokio::sync::Notify;
 
 use crate::base::position::LogPosition;
 use crate::base::sync::Mutex;
 
-/// The position up to which the log has been read, once it was read to its end.
+/// The position up to which the log has been read. There is none before the log was read to its end
+/// for the first time.
 ///
-/// Not tokio's `watch`: that wakes its receivers in a random order, which no test can repeat.
+/// tokio's `watch` is not used, since it wakes its receivers in a random order, which no test can
+/// repeat.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     read: Mutex<Option<LogPosition>>,
@@ -19,7 +21,7 @@ impl Progress {
         *self.read.lock()
     }
 
-    /// The log was read to its end, and that was at `tail`.
+    /// Notes that the log was read to its end, at `tail`.
     pub(super) fn caught_up(&self, tail: LogPosition) {
         let before = self.read.lock().replace(tail);
         if before.is_none() {
@@ -27,7 +29,8 @@ impl Progress {
         }
     }
 
-    /// The log was read up to `position`, which tells nothing before it was read to its end.
+    /// Notes that the log was read up to `position`. Before the log was read to its end for the
+    /// first time, this does nothing.
     pub(super) fn advance(&self, position: LogPosition) {
         if let Some(read) = &mut *self.read.lock() {
             *read = position;
@@ -39,7 +42,7 @@ impl Progress {
 
     pub(super) async fn wait_for(&self, is_enough: impl Fn(Option<LogPosition>) -> bool) {
         loop {
-            // Before the look, so that no change is missed between the two.
+            // This comes before the look, so that no change between the two is missed.
             let changed = self.changed.notified();
             if is_enough(self.get()) {
                 return;

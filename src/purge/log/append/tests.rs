@@ -45,7 +45,7 @@ impl Scene {
         self.index.judge(&check, now, Duration::from_secs(5))
     }
 
-    /// The records, as the numbers of their selectors.
+    /// The records, each as the number of its selectors.
     fn records(&self) -> Vec<usize> {
         let records = self.store.records();
         let selectors = |bytes: &bytes::Bytes| record::decode(bytes).len();
@@ -53,7 +53,7 @@ impl Scene {
     }
 }
 
-/// Its own deadline may wake the caller before the append.
+/// Waits until the purge is held: its own deadline may wake the caller before the append ends.
 async fn until_held(scene: &Scene) {
     while !scene.appender.holds_any() {
         tokio::task::yield_now().await;

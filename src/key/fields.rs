@@ -33,9 +33,9 @@ pub(super) fn write_value(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     }
 }
 
-/// Whether a header's values may be secret. Applications have credentials of their own, so all
-/// values may but those that negotiate content, name the client's software, or tell the way of the
-/// request.
+/// Whether a header's values may be secret. Applications invent credentials of their own, so all
+/// values may be secret, except for headers that negotiate content, name the client's software, or
+/// say where a request was sent.
 fn is_secret(name: &HeaderName) -> bool {
     !matches!(
         *name,
@@ -53,8 +53,8 @@ fn is_secret(name: &HeaderName) -> bool {
     ) && !is_forwarding(name)
 }
 
-/// Whether a field is one of the default list. Its values tell where a request was sent and are no
-/// secrets.
+/// Whether a field is in the default list. Its values say where a request was sent, and are not
+/// secret.
 fn is_forwarding(name: &HeaderName) -> bool {
     FORWARDED.contains(&name.as_str())
 }

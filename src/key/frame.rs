@@ -8,7 +8,7 @@ pub(super) fn frame(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Appends a component that may be missing, which is not the same as empty.
+/// Appends a component that may be missing. A missing component differs from an empty one.
 pub(super) fn frame_option(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     match bytes {
         Some(bytes) => frame(out, bytes),
@@ -35,5 +35,5 @@ impl<'a> Iterator for Frames<'a> {
     }
 }
 
-/// The length that says "there is none".
+/// The length of a missing component.
 const ABSENT: u32 = u32::MAX;

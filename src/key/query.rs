@@ -1,4 +1,4 @@
-//! Which parts of a query string belong to the key.
+//! The parts of a query that belong to the key.
 
 use std::borrow::Cow;
 
@@ -6,18 +6,18 @@ use http::Uri;
 use http::request::Parts;
 use percent_encoding::percent_decode_str;
 
-/// Which parts of the query belong to the key. What is left out of the key is also
-/// taken out of the request that the handler sees.
+/// The parts of the query that belong to the key. A part that is left out of the key is also
+/// removed from the request that the handler sees.
 ///
-/// Parameters are the pieces between `&`; their names are compared after percent-decoding,
-/// and a kept one is kept as it was sent.
+/// Parameters are the pieces between `&`. Their names are compared after percent-decoding. A kept
+/// parameter stays as it was sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum QueryRule {
-    /// The query as it was sent, byte for byte. The default: always right.
+    /// The query as it was sent, byte for byte. This is the default, and always right.
     #[default]
     Exact,
-    /// All parameters, sorted by their bytes; for handlers that do not mind the order.
+    /// All parameters, sorted by their bytes. For handlers to which the order does not matter.
     Sorted,
     /// Only the named parameters, sorted.
     Only(Vec<String>),
@@ -26,7 +26,8 @@ pub enum QueryRule {
     Except(Vec<String>),
 }
 
-/// Rewrites the request's URI, and axum's original one, to what the rule keeps.
+/// Rewrites the request's URI, and axum's original one, so that they have only the parts that the
+/// rule keeps.
 pub(super) fn rewrite(parts: &mut Parts, rule: &QueryRule) {
     if let Some(uri) = rewritten(&parts.uri, rule) {
         parts.uri = uri;
@@ -39,7 +40,7 @@ pub(super) fn rewrite(parts: &mut Parts, rule: &QueryRule) {
     }
 }
 
-/// The URI with the query that the rule keeps, if that differs from what it has.
+/// The URI with the query that the rule keeps. `None` if that is the query it has.
 fn rewritten(uri: &Uri, rule: &QueryRule) -> Option<Uri> {
     let query = uri.query()?;
     let kept = rule.apply(query);
@@ -56,7 +57,7 @@ fn rewritten(uri: &Uri, rule: &QueryRule) -> Option<Uri> {
 }
 
 impl QueryRule {
-    /// What is kept of a query; `None` when nothing is.
+    /// The part of a query that is kept. `None` if nothing is kept.
     fn apply<'a>(&self, query: &'a str) -> Option<Cow<'a, str>> {
         let pieces = query.split('&').filter(|piece| !piece.is_empty());
         let kept: Vec<&str> = match self {
@@ -69,7 +70,7 @@ impl QueryRule {
     }
 }
 
-/// Stable, so that repeated parameters keep their order among themselves.
+/// Sorts the pieces. The sort is stable, so that repeated parameters keep their order.
 fn sorted(mut pieces: Vec<&str>) -> Vec<&str> {
     pieces.sort_by_key(|piece| decoded_name(piece).into_owned());
     pieces

@@ -9,12 +9,12 @@ use super::syntax::dates::{date_field, parse_date};
 use super::syntax::tokens::trim_ows;
 use crate::base::clock::Timestamp;
 
-/// What a request's preconditions make of a stored response.
+/// The result of a request's preconditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Precondition {
-    /// Serve the response, or the range asked for.
+    /// Serve the response, or the requested range.
     Proceed,
-    /// The client has it already: serve 304.
+    /// Serve 304, since the client has the response already.
     NotModified,
 }
 
@@ -22,8 +22,8 @@ pub(crate) enum Precondition {
 ///
 /// RFC 9110, section 13.2.1: a server "MUST ignore all received preconditions if its
 /// response to the same request without those conditions … would have been a status code
-/// other than a 2xx (Successful) or 412"; here only 200 counts. What cannot be parsed is
-/// ignored: a whole response is never wrong.
+/// other than a 2xx (Successful) or 412". Here only 200 counts. A condition that cannot be
+/// parsed is ignored, since a whole response is never wrong.
 pub(crate) fn evaluate(
     request: &HeaderMap,
     status: StatusCode,
@@ -51,7 +51,7 @@ pub(crate) fn evaluate(
 ///
 /// RFC 9110, section 15.4.5: a 304 must have "Content-Location, Date, ETag, and Vary" and
 /// "Cache-Control and Expires" as the 200 would, and "SHOULD NOT generate representation
-/// metadata other than the above listed fields", `Last-Modified` excepted where there is no
+/// metadata other than the above listed fields", except for `Last-Modified` if there is no
 /// `ETag`. Fields that describe no representation stay.
 pub(crate) fn not_modified_headers(stored: &HeaderMap) -> HeaderMap {
     let mut headers = stored.clone();
@@ -77,8 +77,8 @@ pub(crate) fn not_modified_headers(stored: &HeaderMap) -> HeaderMap {
 /// Whether `If-Range` lets a `Range` be applied to the stored response.
 ///
 /// RFC 9110, section 13.1.5: with an entity tag, "the strong comparison function"; with a
-/// date, an exact match of a `Last-Modified` that is a strong validator. Anything else fails,
-/// which serves the whole response.
+/// date, an exact match of a `Last-Modified` that is a strong validator. Anything else fails, and
+/// the whole response is served.
 pub(crate) fn if_range_passes(request: &HeaderMap, stored: &HeaderMap, now: Timestamp) -> bool {
     if !request.contains_key(header::IF_RANGE) {
         return true;
@@ -155,7 +155,7 @@ fn not_modified_since(request: &HeaderMap, stored: &HeaderMap, lifetimes: &Lifet
     changed.is_some_and(|changed| changed <= since)
 }
 
-/// Past commas and white space to the next element; `None` at the end.
+/// Skips commas and white space to the next element. `None` at the end.
 fn next_element(mut rest: &[u8]) -> Option<&[u8]> {
     while let [b',' | b' ' | b'\t', after @ ..] = rest {
         rest = after;
@@ -174,12 +174,12 @@ pub(crate) fn stored_etag(stored: &HeaderMap) -> Option<EntityTag<'_>> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EntityTag<'a> {
     pub(crate) weak: bool,
-    /// Between the quotes. There are no escapes.
+    /// The bytes between the quotes. There are no escapes.
     opaque: &'a [u8],
 }
 
 impl<'a> EntityTag<'a> {
-    /// Takes a tag off the front of `text`; what follows it comes second.
+    /// Takes a tag off the front of `text`, and returns it with the rest.
     fn parse(text: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (weak, quoted) = match text {
             [b'W', b'/', b'"', rest @ ..] => (true, rest),

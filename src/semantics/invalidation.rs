@@ -1,4 +1,4 @@
-//! What a request with an unsafe method makes stale (RFC 9111, section 4.4).
+//! The URIs that a request with an unsafe method makes stale (RFC 9111, section 4.4).
 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
@@ -7,8 +7,8 @@ use super::exchange::MethodClass;
 use super::fields::single;
 use super::syntax::tokens::trim_ows;
 
-/// The URIs whose stored responses are invalid now: the target, and `Location` and
-/// `Content-Location` of a 2xx where they are of the same origin. Without duplicates, often none.
+/// The URIs whose stored responses are invalid now, without duplicates: the target, and the
+/// `Location` and `Content-Location` of a 2xx if they are of the same origin.
 ///
 /// RFC 9111, section 4.4: "A cache MUST invalidate the target URI … when it receives a
 /// non-error status code in response to an unsafe request method (including methods whose
@@ -27,7 +27,7 @@ pub(crate) fn invalidated(
         return Vec::new();
     }
     let mut uris = vec![target.clone()];
-    // A redirection names where to look next: after a form was posted, say, the page it led to.
+    // A redirection only says where to look next, such as the page after a posted form.
     if !status.is_success() {
         return uris;
     }
@@ -44,7 +44,7 @@ pub(crate) fn invalidated(
 /// The URI that a field refers to, if it is of the target's origin.
 fn reference(headers: &HeaderMap, name: HeaderName, target: &Uri) -> Option<Uri> {
     let text = std::str::from_utf8(trim_ows(single(headers, name)?.as_bytes())).ok()?;
-    // No stored response is of a fragment.
+    // No stored response has a URI with a fragment.
     let text = text.split('#').next()?;
     let path_and_query = match Reference::parse(text)? {
         Reference::Absolute { scheme, rest } => {
@@ -63,21 +63,21 @@ fn reference(headers: &HeaderMap, name: HeaderName, target: &Uri) -> Option<Uri>
 enum Reference<'a> {
     /// `rest` follows `//`.
     Absolute { scheme: &'a str, rest: &'a str },
-    /// What follows `//`.
+    /// The text after `//`.
     Network(&'a str),
-    /// A path, perhaps relative, perhaps empty, and perhaps a query.
+    /// A path, which may be relative or empty, and may have a query.
     Path(&'a str),
 }
 
 impl<'a> Reference<'a> {
-    /// `None` for a URI without authority, like `mailto:`.
+    /// Reads a reference. `None` for a URI without authority, such as `mailto:`.
     fn parse(text: &'a str) -> Option<Self> {
         if let Some(rest) = text.strip_prefix("//") {
             return Some(Self::Network(rest));
         }
         match text.split_once(':') {
-            // RFC 3986, section 4.2: a colon in a relative path's first segment would be a
-            // scheme's.
+            // RFC 3986, section 4.2: a colon in the first segment of a relative path would end a
+            // scheme.
             Some((scheme, rest)) if !scheme.contains(['/', '?']) => Some(Self::Absolute {
                 scheme,
                 rest: rest.strip_prefix("//")?,
@@ -112,7 +112,7 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// RFC 3986, section 5.2.2, for a reference without scheme and authority.
+/// Resolves a reference without scheme and authority (RFC 3986, section 5.2.2).
 fn resolve(reference: &str, target: &Uri) -> Option<String> {
     if reference.is_empty() {
         return Some(target.path_and_query()?.as_str().to_owned());
@@ -123,7 +123,7 @@ fn resolve(reference: &str, target: &Uri) -> Option<String> {
     if reference.starts_with('/') {
         return Some(absolute(reference));
     }
-    // Section 5.2.3: all but what follows the last slash of the base path.
+    // Section 5.2.3: the base path up to its last slash.
     let (directory, _) = target.path().rsplit_once('/')?;
     Some(absolute(&format!("{directory}/{reference}")))
 }
@@ -142,7 +142,7 @@ fn absolute(path_and_query: &str) -> String {
     out
 }
 
-/// RFC 3986, section 5.2.4.
+/// Removes dot segments (RFC 3986, section 5.2.4).
 fn without_dot_segments(path: &str) -> String {
     let path = path.strip_prefix('/').unwrap_or(path);
     let mut segments = Vec::new();

@@ -1,4 +1,4 @@
-//! What a handler says of its own response, without headers.
+//! Caching instructions of a handler, without headers.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use http::HeaderName;
 
 /// Caching instructions that a handler attaches to its response.
 ///
-/// Set as a response extension. Lifetimes given here take precedence over those of
-/// targeted fields, of `Cache-Control` and `Expires`, and of the policy. Prohibitions add
-/// up: a `no-store` or `private` anywhere, here or in the response's fields, is obeyed.
-/// To let this cache keep what clients may not, send `CDN-Cache-Control`.
+/// A handler sets them as a response extension. Lifetimes given here take precedence over those of
+/// targeted fields, of `Cache-Control` and `Expires`, and of the policy. Prohibitions add up: a
+/// `no-store` or `private` is obeyed wherever it is, here or in the response's fields. To let this
+/// cache store a response that clients must not store, send `CDN-Cache-Control`.
 ///
 /// ```
 /// use http::header::ACCEPT_LANGUAGE;
@@ -37,7 +37,7 @@ pub struct CacheOptions {
 }
 
 impl CacheOptions {
-    /// Instructions that say nothing yet.
+    /// Empty instructions.
     pub fn new() -> Self {
         Self::default()
     }
@@ -51,21 +51,21 @@ impl CacheOptions {
         self
     }
 
-    /// For `secs` seconds after its lifetime the response may be served stale, while it is
-    /// fetched anew in the background (RFC 5861, section 3).
+    /// The response may be served stale for `secs` seconds after its lifetime, while it is fetched
+    /// anew in the background (RFC 5861, section 3).
     pub fn stale_while_revalidate(mut self, secs: u64) -> Self {
         self.stale_while_revalidate = Some(Duration::from_secs(secs));
         self
     }
 
-    /// For `secs` seconds after its lifetime the response may be served stale if fetching
-    /// it anew fails (RFC 5861, section 4).
+    /// The response may be served stale for `secs` seconds after its lifetime if fetching it anew
+    /// fails (RFC 5861, section 4).
     pub fn stale_if_error(mut self, secs: u64) -> Self {
         self.stale_if_error = Some(Duration::from_secs(secs));
         self
     }
 
-    /// The response is not stored, whatever else is said of it.
+    /// The response is not stored, whatever else its fields or the policy say.
     pub fn no_store(mut self) -> Self {
         self.no_store = true;
         self
@@ -80,8 +80,7 @@ impl CacheOptions {
     /// The response is the same for every user, even if the request had `Authorization` or
     /// `Cookie`.
     ///
-    /// Danger: said of a response that does depend on the user, this shows one user's data
-    /// to the others.
+    /// Danger: if the response does depend on the user, other users see that user's data.
     pub fn public(mut self) -> Self {
         self.public = true;
         self
@@ -94,19 +93,20 @@ impl CacheOptions {
         self
     }
 
-    /// On the response to an unsafe request that succeeded (2xx or 3xx): purges what carries this
-    /// tag, in every instance, before the client gets the response. Call it once per tag.
+    /// Purges all responses and values with this tag in every instance, before the client gets the
+    /// response. This works on the response to an unsafe request that succeeded (2xx or 3xx). Call
+    /// it once for each tag.
     ///
-    /// Should the shared store not take the purge, the response is not held back: then other
-    /// instances serve what they have in memory no longer than the purge bound. A handler that
-    /// must know calls [`Cache::purge`](crate::Cache::purge) itself.
+    /// If the shared store does not take the purge, the response still goes out. Other instances
+    /// then serve what they have for no longer than the purge bound, if the purge log takes no
+    /// writes of theirs either. A handler that has to know calls
+    /// [`Cache::purge`](crate::Cache::purge) itself.
     pub fn purge(mut self, tag: impl Into<String>) -> Self {
         self.purges.push(tag.into());
         self
     }
 
-    /// Names a group that the response belongs to, by which it can be purged.
-    /// Call it once per tag.
+    /// Adds a tag by which the response can be purged. Call it once for each tag.
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
         self

@@ -9,9 +9,10 @@ use crate::base::clock::Timestamp;
 /// The part of a stored response that a `GET` request gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RangeAnswer {
-    /// All of it: serve 200.
+    /// Serve 200 with all of it.
     Whole,
-    /// Serve 206 with these bytes, counted from 0, both ends included, both within it.
+    /// Serve 206 with these bytes. They count from 0; both ends are included and inside the
+    /// content.
     Part { start: u64, end_inclusive: u64 },
     /// Serve 416.
     Unsatisfiable,
@@ -19,10 +20,10 @@ pub(crate) enum RangeAnswer {
 
 /// Resolves the request's `Range`, after the preconditions, against `len` stored bytes.
 ///
-/// One range of bytes is served. RFC 9110, section 14.2: "A server MAY ignore the Range
-/// header field"; it is ignored, so that the whole response is served, if it is malformed,
-/// has another unit, asks for several ranges (which invite abuse: one request, many copies),
-/// or if the status is not 200 or the content is empty.
+/// One range of bytes is served. RFC 9110, section 14.2: "A server MAY ignore the Range header
+/// field". It is ignored, and the whole response is served, if it is malformed, has another unit or
+/// asks for several ranges (one request could ask for many copies), or if the status is not 200 or
+/// the content is empty.
 pub(crate) fn resolve(
     request: &HeaderMap,
     status: StatusCode,
@@ -61,14 +62,14 @@ fn value(text: String) -> HeaderValue {
 /// One range specifier.
 #[derive(Clone, Copy)]
 enum Spec {
-    /// Both ends included.
+    /// A first and a last byte, both included.
     FromTo(u64, u64),
     From(u64),
     Last(u64),
 }
 
 impl Spec {
-    /// `None` unless it is a single, valid range of bytes.
+    /// Reads a single, valid range of bytes. `None` for anything else.
     fn parse(text: &[u8]) -> Option<Self> {
         let text = trim_ows(text);
         let (unit, set) = text.split_at_checked("bytes=".len())?;
@@ -76,7 +77,7 @@ impl Spec {
         if !unit.eq_ignore_ascii_case(b"bytes=") {
             return None;
         }
-        // Empty list elements are allowed, several ranges not served.
+        // Empty list elements are allowed. Several ranges are not served.
         let mut specs = set
             .split(|&byte| byte == b',')
             .map(trim_ows)
@@ -99,8 +100,8 @@ impl Spec {
         }
     }
 
-    /// Section 14.1.2: an int-range is satisfiable if it starts before the end, a suffix-range
-    /// if it is not empty; what lies beyond the end is cut off.
+    /// Section 14.1.2: an int-range is satisfiable if it starts before the end, a suffix-range if
+    /// it is not empty. A part beyond the end is cut off.
     fn within(self, len: u64) -> RangeAnswer {
         let end_inclusive = len.saturating_sub(1);
         match self {
@@ -121,7 +122,7 @@ impl Spec {
     }
 }
 
-/// Decimal digits; the largest number if there are too many.
+/// Reads decimal digits. Too many digits are the largest number.
 fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;

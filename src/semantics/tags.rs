@@ -1,5 +1,5 @@
-//! The names by which a response is purged: tags of the handler, of the policy and of fields, and the
-//! groups of RFC 9875.
+//! The names by which a response is purged: tags of the handler, of the policy and of fields, and
+//! the groups of RFC 9875.
 //!
 //! The parser of the lists is not that of the crate `sfv`, which fails a whole field for one odd
 //! parameter: its groups would then not be invalidated. Here parameters are skipped.
@@ -15,14 +15,14 @@ use crate::status::Reason;
 /// The tags and groups of a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Membership {
-    /// Sorted, without duplicates.
+    /// The tags, sorted and without duplicates.
     pub(crate) tags: Tags,
-    /// Names within the response's own origin (RFC 9875 2.1).
+    /// The groups, named within the response's own origin (RFC 9875 2.1).
     pub(crate) groups: Vec<String>,
 }
 
-/// The tags and groups of a response. Refuses more than can be kept: a response that could not be
-/// purged by one of its tags must not be stored.
+/// The tags and groups of a response. Too many, or too long ones, are refused: a response that one
+/// of its tags could not purge must not be stored.
 pub(crate) fn membership(
     exchange: &Exchange<'_>,
     rules: &StorageRules,
@@ -47,9 +47,9 @@ pub(crate) fn membership(
     Ok(Membership { tags, groups })
 }
 
-/// The tags of a stored response that an answer without content has updated: those of the merged
-/// fields and of the handler, and those that the stored response had otherwise than by its fields,
-/// of which these are the stored ones.
+/// The tags of a stored response that an answer without content has updated. They are the tags of
+/// the merged fields and of the handler, and those tags of the stored response that did not come
+/// from its fields. `fields` are the stored fields.
 pub(crate) fn united_tags(
     merged: &Tags,
     groups: &[String],
@@ -69,8 +69,8 @@ pub(crate) fn united_tags(
     Ok(tags.into_iter().collect())
 }
 
-/// The groups that a response to an unsafe request invalidates (RFC 9875 3). A field that cannot
-/// be parsed invalidates nothing, as it names nothing.
+/// The groups that a response to an unsafe request invalidates (RFC 9875 3). A field that cannot be
+/// parsed names no group and invalidates nothing.
 pub(crate) fn invalidated_groups(headers: &HeaderMap) -> Vec<String> {
     groups(headers, &CACHE_GROUP_INVALIDATION).unwrap_or_default()
 }
@@ -82,7 +82,7 @@ pub(crate) fn group_tag(scheme: &[u8], authority: &[u8], group: &str) -> String 
     format!("{GROUP}{scheme}://{authority}\0{group}")
 }
 
-/// Whether `tag` can be stored: 1 to 256 bytes, no control characters.
+/// Whether `tag` can be stored. It needs 1 to 256 bytes without control characters.
 pub(crate) fn is_tag(tag: &str) -> bool {
     (1..=MAX_TAG_LENGTH).contains(&tag.len()) && !tag.contains(char::is_control)
 }
@@ -109,7 +109,8 @@ fn field_tags(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// RFC 9875 2: "a List of Strings". `None` if it is not one. Parameters are skipped.
+/// Reads the groups of a field. RFC 9875 2: "a List of Strings". `None` for anything else.
+/// Parameters are skipped.
 fn groups(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<String>> {
     let mut found = Vec::new();
     for line in headers.get_all(name) {
@@ -165,7 +166,7 @@ fn parameters(mut rest: &[u8]) -> &[u8] {
     rest
 }
 
-/// What the tag of a group begins with.
+/// The first character of a group's tag.
 const GROUP: char = '\0';
 
 /// The fields that carry tags, and the bytes that separate tags in them.
@@ -178,7 +179,8 @@ static CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 pub(super) static CACHE_GROUP_INVALIDATION: HeaderName =
     HeaderName::from_static("cache-group-invalidation");
 
-/// Enough for a page that lists things. Each tag is looked up when the purge log has moved.
+/// The largest number of tags, enough for a page that lists things. Each tag is looked up when the
+/// purge log has moved.
 const MAX_TAGS: usize = 128;
 const MAX_TAG_LENGTH: usize = 256;
 

@@ -2,8 +2,9 @@
 //!
 //! The parser is not that of the crate `httpdate`, which refuses a wrong weekday and compares names
 //! with regard to case. Senders get both wrong and other caches accept them, so a refused `Expires`
-//! would be a lost lifetime. It also reads two-digit years relative to the present, as the RFC wants;
-//! `httpdate` has a fixed limit. Everything else is taken literally. Dates are written by `httpdate`.
+//! would be a lost lifetime. It also reads two-digit years relative to the present, as the RFC
+//! wants; `httpdate` has a fixed limit. Everything else is taken literally. Dates are written by
+//! `httpdate`.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -31,7 +32,7 @@ pub(crate) fn parse_date(text: &[u8], now: Timestamp) -> Option<Timestamp> {
         .or_else(|| rfc850(text, now))
 }
 
-/// `moment` as a sender writes it; `None` past the year 9999, which has no such form.
+/// Writes `moment` as a sender does. `None` after the year 9999, since the form has four digits.
 pub(crate) fn format_date(moment: Timestamp) -> Option<String> {
     (moment.as_millis() / 1000 < YEAR_10000)
         .then(|| httpdate::fmt_http_date(moment.to_system_time()))
@@ -103,7 +104,7 @@ fn asctime(text: Text<'_>) -> Option<Timestamp> {
     moment(year, month, day, time)
 }
 
-/// `time` is in seconds since midnight, `month` counts from 0, `day` from 1.
+/// The moment of a date. `time` is in seconds since midnight, `month` counts from 0, `day` from 1.
 fn moment(year: u64, month: u64, day: u64, time: u64) -> Option<Timestamp> {
     if year < 1970 || day == 0 || day > days_in(year, month) {
         return None;
@@ -113,7 +114,7 @@ fn moment(year: u64, month: u64, day: u64, time: u64) -> Option<Timestamp> {
     Some(Timestamp::from_secs(days * SECS_PER_DAY + time))
 }
 
-/// Days from 1970 to the start of `year`, which is not before 1970.
+/// The number of days from 1970 to the start of `year`, which is not before 1970.
 const fn days_before(year: u64) -> u64 {
     365 * (year - 1970) + leaps_until(year - 1) - leaps_until(1969)
 }
@@ -137,7 +138,7 @@ const fn is_leap(year: u64) -> bool {
 
 fn year_of(now: Timestamp) -> u64 {
     let days = now.as_millis() / 1000 / SECS_PER_DAY;
-    // An estimate that is never too late, put right.
+    // The estimate is never too late. The loop corrects it.
     let mut year = 1970 + days / 366;
     while year < 9999 && days_before(year + 1) <= days {
         year += 1;
@@ -145,7 +146,7 @@ fn year_of(now: Timestamp) -> u64 {
     year.min(9999)
 }
 
-/// What is left of a date's text. Each step takes something off its front, or fails.
+/// The rest of a date's text. Each step takes something off its front, or fails.
 #[derive(Clone, Copy)]
 struct Text<'a>(&'a [u8]);
 
@@ -155,7 +156,7 @@ impl<'a> Text<'a> {
         found.eq_ignore_ascii_case(expected).then_some(Self(rest))
     }
 
-    /// One of `names`, as its position.
+    /// Takes one of `names`, and returns its position.
     fn name(self, names: &[&str]) -> Option<(u64, Self)> {
         (0..)
             .zip(names)
@@ -171,7 +172,7 @@ impl<'a> Text<'a> {
         Some((number, Self(rest)))
     }
 
-    /// `08:49:37`, as seconds since midnight. A leap second is allowed for.
+    /// Takes `08:49:37`, and returns the seconds since midnight. A leap second is allowed.
     fn time(self) -> Option<(u64, Self)> {
         let (hour, text) = self.digits(2)?;
         let (minute, text) = text.literal(b":")?.digits(2)?;
@@ -185,10 +186,10 @@ impl<'a> Text<'a> {
     }
 }
 
-/// In seconds since 1970.
+/// The year 10000, in seconds since 1970.
 const YEAR_10000: u64 = 253_402_300_800;
 const SECS_PER_DAY: u64 = 24 * 60 * 60;
-/// On average.
+/// The average length of a year.
 const SECS_PER_YEAR: u64 = 31_556_952;
 const SHORT_DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 const LONG_DAYS: [&str; 7] = [

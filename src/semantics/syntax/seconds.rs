@@ -37,7 +37,8 @@ impl Delta {
     }
 }
 
-/// Decimal digits as seconds, the largest number if too many; `None` if anything else.
+/// Reads decimal digits as seconds. Too many digits are the largest number. `None` for anything
+/// else.
 pub(crate) fn parse_seconds(digits: &[u8]) -> Option<u32> {
     if digits.is_empty() {
         return None;

@@ -1,5 +1,5 @@
-//! The long fault suite, one line a fault: `cargo test --release --all-features --test faults`.
-//! Names after `--` choose some of them, such as `torn` and `moved`.
+//! The long fault suite: `cargo test --release --all-features --test faults`. It prints one line
+//! for each fault. Names after `--` choose some of them, such as `torn` and `moved`.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,7 +1,7 @@
-//! How often an exchange takes memory: counted, since time is not to be trusted.
+//! The number of allocations of an exchange. Counts can be trusted; times cannot.
 //!
-//! The counts are those of this thread, whatever other tests do. Each bound was exact
-//! when it was set; what falls below is to be lowered here.
+//! The counts are those of this thread, whatever other tests do. Each bound was exact when it was
+//! set. If a count falls below its bound, lower the bound.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};

@@ -1,4 +1,5 @@
-//! What unsafe methods change, where the client, the marker or the memory is not as usual.
+//! Changes by unsafe methods in unusual cases: the client has left, or the marker or the memory is
+//! gone.
 
 use std::future::Future;
 use std::pin::pin;

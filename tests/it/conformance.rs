@@ -1,5 +1,5 @@
-//! RFC 9110, 9111, 5861, 8246, 9211 and 9213 from outside: a handler behind the layer, and a
-//! clock that stands.
+//! RFC 9110, 9111, 5861, 8246, 9211 and 9213 from outside: a handler behind the layer, and a clock
+//! that stands still.
 
 use std::time::Duration;
 

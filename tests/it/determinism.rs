@@ -1,4 +1,4 @@
-//! One seed, one run.
+//! The same seed gives the same run.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What clients get is what the handler sent: on a miss, on a hit, and past the cache.
+//! Clients get what the handler sent: on a miss, on a hit, and if the request passes by.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What a stored response takes beyond itself: commands and bytes of Valkey, bytes of memory.
+//! The overhead of a stored response: commands to Valkey, bytes in Valkey, and bytes in memory.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What was changed is gone: each test once served what was outdated, or let go of what was not.
+//! Changes and outdated responses. Each test is about a bug: an outdated response was served, or a
+//! valid one was lost.
 
 use std::convert::Infallible;
 use std::future::Future;

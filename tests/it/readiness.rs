@@ -1,4 +1,4 @@
-//! What a cache says of itself when its store is unwell.
+//! The readiness of a cache whose store fails.
 
 use std::time::Duration;
 

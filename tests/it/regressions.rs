@@ -1,4 +1,4 @@
-//! Bugs of this crate that were found and fixed, each by its name.
+//! Bugs of this crate that were found and fixed. Each has a test that is named for it.
 
 use axum::body::Body;
 use http::request::Parts;

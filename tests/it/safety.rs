@@ -1,4 +1,4 @@
-//! Each bug that other caches were known by, and what no cache may ever do.
+//! Known bugs of other caches, and things that no cache may ever do.
 
 mod matrices;
 

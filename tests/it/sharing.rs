@@ -1,4 +1,4 @@
-//! Several instances on one real server, and what becomes of them when it fails.
+//! Several instances on one real server, also while it fails.
 #![allow(clippy::disallowed_methods, reason = "tests start tasks of their own")]
 
 use std::convert::Infallible;

@@ -1,4 +1,5 @@
-//! The faults, in a minute. `cargo test --release --test faults` takes its time.
+//! The short form of the faults, a minute long. The long form is `cargo test --release --test
+//! faults`.
 
 use tokio::sync::Mutex;
 
@@ -13,7 +14,7 @@ fn judge(reports: Vec<Report>) {
     }
 }
 
-/// One at a time: they are about what little time there is, and would take it from each other.
+/// Runs one test at a time. The tests measure short times, and would slow each other down.
 static TURN: Mutex<()> = Mutex::const_new(());
 
 macro_rules! short {

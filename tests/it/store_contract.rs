@@ -1,5 +1,5 @@
-//! What `SharedStore` promises, of every store that there is: each test runs over Valkey and over
-//! the store within the process, so that what a test sees of the one is true of the other.
+//! The contract of `SharedStore`, for every store. Each test runs over Valkey and over the
+//! in-process store, so that the two behave alike.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! TLS, credentials, Sentinel, cluster: the ways in which a server is reached.
+//! The ways to reach a server: TLS, credentials, Sentinel, cluster.
 
 mod cluster;
 mod sentinel;

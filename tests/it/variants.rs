@@ -1,4 +1,4 @@
-//! How many variants of a resource are kept, and which.
+//! The variants of a resource that are kept: how many, and which.
 
 use http::Method;
 use tower_response_cache::{CacheConfig, Policy, Purge};

@@ -1,4 +1,4 @@
-//! Writes to the store, which no response waits for.
+//! Writes to the store: no response waits for them.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ fn cache(server: &Valkey) -> Cache {
     Cache::new(config.build().unwrap())
 }
 
-/// Has so many responses stored, of which none can be written: by the time that the handler answers,
-/// the server has been stopped.
+/// Has so many responses stored, of which none can be written: by the time that the handler
+/// answers, the server has been stopped.
 async fn store_on_a_stopped_server(cache: &Cache, server: &Valkey, count: u32) {
     let (called, answer) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let turns = (Arc::clone(&called), Arc::clone(&answer));

@@ -1,4 +1,4 @@
-//! Bodies that come in frames, late, and not always to their end.
+//! Bodies that come in frames, with delays, and may break off.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Clients: what they send, how they read, and when they go away.
+//! Clients: what they send, how they read, and when they leave.
 
 use std::future::Future;
 use std::pin::pin;

@@ -1,8 +1,8 @@
-//! Bodies that say of themselves what they are.
+//! Bodies that identify themselves.
 //!
-//! A body is lines of thirty-two bytes, each with the number of the call of the handler that made
-//! it, its own place, and the fact about the requester that the content depends on. Any part of
-//! more than two lines can be told from any other.
+//! A body is lines of thirty-two bytes. Each line has the number of the handler's call that made
+//! it, its own position, and the fact about the requester that the content depends on. So any part
+//! of more than two lines differs from any other.
 
 /// The body that a call made, `size` bytes long.
 pub fn content(call: usize, fact: &str, size: usize) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! A number for everything that was seen.
+//! The digest of a run, to compare two runs.
 
 use std::fmt::{self, Write};
 

@@ -1,4 +1,4 @@
-//! What a handler reads of a request that its content may depend on.
+//! The parts of a request that a handler's content may depend on.
 
 use http::header::{ACCEPT_LANGUAGE, AUTHORIZATION, COOKIE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue};

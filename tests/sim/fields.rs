@@ -1,4 +1,4 @@
-//! What the responses for a resource say, by its mode.
+//! The fields of the responses for a resource, by its mode.
 
 use crate::facts::Facts;
 use crate::step::{By, Cc, Check, Mode, Status, Vary};

@@ -1,4 +1,4 @@
-//! A scenario for each seed.
+//! Makes a scenario from a seed.
 
 use fastrand::Rng;
 

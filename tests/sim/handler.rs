@@ -1,4 +1,4 @@
-//! The handler behind every instance: resources that change, and answer as they are told to.
+//! The handler behind every instance: its resources change, and answer as the steps say.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};

@@ -1,8 +1,7 @@
 //! A deterministic simulation of the cache.
 //!
-//! One to three instances of the cache stand around one handler, in virtual time and on one
-//! thread. Everything that can happen does, by a seed, and an oracle that knows nothing of the
-//! cache judges all that was seen.
+//! One to three instances of the cache share one handler, in virtual time and on one thread. A seed
+//! chooses what happens. An oracle that knows nothing of the cache judges the events.
 //!
 //! ```text
 //! cargo test --test sim                              the short form: known faults, fixed seeds

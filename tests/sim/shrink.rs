@@ -1,4 +1,4 @@
-//! Making a failing scenario small.
+//! Shrinks a failing scenario.
 
 use crate::finding::Finding;
 use crate::step::{Act, Scenario, Step};

@@ -1,4 +1,4 @@
-//! What a run is made of: a world, and the steps that happen in it.
+//! The parts of a run: a world, and the steps that happen in it.
 //!
 //! ```text
 //! world store=yes others=1; 0 get r=2 user=alice; 20 change r=2 before=10; 300 get r=2 at=1

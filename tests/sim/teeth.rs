@@ -1,4 +1,4 @@
-//! Caches that must not pass: the oracle has to see what is wrong with them.
+//! Faulty caches: the oracle has to find the fault of each.
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;

@@ -1,7 +1,7 @@
-//! Plain data that is written and read as short words, and made simpler piece by piece.
+//! Steps as text: plain data that is written and read as short words, and shrunk piece by piece.
 //!
-//! A failing run is a line of text that can be pasted into a test. Fields at their default are
-//! left out, so a shrunk step says only what matters.
+//! A failing run is a line of text that can be pasted into a test. Fields at their default are left
+//! out, so a shrunk step has only what matters.
 
 /// A value that is written as one word.
 pub trait Word: Clone + Default + PartialEq {

@@ -1,4 +1,4 @@
-//! Everything that was seen in a run, in one order.
+//! The record of a run: every event in its order.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

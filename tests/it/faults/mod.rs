@@ -1,5 +1,5 @@
-//! A store that dies, stalls and lies: nothing of it reaches a client but latency, and of that
-//! no more than the budget.
+//! A store that dies, stalls and falsifies. Clients notice latency only, and no more than the
+//! operation timeout.
 
 pub(crate) mod oracle;
 pub(crate) mod report;

@@ -1,4 +1,4 @@
-//! What every response is checked against, whatever the store does.
+//! Checks every response, whatever the store does.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

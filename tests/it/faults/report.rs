@@ -1,4 +1,4 @@
-//! What a fault came to.
+//! The measured results of a fault.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,7 +1,6 @@
-//! Logs that lose records: whoever may have missed a purge serves nothing from before it.
+//! Logs that lose records: an instance that may have missed a purge serves nothing from before it.
 //!
-//! All with an hour's trust in a log that is out of sight: what is noticed here is not noticed
-//! because time is over.
+//! The purge bound is an hour, so that instances cannot notice a loss because the bound has passed.
 
 use tower_response_cache::{Clock, TestClock};
 

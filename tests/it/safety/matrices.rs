@@ -1,5 +1,5 @@
-//! Products of small tables, through the layer. Each counts its cases, so that none can shrink
-//! unnoticed; what is expected is stated beside the table.
+//! Products of small tables, through the layer. Each test counts its cases, so that none can shrink
+//! unnoticed. The expected values stand beside the table.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! A handler behind a cache whose clock stands, called without a network.
+//! A handler behind a cache whose clock stands still, called without a network.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};

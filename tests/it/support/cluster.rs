@@ -1,4 +1,4 @@
-//! Three real servers that are one cluster, and a replica of each if wanted.
+//! A cluster of three real servers, with a replica of each if a test wants it.
 
 use tokio::time::Instant;
 

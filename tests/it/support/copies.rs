@@ -1,4 +1,4 @@
-//! Layers that do less than this crate's, to tell what is the price of what.
+//! Layers that do less than this crate's, to find out what each part costs.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Handlers whose responses are told step by step, and clients that read them.
+//! Handlers whose responses a test controls step by step, and clients that read them.
 
 use std::collections::VecDeque;
 use std::future::Future;

@@ -1,4 +1,4 @@
-//! Keeps what this thread logs.
+//! Records the log lines of this thread.
 
 use std::cell::RefCell;
 use std::fmt::{Debug, Write};

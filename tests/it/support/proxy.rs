@@ -1,7 +1,7 @@
-//! A server's front that misbehaves on demand.
+//! A proxy in front of a server that misbehaves on demand.
 //!
-//! It understands as much of the protocol as it takes to tell which reply answers which
-//! command, and to tamper with single replies.
+//! It understands enough of the protocol to know which reply answers which command, and to change
+//! single replies.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,4 +1,4 @@
-//! A store and what is asked of it.
+//! A store for a test, and the operations on it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! TLS in front of a server that has none, with an authority of its own.
+//! TLS in front of a server without TLS, with an authority of its own.
 
 use std::path::PathBuf;
 use std::sync::Arc;

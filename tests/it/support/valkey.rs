@@ -1,8 +1,8 @@
 //! A real server for a test.
 //!
-//! In this order: `$VALKEY_SERVER`, `valkey-server` on the `PATH`, a pinned build that is
-//! fetched into the target directory, `redis-server` on the `PATH`. A test that finds none
-//! fails; none is ever skipped.
+//! A test looks for a server in this order: `$VALKEY_SERVER`, `valkey-server` on the `PATH`, a
+//! pinned build that is fetched into the target directory, `redis-server` on the `PATH`. A test
+//! without a server fails. No test is ever skipped.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};

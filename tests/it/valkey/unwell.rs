@@ -1,4 +1,4 @@
-//! A server that is away, slow, full, or not itself.
+//! A server that is away, slow, full, or sends wrong replies.
 
 use std::pin::pin;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Whether what is served is as young as its directives ask.
+//! Checks that no response is older than its directives allow.
 
 use super::{Case, Served};
 use crate::finding::{Because, Finding, Kind};

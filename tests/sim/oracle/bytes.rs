@@ -1,4 +1,4 @@
-//! Whether what clients get is what the handler made, for them, and whole.
+//! Checks that every client gets a whole response that the handler made for such a client.
 
 use super::{Case, Served, first_byte};
 use crate::content::content;

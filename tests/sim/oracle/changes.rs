@@ -1,4 +1,4 @@
-//! Whether what is served is younger than every change and purge that came before.
+//! Checks that every response is younger than each change and purge before it.
 
 use std::collections::BTreeSet;
 

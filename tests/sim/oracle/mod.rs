@@ -1,4 +1,4 @@
-//! What must hold of a run, told from what was seen alone.
+//! The oracle: what must hold in a run, judged by its events alone.
 //!
 //! The oracle knows what the handler did and what it answered, and what clients sent and got. It
 //! knows nothing of the cache, and looks at `Cache-Status` only to judge what that says.

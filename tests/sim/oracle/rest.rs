@@ -1,4 +1,4 @@
-//! Whether everything comes to rest, and is counted.
+//! Checks that every task ends and that the counts are right.
 
 use super::Case;
 use crate::finding::{Because, Finding, Kind};

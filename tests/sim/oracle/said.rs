@@ -1,4 +1,4 @@
-//! Whether `Cache-Status` tells the truth.
+//! Checks that `Cache-Status` is true.
 
 use super::{Case, Served, TIGHT};
 use crate::fields::size;

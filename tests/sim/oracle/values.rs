@@ -1,4 +1,4 @@
-//! The application's own values.
+//! Checks the application's own values.
 
 use super::Case;
 use crate::fields::RESOURCES;

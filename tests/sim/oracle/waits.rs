@@ -1,4 +1,4 @@
-//! Whether everybody is answered in time.
+//! Checks that every request is answered in time.
 
 use super::Case;
 use crate::finding::{Because, Finding, Kind};

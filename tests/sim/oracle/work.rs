@@ -1,4 +1,4 @@
-//! Whether the handler works no more than it has to.
+//! Checks that the handler is called no more often than necessary.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Compressed values that are damaged, or more than they seem.
+//! Compressed values that are damaged, or longer than they claim.
 
 use std::future::ready;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Values that are damaged, or more than they seem.
+//! Values that are damaged, or longer than they claim.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Every error that a server answers with, and some that none does.
+//! Every error reply of a server, and some that no server sends.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A line that stalls, tears and lies.
+//! A connection that stalls, tears replies and falsifies them.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

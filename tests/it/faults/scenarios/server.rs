@@ -1,4 +1,4 @@
-//! A server that dies, stops, is emptied, fills up, or tells another time.
+//! A server that dies, stops, is emptied, fills up, or has another time.
 
 use std::sync::Arc;
 use std::time::Duration;

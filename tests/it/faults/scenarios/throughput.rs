@@ -1,4 +1,4 @@
-//! What a cache without its store costs an application whose requests all miss.
+//! The cost of a cache without its store, for an application whose requests all miss.
 
 use std::time::Duration;
 

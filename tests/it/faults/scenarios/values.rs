@@ -1,4 +1,4 @@
-//! Values that are damaged, of someone else, or of another key.
+//! Values that are damaged, foreign, or of another key.
 
 use std::fs;
 use std::time::Duration;

@@ -1,12 +1,12 @@
-//! What the stages of a request cost: each row adds one thing to the one above it.
+//! The cost of the stages of a request: each row adds one thing to the row above it.
 //!
 //! ```sh
 //! cargo bench --bench service
 //! ```
 //!
-//! A service is called without a network, a router or a runtime's turn, so that what is measured
-//! is this crate. The differences between rows are the costs of its stages; they survive changes
-//! of its insides, which benches of private functions would not.
+//! A service is called without a network, a router or a turn of a runtime, so that only this crate
+//! is measured. The differences between rows are the costs of its stages. They survive internal
+//! changes; benches of private functions would not.
 
 #![allow(
     clippy::expect_used,
@@ -177,7 +177,7 @@ fn misses(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A hit whose entry has to be checked against the purges anew, since there was another.
+/// A hit whose entry has to be judged again, since there was another purge.
 fn purges(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("purge, then a hit");
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,12 +1,12 @@
-//! Pages that show other pages' content, and go when that content changes.
+//! Pages that show the content of other pages, and are purged when that content changes.
 //!
 //! ```sh
 //! cargo run --release --example axum_tags
 //! ```
 //!
-//! An article's page carries its own tag; a category's page carries the tags of all articles that
-//! it lists. A change of one article purges its page for good, and makes the lists that show it
-//! stale: they are served once more while they are made anew.
+//! An article's page carries its own tag. A category's page carries the tags of all articles that
+//! it lists. A change of an article purges its page, and makes the lists that show it stale: they
+//! are served once more while they are made anew.
 #![allow(
     clippy::disallowed_methods,
     reason = "a program reads its own environment"
@@ -30,7 +30,7 @@ type Articles = Arc<RwLock<BTreeMap<String, (String, String)>>>;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let cache = Cache::new(CacheConfig::from_env()?);
-    // Every page of these routes carries this tag as well: `Purge::tag("site")` takes them all.
+    // Every page of these routes carries this tag too, so `Purge::tag("site")` purges them all.
     let policy = Policy::builder().tag("site").build()?;
     let app = Router::new()
         .route("/articles/{name}", get(article).put(write))
@@ -58,7 +58,7 @@ async fn article(State(articles): State<Articles>, Path(name): Path<String>) -> 
     Ok::<_, StatusCode>((options, text.clone()))
 }
 
-/// A list of articles: it belongs to each of them.
+/// A list of articles, with the tags of all of them.
 async fn category(
     State(articles): State<Articles>,
     Path(category): Path<String>,
@@ -98,7 +98,7 @@ async fn write(
         .await;
     match page.and(lists) {
         Ok(()) => StatusCode::NO_CONTENT,
-        // The article is written, and old pages may live on for a while: the client may try again.
+        // The article is written, but old pages may stay for a while. The client may try again.
         Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

@@ -5,8 +5,8 @@
 //! CACHE_URL=valkey://127.0.0.1 PORT=3001 cargo run --release --example server
 //! ```
 //!
-//! Its pages take half a second to make, so that you see when the handler was called; the
-//! header `x-handler-calls` counts its calls. `PORT=0` takes a free port.
+//! Its pages take half a second to make, so that you see when the handler was called. The header
+//! `x-handler-calls` counts its calls. `PORT=0` takes a free port.
 #![allow(
     clippy::disallowed_methods,
     reason = "a program reads its own environment and clock"
@@ -31,7 +31,7 @@ use tower_response_cache::{Cache, CacheConfig, CacheLayer, CacheOptions, Purge};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // One line when the state of the store changes, among others.
+    // Shows a line for each change of the store's state, among others.
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .init();
@@ -50,7 +50,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("  curl -i -X PUT -d 4200 http://{address}/products/7/price     # purges that page");
     println!("  curl -i http://{address}/me     # private: never stored");
 
-    // Small answers go out at once, not with the next ones or after the client's delayed receipt.
+    // Sends small answers at once, and not with the next ones or after the client's delayed
+    // acknowledgement.
     let listener = listener.tap_io(|connection| {
         if let Err(error) = connection.set_nodelay(true) {
             tracing::debug!(%error, "small answers may be late");
@@ -70,7 +71,7 @@ fn app(cache: &Cache) -> Router {
         .route("/products/{id}/price", axum::routing::put(reprice))
         .route("/me", get(me))
         .layer(CacheLayer::new(cache.clone()))
-        // Added after the layer, so outside of it.
+        // This route is added after the layer, so it is outside the layer.
         .route("/livez", get(|| async { "alive\n" }))
         .route_service("/readyz", cache.readiness_service())
         .with_state(catalogue)
@@ -115,7 +116,7 @@ async fn show(
     (about, [(HANDLER_CALLS, call)], Json(product)).into_response()
 }
 
-/// Changes a price, and purges what shows it, in every instance.
+/// Changes a price, and purges the pages that show it in every instance.
 async fn reprice(
     State(catalogue): State<Arc<Catalogue>>,
     cache: Cache,
@@ -131,12 +132,12 @@ async fn reprice(
     let purge = Purge::tag(format!("product:{id}")).and_tag("products");
     match cache.purge(purge).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        // The price has changed, and pages with the old one may live on: say so.
+        // The price has changed, but pages with the old one may stay. The client has to know.
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
     }
 }
 
-/// Depends on who asks, and says so: nothing of it is stored.
+/// A page that depends on the user and says `private`, so it is not stored.
 async fn me(headers: HeaderMap) -> impl IntoResponse {
     let who = match headers.contains_key(AUTHORIZATION) {
         true => "hello, whoever you are\n",
@@ -153,7 +154,7 @@ async fn stop() {
     }
 }
 
-/// What a real application has a database for.
+/// The data, which a real application has in a database.
 struct Catalogue {
     products: RwLock<BTreeMap<u64, Product>>,
     calls: AtomicU64,

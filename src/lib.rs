@@ -1,10 +1,10 @@
-//! A tower middleware that caches HTTP responses: RFC 9111 to the letter, shared by all instances
-//! through Valkey, safe by default.
+//! A tower middleware that caches HTTP responses: by RFC 9111, shared by all instances through
+//! Valkey, safe by default.
 //!
-//! [`CacheLayer`] wraps any tower service, axum's and hyper's among them. It answers from stored
-//! responses, which live in Valkey with a small in-process tier above, and leaves to the handler
-//! what it must not answer. Handlers steer it with the headers that HTTP has for it, or with
-//! [`CacheOptions`]; they reach the [`Cache`] itself as a request extension.
+//! [`CacheLayer`] wraps any tower service, such as axum's and hyper's. It answers from stored
+//! responses, which are in Valkey and in a small in-process tier above. The handler answers the
+//! other requests. Handlers control the layer with the header fields of HTTP, or with
+//! [`CacheOptions`]. They get the [`Cache`] itself as a request extension.
 //!
 //! ```
 //! use axum::{Json, Router, extract::Path, http::StatusCode, response::IntoResponse, routing::get};
@@ -35,18 +35,16 @@
 //!
 //! # What it does by default
 //!
-//! - It stores answers to GET that say for how long they are good, and nothing that says
-//!   `no-store` or `private`, sets a cookie, or answers a request with `Authorization` or `Cookie`
-//!   without permitting to share it. `detail` in
-//!   `Cache-Status` says why.
+//! - It stores responses to GET that name a lifetime. It does not store a response with `no-store`,
+//!   `private` or `Set-Cookie`, nor the response to a request with `Authorization` or `Cookie`
+//!   unless that permits sharing. `detail` in `Cache-Status` says why.
 //! - It answers GET, HEAD, conditional and single-range requests from what it stored.
-//! - One request at a time fetches what many want; the others wait for it, or go on their own if it
-//!   turns out not to be theirs to share.
-//! - Bodies stream to the client while they are recorded, and are stored only when they have come
-//!   to a clean end.
-//! - Every response carries `Cache-Status` (RFC 9211), which says why it was no hit.
-//! - Trouble with Valkey makes misses, never errors: at most the operation timeout (50 ms) a
-//!   request, and nothing at all once the breaker is open.
+//! - One request at a time fetches for all that want the same. The others wait for its response,
+//!   and call the handler themselves if it must not be shared.
+//! - Bodies stream to the client while they are recorded. They are stored only after a clean end.
+//! - Every response carries `Cache-Status` (RFC 9211), which says why it was not a hit.
+//! - Trouble with Valkey makes misses, never errors. It costs a request at most the operation
+//!   timeout (50 ms), and nothing once the breaker is open.
 //!
 //! # Where the layer goes
 //!

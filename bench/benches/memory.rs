@@ -1,5 +1,5 @@
-//! What stored responses take in memory: bytes an entry, and resident memory beside what is
-//! configured. Each measurement is a process of its own.
+//! The memory that stored responses take: bytes for each entry, and resident memory beside the
+//! configured size. Each measurement is a process of its own.
 
 use std::alloc::System;
 use std::process::Command;
@@ -65,7 +65,7 @@ async fn entry(name: &str, headers: HeaderMap, size: usize) {
     let mut app = Router::new()
         .route("/{id}", get(answer))
         .layer(CacheLayer::new(cache.clone()));
-    // What is set up once, and a map that is as full as those measured are on average.
+    // Sets up what is needed once, and fills the map as far as it is on average in the measurement.
     for number in 0..COUNT {
         exchange(&mut app, at(Method::GET, &format!("/{number:08}"))).await;
     }
@@ -107,7 +107,7 @@ fn counted(cache: &Cache) -> usize {
     cache.statistics().memory_bytes as usize
 }
 
-/// What `http` takes for the map of an answer, beyond the lines themselves.
+/// The memory of `http`'s map for an answer, without the lines themselves.
 fn map_bytes(mut headers: HeaderMap) -> usize {
     for name in [header::DATE, header::CONTENT_LENGTH, header::AGE] {
         headers.insert(name, HeaderValue::from_static(""));
@@ -120,7 +120,7 @@ fn map_bytes(mut headers: HeaderMap) -> usize {
     change.bytes_allocated - change.bytes_deallocated
 }
 
-/// Mixed sizes, evenly over their logarithms, three times what fits.
+/// Stores three times as much as fits, in mixed sizes that are even over their logarithms.
 async fn resident() {
     const CAPACITY: u64 = 256 << 20;
     let cache = Cache::new(
@@ -176,7 +176,7 @@ fn resident_bytes() -> u64 {
 struct Random(u64);
 
 impl Random {
-    /// From 0 to 1 (xorshift64*).
+    /// A random number from 0 to 1 (xorshift64*).
     fn fraction(&mut self) -> f64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;

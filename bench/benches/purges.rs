@@ -1,11 +1,12 @@
-//! What purges cost, how soon they are everywhere, and how late at the very most.
+//! The cost of purges, how soon they reach every instance, and how late at most.
 //!
 //! ```sh
 //! cargo bench --manifest-path bench/Cargo.toml --bench purges
 //! ```
 //!
-//! It runs a server of its own on the loopback, found as the tests find theirs. An argument is the number of entries, by default a
-//! million: some 400 MB in the server.
+//! The bench runs a server of its own on the loopback interface, which it finds as the tests find
+//! theirs. An argument sets the number of entries. The default is a million: some 400 MB in the
+//! server.
 
 #[allow(dead_code)]
 #[path = "../../tests/it/support/valkey.rs"]
@@ -27,7 +28,7 @@ use self::valkey::Valkey;
 type Failure = Box<dyn Error + Send + Sync>;
 
 const ENTRIES: usize = 1_000_000;
-/// Tags that each are on an equal share of the entries.
+/// The number of tags. Each is on an equal share of the entries.
 const SHARES: usize = 100;
 const ROUNDS: usize = 2_000;
 const PROPAGATIONS: usize = 2_000;
@@ -49,7 +50,7 @@ fn main() -> Result<(), Failure> {
     bound(&server)
 }
 
-/// Purges of what many entries carry beside purges of what one carries.
+/// Measures purges of tags that many entries have beside purges of tags that one entry has.
 async fn cost(server: &Valkey, entries: usize) -> Result<(), Failure> {
     let cache = cache(server.port())?;
     let mut direct = connect(server).await?;
@@ -76,7 +77,7 @@ async fn cost(server: &Valkey, entries: usize) -> Result<(), Failure> {
 
     println!("\n| purge | of how many entries | purges | median | p99 |\n|---|---|---|---|---|");
     let before = Counted::of(&mut direct).await?;
-    // Each tag for the first time, one of many entries and one of a single entry in turn.
+    // Purges each tag for the first time: one of many entries and one of a single entry, in turn.
     let (mut shares, mut own) = (Vec::new(), Vec::new());
     for number in 0..SHARES {
         shares.push(timed(&cache, &format!("share-{number}")).await?);
@@ -128,7 +129,7 @@ async fn cost(server: &Valkey, entries: usize) -> Result<(), Failure> {
             return Err("a purged entry was served".into());
         }
     }
-    // Not at once: a million keys would hold up what comes next.
+    // `ASYNC`, since freeing a million keys would delay the next measurement.
     redis::cmd("FLUSHALL")
         .arg("ASYNC")
         .exec_async(&mut direct)
@@ -142,8 +143,8 @@ async fn timed(cache: &Cache, tag: &str) -> Result<Duration, Failure> {
     Ok(began.elapsed())
 }
 
-/// From the moment at which a purge has returned in one instance until a read in another misses.
-/// Each instance has a runtime of its own; the other reads in a loop.
+/// Measures the time from the return of a purge in one instance until a read in another misses.
+/// Each instance has a runtime of its own, and the other one reads in a loop.
 fn propagation(server: &Valkey) -> Result<(), Failure> {
     let (one, other) = (runtime()?, runtime()?);
     let (here, there) = (cache(server.port())?, cache(server.port())?);
@@ -154,7 +155,7 @@ fn propagation(server: &Valkey) -> Result<(), Failure> {
             other.block_on(store(&there))?;
             let here = here.clone();
             one.spawn(async move {
-                // So that the other one is reading by then.
+                // Gives the other instance time to start reading.
                 tokio::time::sleep(Duration::from_micros(fastrand(500))).await;
                 here.purge(Purge::tag("page"))
                     .await
@@ -176,7 +177,7 @@ fn propagation(server: &Valkey) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The other instance loses all sight of the server; then something is purged.
+/// Measures how long an instance serves a purged entry after it has lost the server.
 fn bound(server: &Valkey) -> Result<(), Failure> {
     let (one, other) = (runtime()?, runtime()?);
     let cut = Arc::new(AtomicBool::new(false));
@@ -209,7 +210,7 @@ async fn connected(cache: &Cache) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Until the instance has the page, and would serve it.
+/// Waits until the instance has the page, and would serve it.
 async fn store(cache: &Cache) -> Result<(), Failure> {
     let until = Instant::now() + MINUTE;
     while cache.get("page").await.is_none() {
@@ -226,7 +227,8 @@ async fn store(cache: &Cache) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Until the instance has the page, and has trusted it for longer than it would without the log.
+/// Waits until the instance has the page, and has trusted it for longer than it would without the
+/// log.
 async fn trusted(cache: &Cache) -> Result<(), Failure> {
     let give_up = Instant::now() + MINUTE;
     while Instant::now() < give_up {
@@ -249,7 +251,7 @@ async fn until_missed(cache: &Cache) -> Instant {
     Instant::now()
 }
 
-/// A relay that swallows everything while it is cut.
+/// Starts a relay that swallows everything while it is cut.
 async fn forward(upstream: u16, cut: Arc<AtomicBool>) -> Result<u16, Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
@@ -268,7 +270,8 @@ async fn forward(upstream: u16, cut: Arc<AtomicBool>) -> Result<u16, Failure> {
     Ok(port)
 }
 
-/// What is swallowed once would be missing later, so that such a connection stays silent.
+/// Relays one connection. If it has swallowed bytes, the connection stays silent, since these bytes
+/// would be missing later.
 async fn relay(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
@@ -299,13 +302,13 @@ fn ratio(many: &[Duration], one: &[Duration]) -> f64 {
     percentile(many, 50).as_secs_f64() / percentile(one, 50).as_secs_f64()
 }
 
-/// Of what is sorted.
+/// A percentile of sorted durations.
 fn percentile(sorted: &[Duration], part: usize) -> Duration {
     let place = (sorted.len() * part / 100).min(sorted.len().saturating_sub(1));
     sorted.get(place).copied().unwrap_or_default()
 }
 
-/// Up to so many, from the clock: enough to be out of step.
+/// A number up to `most`, from the clock. It need only break the rhythm.
 fn fastrand(most: u64) -> u64 {
     let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     nanos.map_or(0, |nanos| u64::from(nanos.subsec_nanos()) % most)
@@ -366,7 +369,7 @@ impl Counted {
 
 fn cache(port: u16) -> Result<Cache, Failure> {
     let config = CacheConfig::builder().url(format!("valkey://127.0.0.1:{port}"));
-    // Patience: a busy machine is no fault of the server's.
+    // The timeout is long, since a busy machine is no fault of the server.
     let config = config.operation_timeout(Duration::from_millis(500));
     Ok(Cache::new(config.build()?))
 }

@@ -1,5 +1,5 @@
-//! Whether a hit stays as cheap as the tier grows, as a resource gets variants and an entry tags,
-//! and as two threads want one key; and the tier's map beside another.
+//! The cost of a hit as the tier grows, as a resource gets variants and an entry gets tags, and
+//! with two threads on one key; and the tier's map beside another one.
 //!
 //! `SCALE=7` goes to ten million entries, which take some 12 GiB. The default is 6.
 
@@ -34,9 +34,9 @@ fn main() {
     maps::compare();
 }
 
-/// Hits of random keys and of one, at more and more entries, each beside a tier of a thousand in
-/// the same rounds; and a handler that looks its answers up in a `HashMap`, which shows what the
-/// processor's caches do to anything of that size.
+/// Measures hits of random keys and of one key, at more and more entries, each beside a tier of a
+/// thousand in the same rounds. A handler that looks its answers up in a `HashMap` shows the effect
+/// of the processor's caches on anything of that size.
 async fn entries() {
     let largest = std::env::var("SCALE")
         .ok()
@@ -115,7 +115,7 @@ fn of(number: usize) -> http::Request<axum::body::Body> {
     at(Method::GET, &format!("/{number:08}"))
 }
 
-/// As good as random: a multiplicative hash.
+/// A number that is as good as random: a multiplicative hash.
 fn scattered(number: usize) -> usize {
     (number.wrapping_mul(0x9E37_79B9_7F4A_7C15)) >> 32
 }
@@ -128,7 +128,7 @@ async fn time_of(app: &mut Router, requests: Vec<http::Request<axum::body::Body>
     began.elapsed()
 }
 
-/// An app whose cache holds so many responses.
+/// An app whose cache holds this many responses.
 async fn tier(entries: usize) -> Router {
     let answer = || async { ([(header::CACHE_CONTROL, "max-age=36000")], "small") };
     let config = CacheConfig::builder()
@@ -265,7 +265,7 @@ async fn compare(
     }
 }
 
-/// What two threads do together beside what one does, each with a runtime of its own.
+/// Compares two threads with one. Each thread has a runtime of its own.
 fn threads() {
     println!(
         "\n| one key, exchanges a second | one thread | two threads | ratio |\n|---|---|---|---|"

@@ -1,5 +1,5 @@
-//! Hits that cost a round trip, 64 at a time, beside a handler that does the bare `GET` and one that
-//! does the least that is safe; and what a stored response takes in Valkey.
+//! Hits that cost a round trip, 64 at a time, beside a handler that does the bare `GET` and one
+//! that does the least that is safe; and the size of a stored response in Valkey.
 
 #[allow(dead_code)]
 #[path = "../../tests/it/support/valkey.rs"]
@@ -78,7 +78,7 @@ fn ours(server: &Valkey, size: usize) -> Result<Router, Failure> {
         .url(server.tcp_url())
         .memory_bytes(0)
         .prefix(format!("b{size}"));
-    // A loaded machine is not to turn hits into misses.
+    // The timeout is long, so that a busy machine does not turn hits into misses.
     let config = config.operation_timeout(Duration::from_secs(5));
     let mut headers = Headers::Handler.map();
     headers.remove(header::VARY);
@@ -153,7 +153,8 @@ async fn checked_get(server: &Valkey, size: usize) -> Result<Router, Failure> {
     Ok(served(Router::new().route("/thing", get(answer))))
 }
 
-/// A checksum, the number of lines, the lines, each with two lengths, and the body.
+/// A response as one value: a checksum, the number of lines, the lines, each with two lengths, and
+/// the body.
 fn packed(headers: &HeaderMap, size: usize) -> Vec<u8> {
     let mut rest = vec![headers.len() as u8];
     for (name, value) in headers {
@@ -203,7 +204,7 @@ fn request() -> Request<Body> {
     tower_response_cache_bench::ask::at(http::Method::GET, "/thing")
 }
 
-/// What the server was asked for each exchange, but for the purge log's reader.
+/// The number of commands for each exchange, without those of the purge log's reader.
 async fn commands_of(server: &Valkey, app: &mut Router) -> f64 {
     server.command(&["CONFIG", "RESETSTAT"]);
     at_once(app).await;

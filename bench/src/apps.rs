@@ -1,4 +1,4 @@
-//! The app that everything is measured on: bare, behind this crate, and behind layers that do less.
+//! The app of all measurements: bare, behind this crate, and behind layers that do less.
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};
@@ -10,14 +10,14 @@ use tower_response_cache::{CacheConfig, CacheLayer};
 #[path = "../../tests/it/support/copies.rs"]
 mod copies;
 
-/// What the headers of an answer are.
+/// The headers of an answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Headers {
-    /// What a handler sends.
+    /// The headers that a handler sends.
     Handler,
-    /// What a cache sends: `Age`, `Cache-Status` and `Date` besides.
+    /// The headers that a cache sends: also `Age`, `Cache-Status` and `Date`.
     Answered,
-    /// What a handler sends that permits no storing.
+    /// The headers of a handler that does not permit storing.
     Secret,
 }
 

@@ -1,4 +1,4 @@
-//! What is asked of an app.
+//! The requests to an app.
 
 use axum::Router;
 use axum::body::Body;
@@ -11,13 +11,13 @@ use tower::Service;
 pub enum Ask {
     Get,
     Head,
-    /// With the entity tag of what is stored.
+    /// A GET with the entity tag of the stored response.
     IfNoneMatch,
     Post,
     Options,
     /// A GET of a URL whose response may not be stored.
     NoStore,
-    /// A GET of a URL that was never asked for.
+    /// A GET of a URL that was never requested before.
     Unique,
 }
 

@@ -1,4 +1,4 @@
-//! What the measurements share: the apps, what is asked of them, and how rounds are taken.
+//! The parts that all measurements share: the apps, the requests, and the rounds.
 //!
 //! ```sh
 //! cargo bench --manifest-path bench/Cargo.toml                   # every table

@@ -1,4 +1,4 @@
-//! The app behind other caches, each as its documentation says, with what it takes to fit axum.
+//! The app behind other caches. Each is set up as its documentation says, with adapters for axum.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -19,8 +19,9 @@ pub fn axum_response_cache(size: usize) -> Router {
     plain(size, Headers::Answered).layer(axum_response_cache::CacheLayer::with_lifespan(HOUR))
 }
 
-/// It does not apply to a `Router`: its error type is not the service's, and its body must be
-/// `Sync`. So it goes between the route and a handler that is a service.
+/// The app behind tower-http-cache. That does not apply to a `Router`, since its error type is not
+/// the service's and its body must be `Sync`. So it stands between the route and a handler that is
+/// a service.
 pub fn tower_http_cache(size: usize) -> Router {
     let layer = HttpCacheLayer::builder(InMemoryBackend::new(10_000))
         .ttl(HOUR)
@@ -38,7 +39,8 @@ pub fn tower_http_cache(size: usize) -> Router {
     of_service(ServiceBuilder::new().layer(layer).service(inner))
 }
 
-/// Not for a `Router` either, for its error type.
+/// The app behind http-cache-tower-server, which does not apply to a `Router` either, because of
+/// its error type.
 pub fn http_cache_tower_server(size: usize) -> Router {
     let layer = http_cache_tower_server::ServerCacheLayer::new(http_cache::MokaManager::default());
     of_service(
@@ -48,8 +50,8 @@ pub fn http_cache_tower_server(size: usize) -> Router {
     )
 }
 
-/// With the faster of its formats, since JSON, its default, takes 15 times as long. Every response
-/// is stored, by method and path.
+/// The app behind hitbox-tower, with the faster of its formats: JSON, the default, takes 15 times
+/// as long. It stores every response, by method and path.
 pub fn hitbox(size: usize) -> Router {
     use hitbox_backend::format::BincodeFormat;
     use hitbox_http::extractors::{Method, path::PathExtractor};

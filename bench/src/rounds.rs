@@ -1,5 +1,5 @@
-//! Interleaved rounds: every candidate in turn, again and again, so that whatever else the machine
-//! does falls on all of them. What counts is the median of the ratios, each of one round.
+//! Interleaved rounds: every candidate in turn, again and again, so that other work of the machine
+//! affects all of them. The result is the median of the ratios, each taken within one round.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// Adds a row that is compared with the one at `baseline`; its own index if it is one itself.
+    /// Adds a row that is compared with the one at `baseline`, and returns its index. A row that is
+    /// a baseline itself passes its own index.
     pub fn add(&mut self, name: &str, app: Router, ask: Ask, baseline: usize) -> usize {
         let app = crate::ask::served(app);
         self.candidates.push(Candidate {
@@ -40,7 +41,7 @@ impl Table {
         self.candidates.len() - 1
     }
 
-    /// How many rows there are: the index of the next.
+    /// The number of rows, which is the index of the next one.
     #[must_use]
     pub fn len(&self) -> usize {
         self.candidates.len()
@@ -64,7 +65,7 @@ impl Table {
         }
     }
 
-    /// Prints one line a row: ns, ratio to the baseline, and what it costs over it.
+    /// Prints one line for each row: ns, the ratio to the baseline, and the difference from it.
     pub fn print(&self, title: &str) {
         println!(
             "\n| {title} | ns | ratio | over its baseline, ns | baseline |\n|---|---|---|---|---|"
@@ -118,8 +119,8 @@ impl Candidate {
     }
 }
 
-/// The candidates in the order of a round: to and fro, so that none always comes after the same
-/// other.
+/// The candidates in the order of a round: to and fro, so that no candidate always follows the same
+/// one.
 pub fn to_and_fro(round: usize, candidates: usize) -> impl Iterator<Item = usize> {
     (0..candidates).map(move |at| match round % 2 {
         0 => at,

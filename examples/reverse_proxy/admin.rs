@@ -1,10 +1,10 @@
-//! What operators ask for, on an address of its own.
+//! Routes for operators, on an address of their own.
 //!
-//! - `GET /livez`: the process runs
-//! - `GET /readyz`: it may be sent requests; how the cache is
+//! - `GET /livez`: whether the process runs
+//! - `GET /readyz`: whether it takes requests, and the state of the cache
 //! - `GET /metrics`: figures of the cache, in the text format of Prometheus
-//! - `POST /purge?url=…`, `?tag=…`, `?path=…` or `?all`, each with `&soft`: what is stored
-//!   is forgotten, or with `soft` is stale from now on
+//! - `POST /purge?url=…`, `?tag=…`, `?path=…` or `?all`, each also with `&soft`: purges stored
+//!   responses, or with `soft` makes them stale
 
 use axum::Router;
 use axum::extract::{Query, State};

@@ -3,7 +3,7 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Version};
 
-/// Removes what belongs to one connection.
+/// Removes the fields that belong to one connection.
 ///
 /// RFC 9110, 7.6.1: intermediaries MUST parse a received Connection header field before a
 /// message is forwarded and, for each connection-option in this field, remove any header
@@ -49,8 +49,9 @@ pub(crate) fn only_chunked(headers: &HeaderMap) -> bool {
     list(headers, &header::TRANSFER_ENCODING).all(|coding| coding.eq_ignore_ascii_case("chunked"))
 }
 
-/// Whether the body has a transfer coding that would no longer be told once it is stripped.
-/// A coding that nobody has registered cannot be undone by anyone: that body is as it is.
+/// Whether the body has a transfer coding that the receiver could not know once the field is
+/// removed. A coding that is not registered cannot be undone by anyone, so such a body passes as it
+/// is.
 pub(crate) fn compressed(headers: &HeaderMap) -> bool {
     list(headers, &header::TRANSFER_ENCODING).any(|coding| {
         COMPRESSIONS
@@ -77,7 +78,7 @@ pub(crate) fn count_down(method: &Method, headers: &mut HeaderMap) {
     }
 }
 
-/// Says that the message came this way.
+/// Adds `Via`.
 pub(crate) fn add_via(version: Version, headers: &mut HeaderMap) {
     headers.append(
         header::VIA,
@@ -129,8 +130,8 @@ const HOP_BY_HOP: [HeaderName; 5] = [
     header::UPGRADE,
 ];
 
-/// Fields that `Connection` cannot take away, since the message would mean something else
-/// without them: a private response would look public.
+/// Fields that `Connection` cannot remove. Without them the message would mean something else: a
+/// private response would look public.
 ///
 /// RFC 9110, 7.6.1: a sender MUST NOT send a connection option corresponding to a field
 /// that is intended for all recipients of the content.

@@ -25,7 +25,7 @@ use crate::serve::{MAX_FIELDS, MAX_HEAD};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A service that forwards requests to one origin over pooled connections, each once.
+/// A service that forwards each request once to one origin, over pooled connections.
 #[derive(Debug)]
 pub(crate) struct Origin<B> {
     client: Client<HttpConnector, B>,
@@ -203,14 +203,14 @@ where
 /// Why there is no response of the origin.
 #[derive(Debug)]
 pub(crate) enum ForwardError {
-    /// It did not come in time.
+    /// The response did not come in time.
     Late,
-    /// There was no connection, or it broke, or what came was not HTTP.
+    /// There was no connection, or it broke, or the response was not HTTP.
     Failed(BoxError),
 }
 
 impl ForwardError {
-    /// What the client is told.
+    /// The status that the client gets.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
@@ -256,6 +256,6 @@ fn host(authority: &Authority) -> Result<HeaderValue, ForwardError> {
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Below the five seconds after which many origins close: a request that meets a closing
-/// connection fails, as it is not sent again.
+/// How long a connection may be idle. Many origins close theirs after five seconds, and a request
+/// on a closing connection fails, since it is not sent again.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);

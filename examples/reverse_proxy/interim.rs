@@ -16,7 +16,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A client's connection, and the line by which the request's handling reaches it.
+/// A client's connection, and the line by which the handling of requests reaches it.
 pub(crate) fn connection(stream: TcpStream) -> (ClientStream, Line) {
     let line = Line::default();
     let stream = ClientStream {
@@ -28,7 +28,7 @@ pub(crate) fn connection(stream: TcpStream) -> (ClientStream, Line) {
     (stream, line)
 }
 
-/// What the handling of requests says to the connection that they came on.
+/// The line from the handling of requests to the connection that they came on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Line(Arc<Mutex<State>>);
 
@@ -36,7 +36,7 @@ pub(crate) struct Line(Arc<Mutex<State>>);
 struct State {
     /// How many requests have begun.
     turn: u64,
-    /// The last of them has no final response yet.
+    /// Whether the last request has no final response yet.
     waiting: bool,
     /// Interim responses not yet taken by the stream.
     pending: BytesMut,
@@ -107,7 +107,7 @@ pub(crate) struct ClientStream {
     line: Line,
     /// Interim responses being written.
     writing: BytesMut,
-    /// Everything that hyper had to write is written: it flushes only then.
+    /// Whether hyper has written everything. It flushes only then.
     between_messages: bool,
 }
 

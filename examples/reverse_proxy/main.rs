@@ -5,9 +5,9 @@
 //!     --listen 127.0.0.1:8080 --origin http://127.0.0.1:8000 --store valkey://127.0.0.1
 //! ```
 //!
-//! Clients may speak HTTP/1.0, HTTP/1.1 and HTTP/2 without TLS; the origin is spoken to in
-//! HTTP/1.1. What the origin says passes unchanged but for the fields that belong to one
-//! connection; interim responses reach HTTP/1.1 clients; upgrades (WebSocket) are tunnelled.
+//! Clients may use HTTP/1.0, HTTP/1.1 and HTTP/2 without TLS. The proxy uses HTTP/1.1 to the
+//! origin. Responses pass unchanged, except for the fields that belong to one connection. Interim
+//! responses reach HTTP/1.1 clients. Upgrades (WebSocket) are tunnelled.
 //!
 //! - `main.rs`: the command line, and the cache between client and origin
 //! - `serve.rs`: the side of the clients

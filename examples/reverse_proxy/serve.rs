@@ -24,8 +24,8 @@ use crate::interim::{self, Line};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Answers the connections of `listener` until `stop` completes; responses that are under
-/// way then have ten seconds.
+/// Answers the connections of `listener` until `stop` completes. Responses that are under way then
+/// have ten seconds.
 pub(crate) async fn serve<S, B>(listener: TcpListener, service: S, stop: impl Future)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = ForwardError>,
@@ -42,7 +42,7 @@ where
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, _peer)) = accepted else {
-            // Out of file descriptors, most likely: wait for some to come back.
+            // The process is most likely out of file descriptors, so wait for some to be closed.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
@@ -55,7 +55,7 @@ where
             .into_owned();
         let connection = connections.watch(connection);
         tokio::spawn(async move {
-            // An error here means that the client broke off, or was made to.
+            // An error here means that the client has broken off, or that the proxy has reset it.
             let _ = connection.await;
         });
     }
@@ -78,7 +78,7 @@ fn server() -> Builder<TokioExecutor> {
     server
 }
 
-/// Answers one request; what fails becomes a response, never a closed connection.
+/// Answers one request. A failure becomes a response, never a closed connection.
 async fn answer<S, B>(
     service: S,
     line: Line,

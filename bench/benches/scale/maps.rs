@@ -1,5 +1,5 @@
-//! The map that tier 1 stands on beside the other that was weighed: values behind an `Arc`, keys
-//! of 128 bits that are hashes already, weights in bytes.
+//! The map of tier 1 beside the other one that was considered: values behind an `Arc`, keys of 128
+//! bits that are hashes already, weights in bytes.
 
 use std::hint::black_box;
 use std::sync::{Arc, Barrier};

@@ -22,7 +22,7 @@ async fn main() {
         std::process::exit(2);
     };
     let mut app = served(app);
-    // So that what is asked for by HEAD or with an entity tag is there.
+    // Stores the response that a HEAD, or a GET with an entity tag, asks for.
     exchange(&mut app, Ask::Get.request(0)).await;
     for number in 0..calls {
         let request = ask.request(number);

@@ -216,6 +216,11 @@ impl Cache {
         self.inner.valkey.as_deref()
     }
 
+    /// Whether two handles are of the same cache.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     pub(crate) fn config(&self) -> &CacheConfig {
         &self.inner.config
     }

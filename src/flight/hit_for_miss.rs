@@ -31,12 +31,14 @@ pub(crate) enum Uncacheable {
     ForAll,
     /// Only requests with credentials get responses that cannot be shared.
     ForCredentialed,
+    /// A layer of the same cache inside this one shares them.
+    HandledInside,
 }
 
-/// The keys that are known to be uncacheable, and until when.
+/// The keys that are known to be uncacheable, why, and until when.
 #[derive(Debug)]
 pub(super) struct HitForMiss {
-    until: quick_cache::sync::Cache<(u128, Credentials), Timestamp>,
+    marks: quick_cache::sync::Cache<(u128, Credentials), (Uncacheable, Timestamp)>,
     /// No key has been added yet, so the map need not be asked.
     unused: AtomicBool,
 }
@@ -44,32 +46,39 @@ pub(super) struct HitForMiss {
 impl HitForMiss {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
-            until: crate::base::random::bounded_map(capacity),
+            marks: crate::base::random::bounded_map(capacity),
             unused: AtomicBool::new(true),
         }
     }
 
     pub(super) fn insert(&self, key: &Key, whom: Uncacheable, until: Timestamp) {
         self.unused.store(false, Ordering::Release);
-        if whom == Uncacheable::ForAll {
-            self.until
-                .insert((key.hash(), Credentials::Anonymous), until);
+        let mark = (whom, until);
+        if whom != Uncacheable::ForCredentialed {
+            self.marks
+                .insert((key.hash(), Credentials::Anonymous), mark);
         }
-        self.until
-            .insert((key.hash(), Credentials::Credentialed), until);
+        self.marks
+            .insert((key.hash(), Credentials::Credentialed), mark);
     }
 
     pub(super) fn remove(&self, key: &Key, credentials: Credentials) {
         if !self.unused.load(Ordering::Acquire) {
-            self.until.remove(&(key.hash(), credentials));
+            self.marks.remove(&(key.hash(), credentials));
         }
     }
 
-    pub(super) fn contains(&self, key: &Key, credentials: Credentials, now: Timestamp) -> bool {
+    /// Why responses for a key cannot be shared, if they cannot.
+    pub(super) fn find(
+        &self,
+        key: &Key,
+        credentials: Credentials,
+        now: Timestamp,
+    ) -> Option<Uncacheable> {
         if self.unused.load(Ordering::Acquire) {
-            return false;
+            return None;
         }
-        let until = self.until.get(&(key.hash(), credentials));
-        until.is_some_and(|until| now < until)
+        let (whom, until) = self.marks.get(&(key.hash(), credentials))?;
+        (now < until).then_some(whom)
     }
 }

@@ -85,7 +85,18 @@ impl Flights {
         credentials: Credentials,
         now: Timestamp,
     ) -> bool {
-        self.hit_for_miss.contains(key, credentials, now)
+        self.hit_for_miss.find(key, credentials, now).is_some()
+    }
+
+    /// Whether a layer of the same cache inside answered the last request for a key.
+    pub(crate) fn is_handled_inside(
+        &self,
+        key: &Key,
+        credentials: Credentials,
+        now: Timestamp,
+    ) -> bool {
+        let whom = self.hit_for_miss.find(key, credentials, now);
+        whom == Some(Uncacheable::HandledInside)
     }
 
     /// Lets no refresh of `key` begin for a moment, since its fetch failed.

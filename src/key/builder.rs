@@ -21,12 +21,17 @@ pub(crate) struct KeyBuilder {
 }
 
 impl KeyBuilder {
-    /// The base key of a GET or HEAD request, or why it can have none.
-    pub(crate) fn of_request(parts: &Parts, rules: &KeyRules) -> Result<Self, Unkeyable> {
+    /// The base key of a GET or HEAD request at a layer with so many of the same cache around it,
+    /// or why it can have none.
+    pub(crate) fn of_request(
+        parts: &Parts,
+        rules: &KeyRules,
+        depth: u8,
+    ) -> Result<Self, Unkeyable> {
         let uri = original_uri(parts);
         let target = Target::of(uri, &parts.headers, rules.scheme)?;
         let mut bytes = Vec::with_capacity(USUAL);
-        frame(&mut bytes, &[Kind::Response as u8]);
+        write_kind(&mut bytes, depth);
         target.write(&mut bytes, &rules.namespace);
         write_rewritten(&mut bytes, uri, &parts.uri);
         rules.write_headers(&parts.headers, &mut bytes);
@@ -66,6 +71,15 @@ impl KeyBuilder {
             base_hash,
             varies: false,
         }
+    }
+}
+
+/// What one layer stores, another does not find: a layer between them may decide who sees it.
+fn write_kind(out: &mut Vec<u8>, depth: u8) {
+    let kind = Kind::Response as u8;
+    match depth {
+        0 => frame(out, &[kind]),
+        _ => frame(out, &[kind, depth]),
     }
 }
 

@@ -112,7 +112,7 @@ impl Key {
     /// application.
     pub(crate) fn target(&self) -> Option<Target<'_>> {
         let mut frames = Frames(self.canonical());
-        if frames.next()?? != [Kind::Response as u8] {
+        if frames.next()??.first() != Some(&(Kind::Response as u8)) {
             return None;
         }
         let _namespace = frames.next()?;

@@ -96,7 +96,7 @@ fn pairs_in_search_of_a_shared_key(
     let ran = runner.run(&pairs, |(one, other, query)| {
         let rules = rules(query);
         let (one, other) = (one.parts(&rules), other.parts(&rules));
-        let key = |parts| KeyBuilder::of_request(parts, &rules).map(|it| it.base().to_key());
+        let key = |parts| KeyBuilder::of_request(parts, &rules, 0).map(|it| it.base().to_key());
         let keys = [&one, &other].map(key);
         let [Ok(one_key), Ok(other_key)] = keys else {
             return Err(TestCaseError::reject("not keyed"));

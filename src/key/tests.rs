@@ -15,7 +15,7 @@ fn head(target: &str, fields: &[(&str, &str)]) -> Parts {
 }
 
 fn of_request(parts: &Parts, rules: &KeyRules) -> Result<Key, Unkeyable> {
-    KeyBuilder::of_request(parts, rules).map(|builder| builder.base().to_key())
+    KeyBuilder::of_request(parts, rules, 0).map(|builder| builder.base().to_key())
 }
 
 fn key_by(rules: &KeyRules, target: &str, fields: &[(&str, &str)]) -> Key {
@@ -390,6 +390,22 @@ fn query_rules_change_the_key_and_the_request_alike() {
         assert_eq!(parts.uri.to_string(), seen, "{query:?}");
         let stripped = of_request(&parts, &rules).unwrap();
         assert_eq!(stripped, key(seen, &[]), "{query:?}");
+    }
+}
+
+/// What stands between two layers of one cache may decide who sees a page.
+#[test]
+fn what_one_layer_stores_a_layer_around_it_does_not_find() {
+    let parts = head("/p?q", &[("host", "a")]);
+    let keys = [0, 1, 2].map(|depth| {
+        let builder = KeyBuilder::of_request(&parts, &KeyRules::default(), depth);
+        builder.unwrap().base().to_key()
+    });
+    assert_eq!(keys[0], key("/p?q", &[("host", "a")]));
+    assert_ne!(keys[0], keys[1]);
+    assert_ne!(keys[1], keys[2]);
+    for key in &keys {
+        assert_eq!(key.target(), keys[0].target(), "purges reach all of them");
     }
 }
 

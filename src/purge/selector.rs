@@ -257,7 +257,7 @@ mod tests {
         let uri: Uri = uri.parse().unwrap();
         let (mut parts, ()) = http::Request::new(()).into_parts();
         parts.uri = uri;
-        let key = KeyBuilder::of_request(&parts, &KeyRules::default()).unwrap();
+        let key = KeyBuilder::of_request(&parts, &KeyRules::default(), 0).unwrap();
         let key = key.base().to_key();
         let subject = Subject {
             key: &key,

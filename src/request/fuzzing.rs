@@ -190,7 +190,7 @@ pub fn keys(data: &[u8]) {
 
 /// The base key, if there is one, and the variant's.
 fn key_of(parts: &Parts, names: &[HeaderName], rules: &KeyRules) -> (Option<Key>, Option<Key>) {
-    let Ok(mut builder) = KeyBuilder::of_request(parts, rules) else {
+    let Ok(mut builder) = KeyBuilder::of_request(parts, rules, 0) else {
         return (None, None);
     };
     let base = builder.base().to_key();

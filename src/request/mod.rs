@@ -22,6 +22,7 @@ pub(crate) mod handler;
 pub(crate) mod miss;
 #[cfg(all(test, shuttle))]
 mod model;
+pub(crate) mod nesting;
 mod refresh;
 pub(crate) mod settings;
 pub(crate) mod unsafe_method;
@@ -54,7 +55,7 @@ impl Miss {
         R: Content,
     {
         let deadline = self.cache().config().fill_deadline;
-        if !self.only_handler_can_answer() {
+        if !self.is_handled_inside() && !self.only_handler_can_answer() {
             let keep_alive = self.set_keep_alive();
             let future = Box::pin(Box::new(self).run(inner));
             return Answer::Pending(Detachable::new(future, keep_alive, deadline));
@@ -84,6 +85,13 @@ impl Miss {
         self.lookup.entry.is_none()
             && !self.facts.directives.only_if_cached
             && self.cache().tiers().looks_in_memory_only()
+    }
+
+    /// Whether this layer has nothing for the request, and one of the same cache inside it may.
+    fn is_handled_inside(&self) -> bool {
+        let flights = self.cache().flights();
+        self.lookup.entry.is_none()
+            && flights.is_handled_inside(self.lookup.key(), self.credentials(), self.now)
     }
 
     fn set_keep_alive(&mut self) -> KeepAlive {

@@ -1,7 +1,8 @@
 //! Requests with unsafe methods: what they change is not served from the cache any more.
 //!
 //! Every such request that succeeds is announced, whatever is known to be stored: what one
-//! instance does not know of, another may have.
+//! instance does not know of, another may have. Where a request comes through two layers of one
+//! cache, the inner one announces it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,24 +17,26 @@ use crate::key::Key;
 use crate::purge::Purge;
 use crate::request::detached::{Detachable, KeepAlive};
 use crate::request::handler::Content;
+use crate::request::nesting::Passage;
 use crate::request::settings::Settings;
 use crate::response::body::ResponseBody;
-use crate::response::passed::passed;
 use crate::semantics::{self, CacheOptions};
 use crate::status::{Forwarded, Outcome, Reason};
 
 /// What a request with an unsafe method may change, noted before its handler is called.
 pub(crate) struct Change {
     settings: Arc<Settings>,
+    passage: Passage,
     method: Method,
     /// The key under which a plain GET of the same target would be stored.
     target: Option<Key>,
 }
 
 impl Change {
-    pub(crate) fn of(settings: &Arc<Settings>, parts: &Parts) -> Self {
+    pub(crate) fn of(settings: &Arc<Settings>, parts: &mut Parts) -> Self {
         Self {
             settings: Arc::clone(settings),
+            passage: Passage::go_on(&mut parts.extensions, &settings.cache),
             method: parts.method.clone(),
             target: Key::of_target(parts, &settings.policy.key).ok(),
         }
@@ -76,6 +79,7 @@ impl Change {
         let answer = call.await;
         let may_have_changed = unanswered.0.take();
         let purge = match &answer {
+            _ if self.passage.has_reached_another() => None,
             Ok(response) if succeeded(response.status()) => self.outdated(response),
             Ok(response) if !is_unknown(response.status()) => None,
             Ok(_) | Err(_) => may_have_changed.and_then(Self::unknown),
@@ -84,7 +88,7 @@ impl Change {
             announce(cache, &purge).await;
         }
         let outcome = Outcome::forward(Forwarded::Method, Some(Reason::Method));
-        answer.map(|response| passed(response, outcome, cache.status_name()))
+        answer.map(|response| self.passage.passed(response, outcome))
     }
 
     /// What a response says that the request has changed, in one purge.
@@ -159,6 +163,7 @@ struct Unanswered<'a>(Option<&'a Change>);
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         if let Some(change) = self.0
+            && !change.passage.has_reached_another()
             && let Some(purge) = change.unknown()
         {
             let cache = &change.settings.cache;

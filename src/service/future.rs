@@ -11,11 +11,10 @@ use pin_project_lite::pin_project;
 use tower::util::Oneshot;
 use tower_service::Service;
 
-use crate::cache::Cache;
 use crate::request::detached::{Answer, Detachable};
+use crate::request::nesting::Passage;
 use crate::response::body::ResponseBody;
 use crate::response::error::BoxError;
-use crate::response::passed::passed;
 use crate::status::Outcome;
 
 pin_project! {
@@ -48,7 +47,7 @@ pin_project! {
         R: 'static,
     {
         Ready { response: Option<Response<ResponseBody<R>>> },
-        Passing { #[pin] call: Oneshot<S, Request<B>>, outcome: Outcome, cache: Cache },
+        Passing { #[pin] call: Oneshot<S, Request<B>>, outcome: Outcome, passage: Passage },
         Pending { response: Detachable<R, S::Error> },
     }
 }
@@ -79,13 +78,13 @@ where
     pub(super) const fn passing(
         call: Oneshot<S, Request<B>>,
         outcome: Outcome,
-        cache: Cache,
+        passage: Passage,
     ) -> Self {
         Self {
             course: Course::Passing {
                 call,
                 outcome,
-                cache,
+                passage,
             },
         }
     }
@@ -112,10 +111,10 @@ where
             CourseProjection::Passing {
                 call,
                 outcome,
-                cache,
+                passage,
             } => {
                 let response = ready!(call.poll(context))?;
-                Poll::Ready(Ok(passed(response, *outcome, cache.status_name())))
+                Poll::Ready(Ok(passage.passed(response, *outcome)))
             }
             CourseProjection::Pending { response } => Pin::new(response).poll(context),
         }

@@ -18,6 +18,7 @@ use crate::request::decision::{Decision, EarlyRefresh};
 use crate::request::detached::{Answer, KeepAlive};
 use crate::request::handler::{Content, Handler, Inner};
 use crate::request::miss::Miss;
+use crate::request::nesting::Passage;
 use crate::request::settings::Settings;
 use crate::request::unsafe_method::Change;
 use crate::response::body::ResponseBody;
@@ -88,6 +89,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B, R> {
         let (mut parts, body) = request.into_parts();
+        let depth = Passage::arrive(&parts.extensions, &self.settings.cache);
         if let Some(predicate) = &self.settings.policy.bypass_if
             && predicate.holds(&parts)
         {
@@ -104,7 +106,7 @@ where
             Route::LookUp => {
                 let policy = &self.settings.policy;
                 policy.key.strip_request(&mut parts);
-                match KeyBuilder::of_request(&parts, &policy.key) {
+                match KeyBuilder::of_request(&parts, &policy.key, depth) {
                     Ok(builder) => self.look_up(parts, body, facts, builder),
                     Err(why) => self.pass(parts, body, unkeyable(why)),
                 }
@@ -169,10 +171,9 @@ impl<S> CacheService<S> {
         S::Error: Send + 'static,
         R: Send + 'static,
     {
-        let cache = self.settings.cache.clone();
-        parts.extensions.insert(cache.clone());
+        let passage = Passage::go_on(&mut parts.extensions, &self.settings.cache);
         let call = Oneshot::new(self.inner(), Request::from_parts(parts, body));
-        ResponseFuture::passing(call, outcome, cache)
+        ResponseFuture::passing(call, outcome, passage)
     }
 
     /// RFC 9111 4.4: stored responses that an unsafe method may have changed are invalidated.
@@ -182,8 +183,7 @@ impl<S> CacheService<S> {
         B: Body + Send + 'static,
         R: Content,
     {
-        let change = Change::of(&self.settings, &parts);
-        parts.extensions.insert(self.settings.cache.clone());
+        let change = Change::of(&self.settings, &mut parts);
         let call = Oneshot::new(self.inner(), Request::from_parts(parts, body));
         ResponseFuture::of(Answer::Pending(change.detachable(call)))
     }

@@ -24,6 +24,7 @@ mod footprint;
 mod layer;
 mod lease;
 mod metrics;
+mod nested;
 mod outdated;
 mod policy;
 mod purge;

@@ -84,8 +84,6 @@ pub enum Because {
     AskedBefore,
     /// The old state was on its way while the change was made.
     UnderWay,
-    /// The policy takes tags from responses.
-    Stripped,
     /// Another instance than the one that saw the change served it.
     Elsewhere,
     /// Another instance fetched it than the one that saw the change.
@@ -145,7 +143,6 @@ pub enum Because {
     NoCache,
     Zero,
     NotModified,
-    Failing,
     // What the client said.
     OddCookie,
     CredentialsAfterOthers,
@@ -153,7 +150,6 @@ pub enum Because {
     Upgrade,
     // What the world is like.
     TwoVariants,
-    Nested,
     Skew,
     SlowReaders,
     Lease,

@@ -37,7 +37,7 @@ record! {
         pub memory: Memory,
         /// At most two variants a resource.
         pub two_variants: bool,
-        /// Two layers of the cache around every route, one inside the other.
+        /// Another layer of the cache around everything, with a careless policy.
         pub nested: bool,
         /// The policy keys by the cookie `sid`.
         pub keyed: bool,

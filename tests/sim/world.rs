@@ -13,8 +13,8 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 use tower_layer::Layer;
 use tower_response_cache::{
-    BodyError, Cache, CacheConfig, CacheLayer, InProcessStore, Outage, Policy, Purge, QueryRule,
-    TokioClock, ValueOptions, testing,
+    BodyError, Cache, CacheConfig, CacheLayer, CookieRule, InProcessStore, Outage, Policy, Purge,
+    QueryRule, SetCookieRule, TokioClock, ValueOptions, testing,
 };
 
 use crate::body::{SimBody, SimError};
@@ -305,7 +305,11 @@ impl Instance {
         let service = layer("").layer(handler.clone());
         let via = layer("other").layer(handler);
         let service = match world.nested {
-            true => boxed(layer("").layer(service)),
+            true => boxed(
+                CacheLayer::new(cache.clone())
+                    .policy(careless())
+                    .layer(service),
+            ),
             false => boxed(service),
         };
         let service = match world.sham {
@@ -373,6 +377,16 @@ fn policy(world: &World, namespace: &str) -> Policy {
         let draft = HeaderName::from_static("x-draft");
         policy = policy.store_if(move |_, response| !response.headers.contains_key(&draft));
     }
+    policy.build().unwrap()
+}
+
+/// The policy of a layer around the others, which would keep whatever it could: none of it may.
+fn careless() -> Policy {
+    let policy = Policy::builder()
+        .forced_ttl(Duration::from_secs(3600))
+        .stale_while_revalidate(Duration::from_secs(3600))
+        .cookies(CookieRule::Ignore)
+        .set_cookie(SetCookieRule::StoreForEveryone);
     policy.build().unwrap()
 }
 

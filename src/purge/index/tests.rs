@@ -166,6 +166,6 @@ fn a_subtree_is_purged_however_deep_it_is() {
 fn response_key(path: &str) -> Key {
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.uri = path.parse().unwrap();
-    let key = KeyBuilder::of_request(&parts, &KeyRules::default()).unwrap();
+    let key = KeyBuilder::of_request(&parts, &KeyRules::default(), 0).unwrap();
     key.base().to_key()
 }

@@ -11,6 +11,7 @@ use crate::cache::Cache;
 use crate::entry::{Entry, Head};
 use crate::flight::{Leader, Uncacheable};
 use crate::request::fallback::Fallback;
+use crate::request::nesting::Passage;
 use crate::request::settings::Settings;
 use crate::response::body::ResponseBody;
 use crate::response::from_entry::ResponseBuilder;
@@ -22,6 +23,7 @@ use crate::store::Lookup;
 /// What a fetch keeps of its request until the handler has answered.
 pub(super) struct FetchContext {
     pub(super) settings: Arc<Settings>,
+    pub(super) passage: Passage,
     pub(super) facts: RequestFacts,
     /// The client's own header fields, before the cache made the request conditional.
     pub(super) headers: HeaderMap,

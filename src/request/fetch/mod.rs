@@ -16,13 +16,13 @@ use tokio::time::{Sleep, sleep};
 use tower::util::Oneshot;
 use tower_service::Service;
 
-use crate::flight::Leader;
+use crate::flight::{Leader, Uncacheable};
 use crate::request::decision::stale_if_error;
 use crate::request::fallback::Fallback;
 use crate::request::handler::{Content, Inner};
 use crate::request::miss::Miss;
+use crate::request::nesting::Passage;
 use crate::response::body::ResponseBody;
-use crate::response::passed::passed;
 use crate::semantics::{self, Admitted, MethodClass};
 use crate::status::Reason;
 
@@ -76,11 +76,12 @@ where
         if let Some(entry) = to_validate {
             semantics::make_conditional(&mut parts.headers, entry.head.headers.ready());
         }
-        parts.extensions.insert(settings.cache.clone());
+        let passage = Passage::go_on(&mut parts.extensions, &settings.cache);
         let Inner { service, body } = inner;
         let fetch_context = FetchContext {
             moment,
             settings,
+            passage,
             facts,
             headers,
             lookup,
@@ -108,7 +109,13 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if let Poll::Ready(result) = this.call.poll(context) {
+        let polled = this.call.poll(context);
+        if this.fetch_context.passage.has_reached_another() {
+            *this.patience = None;
+            this.fetch_context.step_aside();
+            return polled.map_ok(|response| this.fetch_context.hand_through(response));
+        }
+        if let Poll::Ready(result) = polled {
             return Poll::Ready(this.fetch_context.on_result(result));
         }
         if let Some(patience) = this.patience
@@ -154,6 +161,32 @@ impl FetchContext {
         }
     }
 
+    /// A layer of the same cache inside has the request. The followers go there too, and later
+    /// requests do not wait here for each other.
+    fn step_aside(&mut self) {
+        if let Some(leader) = self.leader.take() {
+            let now = self.cache().now();
+            leader.release_as_uncacheable(Uncacheable::HandledInside, now);
+        }
+    }
+
+    /// The response of a layer of the same cache inside. What this layer has stored for the request
+    /// is of no use any more; its last use is to be what a 304 to its validators is about.
+    fn hand_through<R>(&mut self, response: Response<R>) -> Response<ResponseBody<R>> {
+        self.response_time = self.cache().now();
+        if self.fallback.entry().is_some() {
+            self.remove_stored();
+        }
+        match self.fallback.to_validate() {
+            Some(entry) if response.status() == StatusCode::NOT_MODIFIED => {
+                let outcome = self.outcome(StatusCode::NOT_MODIFIED);
+                self.response_builder()
+                    .answer(&entry.head, &entry.body, outcome)
+            }
+            _ => response.map(ResponseBody::passed),
+        }
+    }
+
     fn on_timeout<R>(&mut self) -> Option<Response<ResponseBody<R>>> {
         self.response_time = self.cache().now();
         self.serve_on_error()
@@ -187,8 +220,8 @@ impl FetchContext {
                     self.release_refused(refusal);
                 }
                 let outcome = self.fallback.outcome().because(refusal);
-                let response = Response::from_parts(head, body);
-                passed(response, outcome, self.cache().status_name())
+                self.passage
+                    .passed(Response::from_parts(head, body), outcome)
             }
         }
     }

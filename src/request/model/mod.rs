@@ -76,7 +76,7 @@ fn key() -> Key {
         .body(())
         .unwrap();
     let parts = request.into_parts().0;
-    let builder = KeyBuilder::of_request(&parts, &KeyRules::default()).unwrap();
+    let builder = KeyBuilder::of_request(&parts, &KeyRules::default(), 0).unwrap();
     builder.base().to_key()
 }
 

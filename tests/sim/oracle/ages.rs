@@ -57,14 +57,8 @@ fn judge_age(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding>) 
         let message = format!("request {id} got call {by} stale, at {age} ms, and nothing failed");
         let other_tag =
             |call: &Call| call.exchange == id && call.mode.on_match == OnMatch::OtherTag;
-        let facts = [
-            (case.world.nested, Because::Nested),
-            (case.trace.calls.iter().any(other_tag), Because::OtherTag),
-        ];
-        let because = facts
-            .into_iter()
-            .filter(|(holds, _)| *holds)
-            .map(|(_, it)| it);
+        let other_tag = case.trace.calls.iter().any(other_tag);
+        let because = other_tag.then_some(Because::OtherTag);
         findings.push(Finding::new(Kind::StaleWithoutError, because, message));
     }
 }

@@ -43,13 +43,9 @@ fn judge_own_answer(case: &Case<'_>, id: usize, exchange: &Exchange, findings: &
                     .rev()
                     .find(|call| call.exchange == id);
                 let other_tag = last.is_some_and(|call| call.mode.on_match == OnMatch::OtherTag);
-                let because = [
-                    other_tag.then_some(Because::OtherTag),
-                    case.world.nested.then_some(Because::Nested),
-                ];
                 findings.push(Finding::new(
                     Kind::InventedError,
-                    because.into_iter().flatten(),
+                    other_tag.then_some(Because::OtherTag),
                     format!("request {id} got {} of nobody's making", seen.status),
                 ));
             }
@@ -152,9 +148,6 @@ fn why_wrong(case: &Case<'_>, served: &Served<'_>) -> Vec<Because> {
     }
     if mode.length == Length::Unknown {
         because.push(Because::UnknownLength);
-    }
-    if case.world.nested {
-        because.push(Because::Nested);
     }
     because
 }

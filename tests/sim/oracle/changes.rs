@@ -221,7 +221,6 @@ fn why_old(case: &Case<'_>, served: &Served<'_>, began: Moment, done: Moment) ->
             renewals(case, served, began).any(|call| asked_before(case, call, done)),
             Because::AskedBefore,
         ),
-        (case.world.nested, Because::Nested),
         (is_marked(case, made), Because::Marked),
         (
             something_purged(case, made.began, done),
@@ -388,8 +387,6 @@ fn judge_purge(
     }
     let mut because = why_old(case, served, purge.began, purge.done);
     because.extend((get.at != at).then_some(Because::Elsewhere));
-    let by_tag = purge.purge.what == What::Tag;
-    because.extend((case.world.strip && by_tag).then_some(Because::Stripped));
     because.extend((call.at != at).then_some(Because::FetchedElsewhere));
     because.extend((purge.purge.what == What::Https).then_some(Because::OtherScheme));
     let by_query = case.world.query && (purge.purge.what == What::Utm || get.utm);

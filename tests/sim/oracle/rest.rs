@@ -22,7 +22,7 @@ pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Every response is counted once at each layer that it passes, and nothing else is.
+/// Every response is counted once, through however many layers it goes, and nothing else is.
 fn judge_counts(case: &Case<'_>, at: usize, counted: u64, findings: &mut Vec<Finding>) {
     let mine = || {
         case.trace
@@ -34,22 +34,14 @@ fn judge_counts(case: &Case<'_>, at: usize, counted: u64, findings: &mut Vec<Fin
         .filter(|it| matches!(it.outcome, Outcome::Response(_)))
         .count() as u64;
     let others = mine().count() as u64 - answered;
-    let (least, most) = match case.world.nested {
-        false => (answered, answered + others),
-        true => (answered, (answered + others) * 2),
-    };
-    if counted < least || counted > most {
+    if !(answered..=answered + others).contains(&counted) {
         let refreshed = case.trace.calls.iter().any(|call| {
             let exchange = case.trace.exchanges.get(call.exchange);
             exchange
                 .and_then(|it| it.head)
                 .is_some_and(|head| call.began > head)
         });
-        let because = [
-            refreshed.then_some(Because::Refreshed),
-            case.world.nested.then_some(Because::Nested),
-        ];
-        let because = because.into_iter().flatten();
+        let because = refreshed.then_some(Because::Refreshed);
         let message = format!("{counted} responses counted at instance {at}, {answered} seen");
         findings.push(Finding::new(Kind::CountsDiffer, because, message));
     }

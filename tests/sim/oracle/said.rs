@@ -51,14 +51,12 @@ fn judge_hit(case: &Case<'_>, served: &Served<'_>, said: &Said, findings: &mut V
             "request {id} was a hit, and is what call {} made",
             served.by
         );
-        let nested = case.world.nested.then_some(Because::Nested);
-        findings.push(Finding::new(Kind::SaysHit, nested, message));
+        findings.push(Finding::new(Kind::SaysHit, [], message));
     }
     let called = case.calls_of(id).any(|(_, call)| call.began < served.head);
     if !said.hit && !called && !said.collapsed {
-        let nested = case.world.nested.then_some(Because::Nested);
         let message = format!("request {id} was no hit, and its handler was not called");
-        findings.push(Finding::new(Kind::SaysMiss, nested, message));
+        findings.push(Finding::new(Kind::SaysMiss, [], message));
     }
 }
 

@@ -7,7 +7,7 @@ use crate::trace::{Asked, BodyEnd, Call, Exchange, Moment, Outcome};
 
 pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {
     for (id, exchange) in case.trace.exchanges.iter().enumerate() {
-        judge_end(case, id, exchange, findings);
+        judge_end(id, exchange, findings);
     }
     for (id, exchange, get) in case.gets() {
         let Some(head) = exchange.head else { continue };
@@ -28,19 +28,15 @@ fn waited(case: &Case<'_>, id: usize, exchange: &Exchange, head: Moment) -> u64 
     (head.ms - exchange.began.ms).saturating_sub(own.sum())
 }
 
-fn judge_end(case: &Case<'_>, id: usize, exchange: &Exchange, findings: &mut Vec<Finding>) {
+fn judge_end(id: usize, exchange: &Exchange, findings: &mut Vec<Finding>) {
     let pending = match &exchange.outcome {
         Outcome::Pending => true,
         Outcome::Response(seen) => seen.end == BodyEnd::Pending,
         _ => false,
     };
     if pending {
-        let because = case.world.nested.then_some(Because::Nested);
-        findings.push(Finding::new(
-            Kind::NeverEnded,
-            because,
-            format!("request {id}"),
-        ));
+        let message = format!("request {id}");
+        findings.push(Finding::new(Kind::NeverEnded, [], message));
     }
 }
 
@@ -51,16 +47,14 @@ fn judge_longest(
     waited: u64,
     findings: &mut Vec<Finding>,
 ) {
-    let layers = if case.world.nested { 2 } else { 1 };
-    let most = (FOLLOWER_WAIT + STORE) * layers;
+    let most = FOLLOWER_WAIT + STORE;
     // A whole body is waited for where a part of it is asked for, or its length is not known.
     if waited > most + case.slowness() {
-        let because = case.world.nested.then_some(Because::Nested);
         let message = format!(
             "request {id} waited for {waited} ms, from {} ms",
             exchange.began.ms
         );
-        findings.push(Finding::new(Kind::WaitedTooLong, because, message));
+        findings.push(Finding::new(Kind::WaitedTooLong, [], message));
     }
 }
 
@@ -93,20 +87,10 @@ fn judge_alone(
     });
     let store = if case.world.store { STORE } else { 0 };
     if !others && !calls && waited > store + 20 + case.slowness() {
-        let because = [
-            case.world.nested.then_some(Because::Nested),
-            case.world.lease.then_some(Because::Lease),
-            failing(case, id).then_some(Because::Failing),
-        ];
+        let because = case.world.lease.then_some(Because::Lease);
         let message = format!("request {id} waited for {waited} ms, alone");
-        let because = because.into_iter().flatten();
         findings.push(Finding::new(Kind::AloneAndWaited, because, message));
     }
-}
-
-/// Whether the handler failed for this request.
-fn failing(case: &Case<'_>, id: usize) -> bool {
-    case.calls_of(id).any(|(_, call)| call.failed())
 }
 
 /// Requests for what cannot be shared do not wait for each other.
@@ -118,7 +102,7 @@ fn judge_serial(
     waited: u64,
     findings: &mut Vec<Finding>,
 ) {
-    if !case.is_plain(get) || get.upgrade || case.world.lease || case.world.nested {
+    if !case.is_plain(get) || get.upgrade || case.world.lease {
         return;
     }
     let since = case

@@ -295,7 +295,6 @@ fn why_more_work(
         (case.world.two_variants, Because::TwoVariants),
         (size(mode) > 100_000, Because::Heavy),
         (get.upgrade, Because::Upgrade),
-        (case.world.nested, Because::Nested),
         (case.world.skew > 0 && case.world.others > 0, Because::Skew),
         (case.world.lease, Because::Lease),
         (slow(case, to), Because::SlowReaders),
@@ -342,7 +341,6 @@ fn judge_order(
             ),
             (mode.end == End::Trailers, Because::Trailers),
             (case.world.tight && size(mode) > TIGHT, Because::TooLong),
-            (case.world.nested, Because::Nested),
             (
                 served.by != served.made && case.call(served.by).began < new.began,
                 Because::AskedBefore,

@@ -1,4 +1,4 @@
-//! What a purge matches: a kind and 128 bits.
+//! Selectors: what a purge matches, as a kind and 128 bits.
 
 use twox_hash::XxHash3_128;
 use twox_hash::xxhash3_128::Hasher;
@@ -10,13 +10,13 @@ use crate::key::{Key, Target};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Selector {
     kind: Kind,
-    /// How many segments the path of a subtree has; zero for all else.
+    /// The number of segments in the path of a subtree. Zero for other kinds.
     depth: u16,
     digest: u128,
 }
 
-/// What a selector is about. The numbers are those of the log's records, and are never used again
-/// for anything else.
+/// The kinds of selectors. Records in the log have these numbers, so no number is ever used for
+/// another kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -24,9 +24,9 @@ pub(crate) enum Kind {
     Tag = 1,
     /// One of the application's own values.
     Value = 2,
-    /// A URL, with its scheme: what an unsafe request changes (RFC 9111 4.4).
+    /// A URL with its scheme, as an unsafe request changes it (RFC 9111 4.4).
     Origin = 3,
-    /// A URL whatever its scheme: a proxy in front may have ended TLS.
+    /// A URL with any scheme, since a proxy in front may have ended TLS.
     AnyScheme = 4,
     /// A path and query on any host.
     AnyHost = 5,
@@ -40,17 +40,17 @@ pub(crate) enum Kind {
     Subtree = 9,
 }
 
-/// What is stored, as far as purges can name it.
+/// The parts of an entry that selectors match.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subject<'a> {
     pub(crate) key: &'a Key,
     pub(crate) tags: &'a Tags,
-    /// A rule has changed the query, or would change that of others who ask for the same.
+    /// The policy has a query rule, so that other queries may ask for the same entry.
     pub(crate) has_query_rule: bool,
 }
 
 impl Selector {
-    /// Matches all there is.
+    /// The selector that matches everything.
     pub(crate) const EVERYTHING: Self = Self {
         kind: Kind::Everything,
         depth: 0,
@@ -66,8 +66,8 @@ impl Selector {
         Self::of(Kind::Value, &[key.canonical()])
     }
 
-    /// One resource on any scheme; without an authority, on any host too. With a query also what
-    /// is stored of the path under a query that a rule has changed.
+    /// The selectors of one resource on any scheme, and without an authority on any host. If it has
+    /// a query, they also match entries of its path whose query a rule has changed.
     pub(crate) fn uri(target: &Target<'_>) -> Vec<Self> {
         let (exact, any_query) = match target.authority {
             Some(_) => (Kind::AnyScheme, Kind::AnySchemePath),
@@ -76,7 +76,7 @@ impl Selector {
         Self::with_any_query(target, exact, any_query)
     }
 
-    /// One resource of one origin, as [`Selector::uri`] is of several.
+    /// The selectors of one resource of one origin, like those of [`Selector::uri`].
     pub(crate) fn target(target: &Target<'_>) -> Vec<Self> {
         Self::with_any_query(target, Kind::Origin, Kind::OriginPath)
     }
@@ -148,7 +148,7 @@ impl Selector {
         )
     }
 
-    /// The parts are framed by their lengths, so that no byte moves from one to the next.
+    /// Hashes the parts, framed by their lengths, so that no byte moves from one to the next.
     fn of(kind: Kind, parts: &[&[u8]]) -> Self {
         let mut framed = Vec::with_capacity(64);
         framed.push(kind as u8);
@@ -183,8 +183,8 @@ impl Kind {
 }
 
 impl Subject<'_> {
-    /// All selectors that match, but `Everything`: those of the key, of the tags, and then the
-    /// subtrees from the root down, as far as `deepest`.
+    /// All selectors that match the entry except `Everything`: those of the key, those of the tags,
+    /// and then the subtrees from the root down to `deepest`.
     pub(super) fn selectors(&self, deepest: u16) -> Vec<Selector> {
         let mut selectors = Vec::with_capacity(8);
         let target = self.key.target();
@@ -230,15 +230,15 @@ fn subtree_digest(path: &[u8]) -> u128 {
     hasher.finish_128()
 }
 
-/// There is one part only, so it needs no length in front, which a pass over all prefixes would
-/// not know.
+/// The hasher of subtrees. There is only one part, so it needs no length in front. A pass over all
+/// prefixes would not know the length.
 fn subtree_hasher() -> Hasher {
     let mut hasher = Hasher::new();
     hasher.write(&[Kind::Subtree as u8]);
     hasher
 }
 
-/// An authority as it is on either scheme.
+/// An authority without the default port of either scheme.
 fn without_default_port(authority: &[u8]) -> &[u8] {
     [b":80".as_slice(), b":443"]
         .iter()

@@ -99,7 +99,7 @@ impl<R: Send + 'static, E: Send + 'static> Drop for Detachable<R, E> {
 /// Whether other requests need the response.
 #[derive(Clone, Debug)]
 pub(crate) enum KeepAlive {
-    /// That is known from the start.
+    /// The answer is known from the start.
     Fixed(bool),
     /// The future sets the flag once other requests may wait.
     Flag(Arc<AtomicBool>),

@@ -15,7 +15,7 @@ use tower_response_cache::ResponseBody;
 
 use super::report::WITHIN;
 
-/// A request, and so its one right answer.
+/// A request, which has one right answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Question {
     kind: Kind,
@@ -29,14 +29,14 @@ enum Kind {
     Public,
     /// One for each user: `Vary`.
     Varying,
-    /// With credentials, never to be stored.
+    /// A request with credentials, whose response must never be stored.
     Private,
-    /// The same for everyone, and easily compressed.
+    /// The same for everyone, and easy to compress.
     Text,
 }
 
 impl Question {
-    /// One of some hundreds.
+    /// One of some hundred questions, at random.
     pub(crate) fn random(dice: &mut fastrand::Rng) -> Self {
         let (kind, owners) = match dice.u8(..10) {
             0..=6 => (Kind::Public, 1),
@@ -95,7 +95,7 @@ impl Question {
         }
     }
 
-    /// From 100 bytes to some 16 KiB, none like another.
+    /// The body, from 100 bytes to some 16 KiB. No two are alike.
     fn body(self) -> Bytes {
         static BODIES: LazyLock<Mutex<HashMap<Question, Bytes>>> = LazyLock::new(Mutex::default);
         let mut bodies = BODIES.lock().unwrap();
@@ -152,27 +152,28 @@ impl Question {
     }
 }
 
-/// The handler: right by definition, and at once.
+/// The handler. Its response is right by definition, and comes at once.
 pub(crate) async fn handle(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     tokio::task::yield_now().await;
     Ok(Question::of(&request).answer())
 }
 
-/// What the checks have come to.
+/// The results of the checks.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) checked: AtomicU64,
     pub(crate) hits: AtomicU64,
-    /// Of another owner, target, length or content, or not the status that the handler sends.
+    /// Responses of another owner, target, length or content, or with another status than the
+    /// handler's.
     pub(crate) wrong: AtomicU64,
-    /// A 5xx that no handler sent, or no response at all.
+    /// 5xx that no handler sent, and bodies that broke.
     pub(crate) errors: AtomicU64,
-    /// That took longer than the budget, however long the bare handler took.
+    /// Responses that took longer than [`WITHIN`], with the time of the handler.
     pub(crate) late: AtomicU64,
 }
 
 impl Tally {
-    /// Reads a response to its end and holds it against the right answer.
+    /// Reads a response to its end, and compares it with the right answer.
     pub(crate) async fn check(
         self: &Arc<Self>,
         question: Question,

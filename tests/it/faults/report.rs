@@ -6,11 +6,11 @@ use std::time::Duration;
 /// How long requests took.
 #[derive(Debug, Default)]
 pub(crate) struct Latencies {
-    /// The handler without a cache, called in the same moments.
+    /// Times of the handler without a cache, called in the same moments.
     pub(crate) bare: Vec<Duration>,
-    /// With the cache, while it still tries the store.
+    /// Times with the cache, while it still tries the store.
     pub(crate) before: Vec<Duration>,
-    /// With the cache, while it spares itself the attempt.
+    /// Times with the cache, while it does not try the store.
     pub(crate) after: Vec<Duration>,
 }
 
@@ -34,9 +34,9 @@ impl Latencies {
 /// What a fault adds to the 99th percentile, over the handler without a cache in the same run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Added {
-    /// As long as the store is tried: no breaker is open, and there is a connection.
+    /// The addition while the store is tried: no breaker is open, and there is a connection.
     pub(crate) before: Option<Duration>,
-    /// Once it is not.
+    /// The addition while the store is not tried.
     pub(crate) after: Option<Duration>,
 }
 
@@ -63,12 +63,13 @@ pub(crate) struct Report {
     pub(crate) added: Added,
     pub(crate) dials: u64,
     pub(crate) recovery: Option<Duration>,
-    /// What else is to be said.
+    /// A remark.
     pub(crate) note: String,
 }
 
 impl Report {
-    /// Nothing wrong, no errors of our making, no waiting beyond the budget.
+    /// Asserts that nothing is wrong: no wrong response, no error of the cache, no wait beyond the
+    /// operation timeout.
     pub(crate) fn assert_good(&self) {
         assert_eq!((self.wrong, self.errors), (0, 0), "{self}");
         assert!(self.checked > 0, "{self}");
@@ -104,7 +105,7 @@ impl fmt::Display for Report {
 }
 
 impl Report {
-    /// What the columns mean.
+    /// The heading of the columns.
     #[allow(dead_code, reason = "for the long suite")]
     pub(crate) fn heading() -> String {
         format!(
@@ -122,10 +123,10 @@ impl Report {
     }
 }
 
-/// What a response may take: the operation timeout, and 5 ms for all else.
+/// How long a response may take: the operation timeout, and 5 ms for all else.
 pub(crate) const WITHIN: Duration = Duration::from_millis(55);
 
 const BUDGET: Duration = Duration::from_millis(50);
 
-/// What a loaded machine may add to it.
+/// How much a busy machine may add to it.
 const SLACK: Duration = Duration::from_millis(400);

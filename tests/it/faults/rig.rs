@@ -27,17 +27,17 @@ type App = BoxCloneSyncService<
     std::convert::Infallible,
 >;
 
-/// How much is done to find a fault out.
+/// How long a scenario runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scale {
-    /// For every day.
+    /// The short form, for every day.
     Short,
-    /// For a release.
+    /// The long form, for a release.
     Long,
 }
 
 impl Scale {
-    /// `short` or `long`.
+    /// The value for this scale.
     pub(crate) fn of<T>(self, short: T, long: T) -> T {
         match self {
             Self::Short => short,
@@ -54,7 +54,7 @@ pub(crate) struct Rig {
     stop: Arc<AtomicBool>,
     latencies: Arc<Mutex<Latencies>>,
     clients: JoinSet<()>,
-    /// Of the caches before this one.
+    /// The dials of the caches before this one.
     dials: u64,
 }
 
@@ -62,9 +62,9 @@ pub(crate) struct Rig {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) clients: usize,
-    /// Between a client's requests.
+    /// The pause between a client's requests.
     pub(crate) pause: Duration,
-    /// The part of the requests that are given up on the way.
+    /// The share of requests that are given up on the way.
     pub(crate) given_up: f64,
 }
 
@@ -89,7 +89,7 @@ pub(crate) async fn fronted() -> (Valkey, Proxy) {
     (server, proxy)
 }
 
-/// No memory tier, so that each hit is one of the store.
+/// Settings without a memory tier, so that each hit is one of the store.
 pub(crate) fn config(url: &str) -> CacheConfig {
     CacheConfig::builder()
         .url(url)
@@ -147,7 +147,7 @@ impl Rig {
         }
     }
 
-    /// One request, checked, and how long its response took.
+    /// Sends a request and checks the response. Returns how long it took.
     pub(crate) async fn ask(&self, question: Question) -> Duration {
         self.asker().ask(question).await
     }
@@ -161,12 +161,12 @@ impl Rig {
         }
     }
 
-    /// How many of the requests so far hit.
+    /// The number of hits so far.
     pub(crate) fn hits(&self) -> u64 {
         self.tally.hits.load(Ordering::Relaxed)
     }
 
-    /// The part of the requests that hit, over some time.
+    /// The share of requests that hit, over some time.
     pub(crate) async fn hit_rate(&self, time: Duration) -> f64 {
         let count = || (self.hits(), self.tally.checked.load(Ordering::Relaxed));
         let before = count();
@@ -175,7 +175,7 @@ impl Rig {
         (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64
     }
 
-    /// Waits until nine tenths of the former rate of hits are back, and tells how long it took.
+    /// Waits until nine tenths of the former hit rate are back, and returns how long that took.
     pub(crate) async fn recovery(&self, former: f64) -> Duration {
         let started = Instant::now();
         while self.hit_rate(Duration::from_millis(100)).await < former * 0.9 {
@@ -188,7 +188,7 @@ impl Rig {
         started.elapsed()
     }
 
-    /// What the cache added to the 99th percentile of the bare handler since this was asked last.
+    /// What the cache has added to the 99th percentile of the bare handler since the last call.
     pub(crate) fn added(&self) -> Added {
         std::mem::take(&mut *self.latencies.lock().unwrap()).added()
     }
@@ -228,7 +228,7 @@ impl Rig {
     }
 }
 
-/// Asks and checks.
+/// Sends requests and checks the responses.
 struct Asker {
     cache: Cache,
     app: App,
@@ -297,7 +297,7 @@ fn over(cache: &Cache) -> App {
     BoxCloneSyncService::new(CacheLayer::new(cache.clone()).layer(service_fn(handle)))
 }
 
-/// Polls a few times, as the runtime comes by, and drops it.
+/// Polls a future a few times, when the runtime gets to it, and drops it.
 async fn give_up(future: impl Future, polls: u8) {
     let mut future = pin!(future);
     for _ in 0..polls {

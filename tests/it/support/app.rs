@@ -24,7 +24,7 @@ type Script = Arc<dyn Fn(&Parts, usize) -> Response<Body> + Send + Sync>;
 /// Field lines.
 pub(crate) type Lines<'a> = &'a [(&'a str, &'a str)];
 
-/// A handler, the cache before it, and what the handler was asked.
+/// A handler, the cache before it, and the requests that the handler got.
 pub(crate) struct App {
     service: CacheService<Handler>,
     pub(crate) cache: Cache,
@@ -32,18 +32,19 @@ pub(crate) struct App {
     calls: Calls,
 }
 
-/// What the handler was asked, in order.
+/// The requests that the handler got, in order.
 type Calls = Arc<Mutex<Vec<Parts>>>;
 
 impl App {
-    /// With the default policy. `script` gets the request and how many came before it.
+    /// An app with the default policy. `script` gets the request and the number of requests before
+    /// it.
     pub(crate) fn new(
         script: impl Fn(&Parts, usize) -> Response<Body> + Send + Sync + 'static,
     ) -> Self {
         Self::with(Policy::default(), script)
     }
 
-    /// A handler whose every response has these fields, and its number as its body.
+    /// An app whose every response has these fields, and its number as its body.
     pub(crate) fn sending(lines: Lines<'_>) -> Self {
         Self::sending_with(Policy::default(), lines)
     }
@@ -64,7 +65,7 @@ impl App {
         Self::configured(CacheConfig::builder(), policy, script)
     }
 
-    /// With other settings than the default ones, but for the clock.
+    /// An app with settings of its own. Its clock stands still like that of any app.
     pub(crate) fn configured(
         config: CacheConfigBuilder,
         policy: Policy,
@@ -152,7 +153,7 @@ impl Answer {
         value.unwrap_or(Ok("")).unwrap()
     }
 
-    /// What the cache says that it did.
+    /// The value of `Cache-Status`.
     pub(crate) fn cache(&self) -> &str {
         self.field("cache-status")
     }
@@ -169,8 +170,8 @@ impl Answer {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    /// The field lines in order, but for those that a cache adds, or, of a body of known length,
-    /// any server.
+    /// The field lines in order, without those that a cache adds, and without those that any server
+    /// adds to a body of known length.
     pub(crate) fn own_lines(&self) -> Vec<(HeaderName, HeaderValue)> {
         let length = self.body.len().to_string();
         let own = |name: &HeaderName, value: &HeaderValue| match name.as_str() {
@@ -236,7 +237,7 @@ impl Service<Request<Body>> for Handler {
     }
 }
 
-/// What a [`feed`] sends: frames, or the error that ends it.
+/// The sender of a [`feed`]: it sends frames, or the error that ends the body.
 pub(crate) type Feed = mpsc::UnboundedSender<Result<Frame<Bytes>, &'static str>>;
 
 /// A body whose frames come when they are sent. Dropping the sender ends it cleanly.

@@ -6,11 +6,11 @@ use super::eventually;
 use super::proxy::Proxy;
 use super::valkey::{PATIENCE, Valkey, free_port};
 
-/// Each of the first three nodes has a third of the slots; without one of them the others go on.
-/// The replica of each, if there are any, is three places behind it.
+/// The nodes of a cluster. Each of the first three has a third of the slots. If one of them fails,
+/// the others go on. The replica of a node, if there is one, is three places behind it.
 pub(crate) struct Nodes(pub(crate) Vec<Valkey>);
 
-/// Whether somebody takes the place of a dead node.
+/// Whether a replica replaces a dead node.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Replicas {
     None,
@@ -22,7 +22,7 @@ impl Nodes {
         Self::of(replicas, Valkey::reserve)
     }
 
-    /// Nodes without replicas that want a password.
+    /// Starts nodes without replicas that require a password.
     pub(crate) fn start_with_password(password: &str) -> Self {
         Self::of(Replicas::None, || Valkey::reserve().with_password(password))
     }
@@ -75,7 +75,7 @@ impl Nodes {
         nodes
     }
 
-    /// Waits until every replica has what its master has.
+    /// Waits until every replica has all data of its master.
     pub(crate) fn until_copied(&self) {
         self.until("copies", |nodes| {
             let copies = |node: &Valkey| {
@@ -86,7 +86,7 @@ impl Nodes {
         });
     }
 
-    /// Waits until the replica of the node at `place` has been elected in its stead.
+    /// Waits until the replica of the node at `place` has been elected in its place.
     pub(crate) async fn until_elected(&self, place: usize) {
         eventually("the election", PATIENCE, || async {
             self.0[place + 3].command(&["ROLE"]).starts_with("master")
@@ -94,7 +94,7 @@ impl Nodes {
         .await;
     }
 
-    /// Has clients told to come to a node by another port, which leads to it.
+    /// Announces another port for a node to clients. The port leads to the node.
     pub(crate) fn announce(&self, place: usize, port: u16) {
         let port = port.to_string();
         self.0[place].command(&["CONFIG", "SET", "cluster-announce-port", &port]);
@@ -104,7 +104,7 @@ impl Nodes {
         });
     }
 
-    /// Has clients told to come to each node through a proxy.
+    /// Puts a proxy before each node, and announces it to clients.
     pub(crate) async fn behind_proxies(&self) -> Vec<Proxy> {
         let mut proxies = Vec::new();
         for (place, node) in self.0.iter().enumerate() {
@@ -140,7 +140,7 @@ impl Nodes {
         format!("valkey-cluster://{}", hosts.collect::<Vec<_>>().join(","))
     }
 
-    /// The place of the node that has a key, and the key's slot.
+    /// The index of the node that has a key, and the key's slot.
     pub(crate) fn owner(&self, key: &str) -> (usize, String) {
         let slot = self.0[0].command(&["CLUSTER", "KEYSLOT", key]);
         let place = match slot.parse::<u16>().unwrap() {
@@ -151,10 +151,10 @@ impl Nodes {
         (place, slot)
     }
 
-    /// Gives a slot, with nothing in it that would move, to another node.
+    /// Gives an empty slot to another node.
     pub(crate) fn give(&self, slot: &str, from: usize, to: usize) {
-        // A node that was importing the slot takes a new epoch for it: otherwise the other's next
-        // ping may take it back.
+        // A node that was importing the slot takes a new epoch for it. Otherwise the next ping of
+        // the other node may take the slot back.
         self.0[to].command(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &self.id(from)]);
         self.settle(slot, from, to);
     }

@@ -14,16 +14,17 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tower::layer::util::Identity;
 
-/// What any layer costs on a router.
+/// An app behind a layer that does nothing. It shows what any layer costs on a router.
 pub(crate) fn behind_nothing(app: Router) -> Router {
     app.layer(Identity::new())
 }
 
-/// What any cache costs that keeps what it passes: the least that can be called one.
+/// An app behind the least that can be called a cache. It shows what any cache costs that keeps
+/// what it passes.
 ///
-/// A copy of every response is kept under its URL, in the map that this crate uses, of the size
-/// that it has by default. No method and no field of the request or the response is looked at,
-/// nothing is purged, and callers are not brought together.
+/// The layer keeps a copy of every response under its URL, in the map that this crate uses, with
+/// its default size. It reads no method and no field, purges nothing, and does not coalesce
+/// requests.
 pub(crate) fn behind_copies(app: Router) -> Router {
     let copies = Arc::new(Cache::with_weighter(BYTES / 2048, BYTES as u64, Weight));
     let keep = move |request: Request, next: Next| {

@@ -21,7 +21,7 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 pub(crate) type Ask = Request<Empty<Bytes>>;
 
-/// What the layer's clients get.
+/// The response that the layer's clients get.
 pub(crate) type Answer = Response<ResponseBody<Script>>;
 
 /// A cached service, with its error.
@@ -38,7 +38,7 @@ pub(crate) enum Step {
     Hang,
 }
 
-/// A body that does one step after the other.
+/// A body that runs one step after the other.
 #[derive(Debug)]
 pub(crate) struct Script {
     steps: VecDeque<Step>,
@@ -55,13 +55,13 @@ impl Script {
         }
     }
 
-    /// It tells its length.
+    /// Gives the body a size hint.
     pub(crate) fn of_known_length(mut self) -> Self {
         self.known = true;
         self
     }
 
-    /// One frame.
+    /// A body of one frame.
     pub(crate) fn whole(data: impl Into<Bytes>) -> Self {
         Self::new([Step::Data(data.into())]).of_known_length()
     }
@@ -127,7 +127,7 @@ pub(crate) struct Cached {
 }
 
 impl Cached {
-    /// The handler is told how many calls came before.
+    /// The handler gets the number of calls before.
     pub(crate) fn new<F, T>(layer: &CacheLayer, handler: F) -> Self
     where
         F: Fn(usize, Ask) -> T + Clone + Send + Sync + 'static,
@@ -156,7 +156,7 @@ impl Cached {
         self.app.clone().oneshot(request).await
     }
 
-    /// The content, and what the cache says of it.
+    /// The content and `Cache-Status` of a response.
     pub(crate) async fn text(&self, path: &str) -> (String, String) {
         let answer = self.get(path).await.unwrap();
         let status = status(&answer);

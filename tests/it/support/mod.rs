@@ -19,11 +19,11 @@ pub(crate) mod tls;
 pub(crate) mod valkey;
 pub(crate) mod wire;
 
-/// Asks again and again until `check` says yes, and returns how long that took.
+/// Calls `check` again and again until it returns `true`, and returns how long that took.
 ///
 /// # Panics
 ///
-/// If it never does within `patience`.
+/// Panics if it does not return `true` within `patience`.
 pub(crate) async fn eventually<F>(
     what: &str,
     patience: Duration,

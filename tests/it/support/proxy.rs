@@ -18,25 +18,25 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// How it treats all connections, present and future.
+/// How the proxy treats all connections, present and future.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Mode {
-    /// Faithfully.
+    /// Forwards everything unchanged.
     Forward,
-    /// Resets them.
+    /// Resets all connections.
     Refuse,
-    /// Takes what comes, and stays silent.
+    /// Takes all bytes, and stays silent.
     Mute,
-    /// Holds every batch of replies back for so long, those behind it as well.
+    /// Holds every batch of replies back for this long, and the replies behind it as well.
     Delay(Duration),
-    /// Makes every reply come so much later, and up to the second time later than that; what is
-    /// pipelined stays pipelined.
+    /// Delays every reply by the first time and by up to the second time more. Pipelined replies
+    /// stay pipelined.
     Latency(Duration, Duration),
-    /// Lets so many bytes of replies through in a hundredth of a second, on each connection.
+    /// Lets this many bytes of replies through in a hundredth of a second, on each connection.
     Throttle(usize),
-    /// Resets each after so many bytes of replies.
+    /// Resets each connection after this many bytes of replies.
     ResetAfter(usize),
-    /// Ends each in order after so many bytes of replies.
+    /// Closes each connection in order after this many bytes of replies.
     EndAfter(usize),
     /// Answers every command with these bytes instead.
     Reply(&'static str),
@@ -46,26 +46,26 @@ pub(crate) enum Mode {
     Corrupt,
     /// Repeats, drops, or swaps replies to reads, each with this probability.
     Slip(f64),
-    /// Says to new connections that there are too many, while there are so many.
+    /// Tells new connections that there are too many, as long as there are this many.
     Crowded(u64),
-    /// Is silent on connections that read the log; the others work.
+    /// Is silent on connections that read the log. The others work.
     CutLog,
 }
 
-/// What becomes of one reply.
+/// What happens to one reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Tamper {
-    /// It comes twice.
+    /// The reply comes twice.
     Duplicate,
-    /// It does not come.
+    /// The reply does not come.
     Drop,
-    /// It comes after the next one.
+    /// The reply comes after the next one.
     Swap,
-    /// These bytes come instead.
+    /// These bytes come instead of the reply.
     Replace(&'static str),
 }
 
-/// A TCP proxy on a port of its own; it ends with all its connections when dropped.
+/// A TCP proxy on a port of its own. It ends with all its connections when it is dropped.
 pub(crate) struct Proxy {
     shared: Arc<Shared>,
     port: u16,
@@ -109,36 +109,36 @@ impl Proxy {
         self.shared.upstream.store(upstream, Ordering::SeqCst);
     }
 
-    /// Swallows everything on the connections that exist now, both ways; later ones work.
+    /// Swallows everything on the connections that exist now, in both directions. Later ones work.
     pub(crate) fn blackhole_existing(&self) {
         let next = self.connections() + 1;
         self.shared.blackholed.send_replace(0..next);
     }
 
-    /// Swallows everything on the connections from now on; those that exist work.
+    /// Swallows everything on new connections from now on. Existing ones work.
     pub(crate) fn blackhole_new(&self) {
         let next = self.connections() + 1;
         self.shared.blackholed.send_replace(next..u64::MAX);
     }
 
-    /// Connections from now on work.
+    /// Lets new connections work again.
     pub(crate) fn end_blackhole(&self) {
         let next = self.connections() + 1;
         let swallows = |dead: &mut Range<u64>| dead.end = dead.end.min(next);
         self.shared.blackholed.send_modify(swallows);
     }
 
-    /// Tampers with the next reply, after those that are to be tampered with already.
+    /// Tampers with the next reply that is not to be tampered with already.
     pub(crate) fn tamper(&self, tamper: Tamper) {
         self.shared.tampers.lock().unwrap().push_back(tamper);
     }
 
-    /// Connections accepted so far.
+    /// The number of connections accepted so far.
     pub(crate) fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// Commands seen so far, those that begin a connection included.
+    /// The number of commands seen so far, with those that begin a connection.
     pub(crate) fn commands(&self) -> u64 {
         self.shared.commands.load(Ordering::SeqCst)
     }
@@ -147,12 +147,12 @@ impl Proxy {
 struct Shared {
     upstream: AtomicU16,
     mode: watch::Sender<Mode>,
-    /// Connections of these numbers are dead, and do not know it.
+    /// The numbers of connections that are dead without an end.
     blackholed: watch::Sender<Range<u64>>,
     tampers: Mutex<VecDeque<Tamper>>,
     dice: Mutex<fastrand::Rng>,
     connections: AtomicU64,
-    /// Those that have not ended.
+    /// The number of connections that have not ended.
     open: AtomicU64,
     commands: AtomicU64,
 }
@@ -195,7 +195,7 @@ async fn serve(mut client: TcpStream, upstream: u16, number: u64, shared: Arc<Sh
     let refused = async {
         let _changed = mode.wait_for(|mode| *mode == Mode::Refuse).await;
     };
-    // A reset rather than an orderly end.
+    // Ends the connection with a reset.
     if !matches!(shared.mode(), Mode::EndAfter(_)) {
         let _best_effort = client.set_zero_linger();
     }
@@ -215,7 +215,7 @@ impl Drop for Open<'_> {
     }
 }
 
-/// What the two directions of a connection know of each other.
+/// The state that the two directions of a connection share.
 #[derive(Default)]
 struct Line {
     /// The commands that have not been answered.
@@ -274,7 +274,7 @@ async fn replies(
     let mut held = None;
     loop {
         if server.read_buf(&mut pending).await? == 0 {
-            // What is under way may still arrive.
+            // Bytes that are under way may still arrive.
             drop(client);
             return std::future::pending().await;
         }
@@ -368,7 +368,7 @@ fn tampered(reply: Vec<u8>, asked: &str, held: &mut Option<Vec<u8>>, shared: &Sh
     }
 }
 
-/// One bit of the value, which lies between the line that says its length and its end.
+/// Flips one bit of the value, which lies between the line with its length and its end.
 fn flipped(mut reply: Vec<u8>, shared: &Shared) -> Vec<u8> {
     let start = reply.iter().position(|byte| *byte == b'\n').unwrap_or(0) + 1;
     let place = shared.roll(|dice| dice.usize(start..reply.len() - 2));
@@ -379,14 +379,14 @@ fn flipped(mut reply: Vec<u8>, shared: &Shared) -> Vec<u8> {
 /// The commands that read a value.
 const READS: [&str; 2] = ["GET", "GETRANGE"];
 
-/// A command's name: the first of its parts.
+/// The name of a command, which is its first part.
 fn name(command: &[u8]) -> String {
     let mut lines = command.split(|byte| *byte == b'\n').skip(2);
     let name = lines.next().unwrap_or_default();
     String::from_utf8_lossy(name).trim().to_ascii_uppercase()
 }
 
-/// How long the first command or reply in `bytes` is, once it is complete.
+/// The length of the first command or reply in `bytes`, once it is complete.
 fn frame(bytes: &[u8]) -> Option<usize> {
     let line = bytes.windows(2).position(|pair| pair == b"\r\n")? + 2;
     let count = std::str::from_utf8(&bytes[1..line - 2]).ok();

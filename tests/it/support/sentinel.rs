@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::valkey::{PATIENCE, Valkey, ask, free_port, server};
 
-/// A Sentinel that is its own quorum, watching one primary under the name `main`.
+/// A Sentinel that is its own quorum. It watches one primary under the name `main`.
 pub(crate) struct Sentinel {
     dir: PathBuf,
     port: u16,
@@ -19,7 +19,7 @@ pub(crate) struct Sentinel {
     process: Child,
 }
 
-/// What a Sentinel and its primary want to hear.
+/// The passwords of a Sentinel and its primary.
 #[derive(Clone, Copy)]
 pub(crate) struct Passwords {
     pub(crate) sentinel: &'static str,
@@ -31,7 +31,7 @@ impl Sentinel {
         Self::watching_at(primary.port(), None)
     }
 
-    /// It watches a primary, and knows of its replica.
+    /// Starts a Sentinel that watches a primary and knows its replica.
     pub(crate) fn with_pair() -> (Self, Valkey, Valkey) {
         let (primary, replica) = Valkey::start_pair();
         let sentinel = Self::watching(&primary);
@@ -39,7 +39,7 @@ impl Sentinel {
         (sentinel, primary, replica)
     }
 
-    /// As [`Sentinel::watching`], of a primary behind a port that leads to it.
+    /// As [`Sentinel::watching`], for a primary behind a port that leads to it.
     pub(crate) fn watching_at(primary: u16, passwords: Option<Passwords>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -87,7 +87,7 @@ impl Sentinel {
         format!("valkey-sentinel://127.0.0.1:{}/main", self.port)
     }
 
-    /// Waits until it knows of so many replicas.
+    /// Waits until the Sentinel knows this many replicas.
     pub(crate) fn until_replicas(&self, count: usize) {
         let expected = format!("num-slaves\n{count}");
         self.until("the replicas", || {

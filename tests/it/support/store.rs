@@ -16,7 +16,7 @@ pub(crate) fn store(url: &str) -> ValkeyStore {
     ValkeyStore::new(settings(url))
 }
 
-/// Long enough for a loaded test machine to answer in, where the answer is what matters.
+/// A deadline that is far enough away for a busy test machine.
 pub(crate) fn soon() -> Instant {
     Instant::now() + Duration::from_secs(5)
 }

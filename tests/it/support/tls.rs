@@ -89,28 +89,28 @@ impl Drop for TempFile {
     }
 }
 
-/// Ends TLS and passes what is inside on to a port of this machine.
+/// Terminates TLS, and forwards the content to a port of this machine.
 pub(crate) struct TlsFront {
     port: u16,
     handshakes: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
 }
 
-/// What becomes of those who come without TLS.
+/// What happens to clients without TLS.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Plain {
     Refused,
-    /// They get in: servers and Sentinels that have none.
+    /// They get in, as servers and Sentinels without TLS need it.
     Welcome,
 }
 
 impl TlsFront {
-    /// With `clients`, only those with a certificate of that authority get in.
+    /// Starts a front. With `clients`, only clients with a certificate of that authority get in.
     pub(crate) async fn to(upstream: u16, own: &Identity, clients: Option<&Authority>) -> Self {
         Self::open(upstream, own, clients, Plain::Refused).await
     }
 
-    /// Those who come without TLS get in as well: a Sentinel and a replica that have none.
+    /// Starts a front that lets clients without TLS in as well, such as a Sentinel and a replica.
     pub(crate) async fn beside_plain(upstream: u16, own: &Identity) -> Self {
         Self::open(upstream, own, None, Plain::Welcome).await
     }
@@ -159,7 +159,7 @@ impl TlsFront {
         self.port
     }
 
-    /// How many clients got in.
+    /// The number of clients that got in.
     pub(crate) fn handshakes(&self) -> u64 {
         self.handshakes.load(Ordering::SeqCst)
     }

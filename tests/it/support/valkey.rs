@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A server of one test, on a Unix socket and a TCP port of its own; killed on drop.
+/// A server of one test, on a Unix socket and a TCP port of its own. It is killed on drop.
 ///
-/// All functions block, for milliseconds.
+/// All functions block for some milliseconds.
 pub(crate) struct Valkey {
     dir: PathBuf,
     port: u16,
@@ -28,28 +28,28 @@ pub(crate) struct Valkey {
 }
 
 impl Valkey {
-    /// A server that answers.
+    /// Starts a server, and waits until it answers.
     pub(crate) fn start() -> Self {
         let mut server = Self::reserve();
         server.start_again();
         server
     }
 
-    /// A server that wants this password.
+    /// Starts a server that requires this password.
     pub(crate) fn start_with_password(password: &str) -> Self {
         let mut server = Self::reserve().with_password(password);
         server.start_again();
         server
     }
 
-    /// A primary, and a replica that has what it has.
+    /// Starts a primary, and a replica that has its data.
     pub(crate) fn start_pair() -> (Self, Self) {
         let (primary, replica) = (Self::start(), Self::start());
         replica.follow(&primary);
         (primary, replica)
     }
 
-    /// An address at which nothing listens until [`Valkey::start_again`].
+    /// Reserves an address at which nothing listens until [`Valkey::start_again`].
     pub(crate) fn reserve() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -66,20 +66,20 @@ impl Valkey {
         }
     }
 
-    /// Further arguments, as of the next start.
+    /// Adds arguments for the next start.
     pub(crate) fn with(mut self, arguments: &[&str]) -> Self {
         self.arguments
             .extend(arguments.iter().map(|&argument| argument.to_owned()));
         self
     }
 
-    /// This password is wanted from clients, and given to other servers, as of the next start.
+    /// From the next start on, clients need this password, and other servers get it.
     pub(crate) fn with_password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
         self
     }
 
-    /// Starts it (again) at the same address, empty, and waits until it answers.
+    /// Starts the server (again) at the same address, empty, and waits until it answers.
     pub(crate) fn start_again(&mut self) {
         assert!(self.process.is_none(), "it is running");
         let _gone = fs::remove_file(self.socket());
@@ -108,7 +108,7 @@ impl Valkey {
         }
     }
 
-    /// Kills it without a word (`SIGKILL`).
+    /// Kills the server at once (`SIGKILL`).
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();
@@ -116,17 +116,17 @@ impl Valkey {
         }
     }
 
-    /// Stops it where it is (`SIGSTOP`): connections stay open and unanswered.
+    /// Stops the server (`SIGSTOP`): connections stay open and unanswered.
     pub(crate) fn pause(&self) {
         self.signal("-STOP");
     }
 
-    /// Lets it go on (`SIGCONT`).
+    /// Lets the server go on (`SIGCONT`).
     pub(crate) fn resume(&self) {
         self.signal("-CONT");
     }
 
-    /// Its URL by the Unix socket.
+    /// The server's URL by its Unix socket.
     pub(crate) fn url(&self) -> String {
         let login = self.password.iter().map(|word| format!("?pass={word}"));
         format!(
@@ -136,12 +136,12 @@ impl Valkey {
         )
     }
 
-    /// Its URL by TCP.
+    /// The server's URL by TCP.
     pub(crate) fn tcp_url(&self) -> String {
         self.tcp_url_at(self.port)
     }
 
-    /// Its URL by TCP through a port that leads to it.
+    /// The server's URL by TCP through a port that leads to it.
     pub(crate) fn tcp_url_at(&self, port: u16) -> String {
         let login = self.password.iter().map(|word| format!(":{word}@"));
         format!("valkey://{}127.0.0.1:{port}", login.collect::<String>())
@@ -151,8 +151,8 @@ impl Valkey {
         self.port
     }
 
-    /// Sends a command past the crate under test. The reply as text: lists as lines, nothing
-    /// as `(nil)`, errors with their minus.
+    /// Sends a command without the crate under test. Returns the reply as text: lists as lines,
+    /// nothing as `(nil)`, errors with their minus.
     pub(crate) fn command(&self, words: &[&str]) -> String {
         let reply = self.try_command(words);
         // A server whose role changes hangs up on its clients: it has not taken the command.
@@ -168,12 +168,12 @@ impl Valkey {
         }
     }
 
-    /// Makes it a copy of `primary`, and waits until it is one.
+    /// Makes the server a replica of `primary`, and waits until it has its data.
     pub(crate) fn follow(&self, primary: &Self) {
         self.follow_by(primary.port, primary);
     }
 
-    /// As [`Valkey::follow`], by a port that leads to it.
+    /// As [`Valkey::follow`], through a port that leads to the primary.
     pub(crate) fn follow_by(&self, port: u16, primary: &Self) {
         primary.command(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]);
         self.command(&["REPLICAOF", "127.0.0.1", &port.to_string()]);
@@ -216,8 +216,8 @@ impl Drop for Valkey {
     }
 }
 
-/// A port at which a server may listen a moment later, and again after it was killed. None that the
-/// system would give to a client meanwhile, and none twice in this process.
+/// A port at which a server can listen a moment later, and again after it was killed. The system
+/// does not give such a port to a client, and this process does not use it twice.
 pub(super) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let first = std::process::id().wrapping_mul(97);
@@ -230,7 +230,7 @@ pub(super) fn free_port() -> u16 {
     }
 }
 
-/// One command on a connection, and its reply as text.
+/// Sends one command on a connection, and returns its reply as text.
 pub(super) fn ask(stream: &mut (impl Read + Write), words: &[&str]) -> std::io::Result<String> {
     let mut command = format!("*{}\r\n", words.len());
     for word in words {
@@ -306,8 +306,8 @@ fn pinned() -> Option<PathBuf> {
     (fetched.is_ok_and(|status| status.success()) && program.is_file()).then_some(program)
 }
 
-/// Under a lock, since several test processes may want it at once, and by a rename, so that
-/// none sees half of it.
+/// Fetches the build. It takes a lock, since several test processes may need it at once, and
+/// renames the result, so that none sees half of it.
 const FETCH: &str = r#"
 import fcntl, glob, hashlib, os, shutil, subprocess, sys, tempfile
 wheel, digest, place = sys.argv[1:]

@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Serves `app` on the loopback, over HTTP/1.1 and HTTP/2, as long as the test runs.
+/// Serves `app` on the loopback interface, over HTTP/1.1 and HTTP/2, as long as the test runs.
 pub(crate) async fn serve(app: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -25,12 +25,12 @@ pub(crate) async fn exchange(server: SocketAddr, bytes: &str) -> String {
     stream.write_all(bytes.as_bytes()).await.unwrap();
     let mut read = Vec::new();
     let end = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut read)).await;
-    // A reset after the response is an end as well: what was not read makes one.
+    // A reset after the response is an end too. Unread bytes of the request cause one.
     let _closed_or_reset = end.expect("the server closes the connection");
     String::from_utf8_lossy(&read).into_owned()
 }
 
-/// One request over HTTP/2 with prior knowledge.
+/// Sends one request over HTTP/2 with prior knowledge.
 pub(crate) async fn http2(server: SocketAddr, request: request::Builder) -> Response<Bytes> {
     let stream = TcpStream::connect(server).await.unwrap();
     let io = TokioIo::new(stream);

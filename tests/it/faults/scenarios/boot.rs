@@ -61,10 +61,10 @@ pub(crate) async fn down_at_boot(scale: Scale) -> Vec<Report> {
     reports
 }
 
-/// A server in a process of its own: how long it takes to its first answer.
+/// Measures how long a server in a process of its own takes to its first answer.
 pub(crate) async fn listening(scale: Scale) -> Vec<Report> {
     let down = Valkey::reserve().tcp_url();
-    // It takes connections, which nobody ever answers.
+    // This listener takes connections and never answers.
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = format!("valkey://{}", mute.local_addr().unwrap());
     let mut reports = Vec::new();
@@ -98,15 +98,15 @@ pub(crate) async fn listening(scale: Scale) -> Vec<Report> {
     reports
 }
 
-/// Killed on drop.
+/// A process that is killed on drop.
 struct Process {
     child: Child,
-    /// Kept open for what else it prints.
+    /// Kept open, so that the process can go on printing.
     _stdout: BufReader<ChildStdout>,
 }
 
 impl Process {
-    /// The process, and the host and port at which it listens.
+    /// Starts the process. Returns it with the host and port at which it listens.
     fn start(url: &str) -> (Self, String) {
         let mut process = Command::new(program())
             .env_clear()
@@ -136,7 +136,7 @@ impl Drop for Process {
     }
 }
 
-/// The example, if it is built beside this test; or this program, which serves when it is asked to.
+/// The example, if it is built beside this test. Otherwise this program, which can serve too.
 fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
@@ -147,7 +147,7 @@ fn program() -> PathBuf {
     }
 }
 
-/// Serves as the example does, if this process was started for that.
+/// Serves like the example, if this process was started for that.
 #[allow(dead_code, reason = "for the long suite")]
 pub(crate) async fn serve_if_asked() {
     if std::env::var_os(SERVE).is_none() {

@@ -19,15 +19,15 @@ use crate::faults::report::Report;
 use crate::faults::rig::{Rig, Scale, config};
 use crate::support::valkey::Valkey;
 
-/// As damaged values, of one that is compressed.
+/// As [`damaged_values`](super::damaged_values), with a compressed value.
 pub(crate) async fn damaged_compressed_values(scale: Scale) -> Vec<Report> {
     let config = CacheConfig::builder().compress_above(1000);
     let questions = (Question::text(113), Question::text(4));
     vec![damaged("the same, of compressed values", config, questions, scale).await]
 }
 
-/// A compressed response of an instance that stores far longer ones than the reader takes: some
-/// kilobytes in the store, and a hundred megabytes of memory if it were believed.
+/// A compressed response of an instance that stores far longer ones than the reader takes. It has
+/// some kilobytes in the store, and would take a hundred megabytes of memory.
 pub(crate) async fn bombs(scale: Scale) -> Vec<Report> {
     let server = Valkey::start();
     let store = store(&server);
@@ -62,7 +62,8 @@ pub(crate) async fn bombs(scale: Scale) -> Vec<Report> {
     }]
 }
 
-/// Has an instance with room for it store a response of so many zeros, compressed; under which key.
+/// Lets an instance with room for it store a compressed response of `length` zeros. Returns its
+/// key.
 async fn plant(server: &Valkey, question: Question, length: usize) -> String {
     let config = CacheConfig::builder()
         .url(server.tcp_url())

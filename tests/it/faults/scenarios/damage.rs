@@ -17,7 +17,7 @@ use crate::support::valkey::Valkey;
 /// One stored response, cut after every byte, with every bit flipped, spliced with another, and
 /// damaged at random, read back through the cache each time.
 pub(crate) async fn damaged_values(scale: Scale) -> Vec<Report> {
-    // The first is somewhat longer than what is damaged bit by bit.
+    // The first value is longer than the one that is damaged bit by bit.
     let questions = (Question::public(113), Question::public(4));
     let name = "cut, flipped, spliced, random";
     vec![damaged(name, CacheConfig::builder(), questions, scale).await]
@@ -30,7 +30,7 @@ pub(super) async fn damaged(
     scale: Scale,
 ) -> Report {
     let server = Valkey::start();
-    // Patience: each value has to be read, and not to be late.
+    // The timeout is long: each value has to be read, however late.
     let config = config
         .url(server.tcp_url())
         .memory_bytes(0)
@@ -60,7 +60,7 @@ pub(super) async fn damaged(
             .await
             .unwrap();
         rig.ask(question).await;
-        // The right value is back, and the next one takes its place.
+        // The right value is in the store again, and the next one replaces it.
         assert!(rig.cache.shutdown(PATIENCE).await);
     }
     let hits = rig.hits();
@@ -68,7 +68,8 @@ pub(super) async fn damaged(
     let seen = rig.cache.statistics();
     let refused = seen.corrupt_values + seen.foreign_values + seen.other_version_values;
     let refused = refused + seen.mismatched_values;
-    // A refusal deletes the key, once a minute, and that may come after the next value.
+    // A refused value is deleted, once a minute for a key. The deletion may come after the next
+    // value.
     let deleted = started.elapsed().as_secs() / 60 + 1;
     let all = mutants.len() as u64;
     assert!(refused + deleted >= all, "{refused} of {all}");

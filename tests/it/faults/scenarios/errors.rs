@@ -12,8 +12,8 @@ use crate::faults::rig::{Rig, Scale, config, fronted};
 use crate::support::cluster::{Nodes, Replicas};
 use crate::support::proxy::{Mode, Proxy};
 
-/// All of them, to commands about values and to all others, from one server and from the nodes of
-/// a cluster.
+/// Runs all error replies: to commands about values and to all others, from one server and from the
+/// nodes of a cluster.
 pub(crate) async fn error_replies(scale: Scale) -> Vec<Report> {
     let (server, proxy) = fronted().await;
     let url = server.tcp_url_at(proxy.port());
@@ -43,7 +43,7 @@ pub(crate) async fn error_replies(scale: Scale) -> Vec<Report> {
     reports
 }
 
-/// A server or several, each behind a proxy.
+/// One or several servers, each behind a proxy.
 struct Site {
     url: String,
     proxies: Vec<Proxy>,
@@ -66,7 +66,7 @@ impl Site {
         }
     }
 
-    /// Answers `commands` with each error in turn, of a cache of its own.
+    /// Answers the `commands` of a cache of its own with each error in turn.
     async fn answer(&self, name: &str, commands: &'static [&str], scale: Scale) -> Report {
         let mut rig = Rig::new(Cache::new(config(&self.url)));
         let mut slowest = Duration::ZERO;

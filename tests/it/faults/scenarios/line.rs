@@ -12,7 +12,7 @@ use crate::faults::report::Report;
 use crate::faults::rig::{Load, Rig, Scale, config, fronted};
 use crate::support::proxy::Mode;
 
-/// The connections in use lead nowhere; new ones work.
+/// The connections in use lead nowhere. New ones work.
 pub(crate) async fn half_open(_scale: Scale) -> Vec<Report> {
     let (server, proxy) = fronted().await;
     let cache = Cache::new(config(&server.tcp_url_at(proxy.port())));
@@ -21,7 +21,7 @@ pub(crate) async fn half_open(_scale: Scale) -> Vec<Report> {
     let before = proxy.connections();
     proxy.blackhole_existing();
     let started = Instant::now();
-    // The one for operations first, then the log's.
+    // The connection for operations is replaced first, then that of the log.
     let replaced = async |count| {
         while proxy.connections() < before + count {
             assert!(started.elapsed() < PATIENCE, "never replaced");
@@ -38,7 +38,7 @@ pub(crate) async fn half_open(_scale: Scale) -> Vec<Report> {
     }]
 }
 
-/// New connections lead nowhere, or there is room for fewer than are wanted.
+/// New connections lead nowhere, or the server takes fewer than needed.
 pub(crate) async fn closed_to_new(scale: Scale) -> Vec<Report> {
     let mut reports = Vec::new();
     for name in ["new connections blackholed", "room for one connection"] {
@@ -49,7 +49,7 @@ pub(crate) async fn closed_to_new(scale: Scale) -> Vec<Report> {
             "room for one connection" => proxy.set(Mode::Crowded(1)),
             _ => proxy.blackhole_new(),
         }
-        // The old ones work, until the server ends them.
+        // The old connections work until the server ends them.
         let before = rig.hit_rate(Duration::from_millis(200)).await;
         server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
         let added = suffer(&rig, scale).await;
@@ -66,7 +66,7 @@ pub(crate) async fn closed_to_new(scale: Scale) -> Vec<Report> {
     reports
 }
 
-/// From a little late to far too late, and too slow a line.
+/// Replies come a little late to far too late, or the connection is too slow.
 pub(crate) async fn slow(scale: Scale) -> Vec<Report> {
     let millis = Duration::from_millis;
     let latency = |least, jitter| Mode::Latency(millis(least), millis(jitter));
@@ -126,7 +126,7 @@ pub(crate) async fn torn(scale: Scale) -> Vec<Report> {
     reports
 }
 
-/// Replies repeated, dropped and swapped, under a storm of requests of which many are given up.
+/// Replies are repeated, dropped and swapped, under many requests of which many are given up.
 pub(crate) async fn desynchronised(scale: Scale) -> Vec<Report> {
     let (server, proxy) = fronted().await;
     let cache = Cache::new(config(&server.tcp_url_at(proxy.port())));

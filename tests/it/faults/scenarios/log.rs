@@ -19,8 +19,8 @@ use crate::faults::rig::{Scale, config, fronted};
 use crate::support::proxy::Mode;
 use crate::support::valkey::Valkey;
 
-/// One instance does not see the purge log any more: what another purges is not served beyond
-/// the bound.
+/// One instance does not see the purge log any more. It serves nothing that another instance has
+/// purged beyond the bound.
 pub(crate) async fn log_cut(_scale: Scale) -> Vec<Report> {
     let (server, proxy) = fronted().await;
     let bound = Duration::from_secs(2);
@@ -55,7 +55,7 @@ pub(crate) async fn log_cut(_scale: Scale) -> Vec<Report> {
     }
     proxy.set(Mode::Forward);
     let healed = Instant::now();
-    // A hit after more than the bound since the fetch is one by sight of the log.
+    // A hit later than the bound after the fetch needs the log in sight.
     let lasting = timeout(PATIENCE, async {
         let mut since = Instant::now();
         while since.elapsed() < bound + Duration::from_millis(500) {
@@ -76,8 +76,8 @@ pub(crate) async fn log_cut(_scale: Scale) -> Vec<Report> {
     }]
 }
 
-/// What was sent to a stopped server takes effect once it goes on, long after it was given up:
-/// a purge after that has to hold all the same.
+/// A write that was sent to a stopped server takes effect when the server goes on, long after the
+/// write was given up. A purge after the write has to hold all the same.
 pub(crate) async fn late_writes(scale: Scale) -> Vec<Report> {
     let server = Valkey::start();
     let cache = Cache::new(config(&server.tcp_url()));
@@ -92,7 +92,7 @@ pub(crate) async fn late_writes(scale: Scale) -> Vec<Report> {
         let before = sets(&server);
         server.pause();
         for path in paths.iter().take(3) {
-            // A read that times out, and a write behind the response.
+            // Makes a read that times out, and a write in the background.
             app.ask(path).await;
         }
         cache.shutdown(PATIENCE).await;
@@ -125,7 +125,7 @@ pub(crate) async fn late_writes(scale: Scale) -> Vec<Report> {
     }]
 }
 
-/// How many values the server was given so far.
+/// The number of values that the server got so far.
 fn sets(server: &Valkey) -> u64 {
     let statistics = server.command(&["INFO", "commandstats"]);
     let line = statistics
@@ -135,7 +135,7 @@ fn sets(server: &Valkey) -> u64 {
         .unwrap_or(0)
 }
 
-/// A handler whose every page is the number of the current version.
+/// A handler whose every page shows the number of the current version.
 struct Versioned {
     app: BoxCloneSyncService<Request<Body>, Response<ResponseBody<Body>>, Infallible>,
     version: Arc<AtomicU64>,

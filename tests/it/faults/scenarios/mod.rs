@@ -35,7 +35,7 @@ pub(crate) use places::moved;
 pub(crate) use server::{chaos, flushed, full, killed, skewed_clocks, stopped};
 pub(crate) use values::{huge_values, wrong_values};
 
-/// All of them, in the order of the long suite, or those that `wanted` names.
+/// Runs all scenarios in the order of the long suite, or those that `wanted` names.
 #[allow(dead_code, reason = "the short selection has a test for each")]
 pub(crate) async fn all(
     scale: Scale,
@@ -85,14 +85,14 @@ pub(crate) async fn all(
     );
 }
 
-/// A cache under load from its first moment.
+/// A rig with a cache that is under load from its first moment.
 pub(super) fn begin(url: &str) -> Rig {
     let mut rig = Rig::new(Cache::new(config(url)));
     rig.load(Load::STEADY);
     rig
 }
 
-/// A fault of the line, while the cache is warm and under load.
+/// Runs a fault of the connection while the cache is warm and under load.
 pub(super) async fn through(name: &str, mode: Mode, scale: Scale) -> Report {
     let (server, proxy) = fronted().await;
     let cache = Cache::new(config(&server.tcp_url_at(proxy.port())));
@@ -110,7 +110,7 @@ pub(super) async fn through(name: &str, mode: Mode, scale: Scale) -> Report {
     }
 }
 
-/// What a fault adds to the latency.
+/// Waits while a fault lasts, and returns what it adds to the latency.
 pub(super) async fn suffer(rig: &Rig, scale: Scale) -> Added {
     rig.added();
     sleep(scale.of(Duration::from_millis(1200), Duration::from_millis(4500))).await;

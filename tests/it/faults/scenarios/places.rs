@@ -12,8 +12,8 @@ use crate::faults::rig::{Load, Rig, Scale, config};
 use crate::support::cluster::{Nodes, Replicas};
 use crate::support::sentinel::Sentinel;
 
-/// A primary dies and its replica takes over; a node of a cluster dies and comes back; one dies
-/// for good, and its replica takes over.
+/// A primary dies, and its replica takes over. A node of a cluster dies and comes back. Another
+/// node dies for good, and its replica takes over.
 pub(crate) async fn moved(scale: Scale) -> Vec<Report> {
     let (sentinel, mut primary, _replica) = Sentinel::with_pair();
     let (rig, former) = Rig::warm(Cache::new(config(&sentinel.url())), Load::STEADY).await;
@@ -39,7 +39,7 @@ pub(crate) async fn moved(scale: Scale) -> Vec<Report> {
     );
     nodes.0[victim].start_again();
     let started = Instant::now();
-    // It takes a node that comes back two seconds until it serves, by its own clock.
+    // A node that comes back needs two seconds until it serves, by its own clock.
     tokio::task::block_in_place(|| nodes.until_whole());
     let whole = started.elapsed();
     let recovery = rig.recovery(former).await;
@@ -69,7 +69,7 @@ async fn resharded(scale: Scale) -> Report {
     for slot in &slots {
         to.command(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &ids[0]]);
         from.command(&["CLUSTER", "SETSLOT", slot, "MIGRATING", &ids[1]]);
-        // What is half gone is asked for where it goes.
+        // The client follows a slot that is half moved to its new node.
         sleep(Duration::from_millis(5)).await;
         for key in from
             .command(&["CLUSTER", "GETKEYSINSLOT", slot, "100"])

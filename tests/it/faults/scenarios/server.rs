@@ -15,7 +15,7 @@ use crate::faults::report::Report;
 use crate::faults::rig::{Load, Rig, Scale, config};
 use crate::support::valkey::Valkey;
 
-/// Killed, and back, empty.
+/// The server is killed, and comes back empty.
 pub(crate) async fn killed(scale: Scale) -> Vec<Report> {
     let mut server = Valkey::start();
     let cache = Cache::new(config(&server.tcp_url()));
@@ -31,7 +31,7 @@ pub(crate) async fn killed(scale: Scale) -> Vec<Report> {
     }]
 }
 
-/// Stopped where it is, and let go on.
+/// The server is stopped, and goes on.
 pub(crate) async fn stopped(scale: Scale) -> Vec<Report> {
     let server = Valkey::start();
     let cache = Cache::new(config(&server.tcp_url()));
@@ -47,13 +47,13 @@ pub(crate) async fn stopped(scale: Scale) -> Vec<Report> {
     }]
 }
 
-/// Instances whose clocks are apart.
+/// The clocks of two instances differ.
 pub(crate) async fn skewed_clocks(_scale: Scale) -> Vec<Report> {
     let now = TestClock::default().now();
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     let mut rig = Rig::new(Cache::new(CacheConfig::default()));
-    // Within a minute it is served; from further ahead it is not believed, and from behind by
-    // more than its lifetime it is old.
+    // Within a minute the response is served. From further ahead it is not used, and from behind by
+    // more than its lifetime it is stale.
     for (clock, served) in [
         (now.saturating_add(Duration::from_secs(30)), true),
         (now.saturating_add(minutes(10)), false),
@@ -86,7 +86,7 @@ pub(crate) async fn skewed_clocks(_scale: Scale) -> Vec<Report> {
     vec![rig.finish("clocks apart").await]
 }
 
-/// Emptied over and over.
+/// The server is emptied over and over.
 pub(crate) async fn flushed(scale: Scale) -> Vec<Report> {
     let server = Valkey::start();
     let cache = Cache::new(config(&server.tcp_url()));
@@ -106,7 +106,7 @@ pub(crate) async fn flushed(scale: Scale) -> Vec<Report> {
     }]
 }
 
-/// Out of memory, with and without eviction.
+/// The server is out of memory, with and without eviction.
 pub(crate) async fn full(scale: Scale) -> Vec<Report> {
     let mut reports = Vec::new();
     for (policy, memory) in [
@@ -133,7 +133,7 @@ pub(crate) async fn full(scale: Scale) -> Vec<Report> {
     reports
 }
 
-/// Everything at once, a little.
+/// All faults of [`ChaosStore`] at once, each with a low probability.
 pub(crate) async fn chaos(scale: Scale) -> Vec<Report> {
     let server = Valkey::start();
     let settings = ValkeySettings::new(StoreUrl::parse(&server.tcp_url()).unwrap());

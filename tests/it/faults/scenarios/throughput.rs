@@ -20,14 +20,15 @@ use crate::faults::rig::Scale;
 use crate::support::copies::{behind_copies, behind_nothing};
 use crate::support::valkey::Valkey;
 
-/// Real servers, real sockets, every request another URL, Valkey refused; interleaved rounds.
+/// Measures with real servers and real sockets, another URL for every request, and Valkey refusing
+/// connections. The rounds are interleaved.
 ///
-/// Beside this crate's layer stand the same with no store to lose, which tells what of the price is
-/// the fault's; one that does nothing; and one that keeps copies and does nothing else: between
-/// these two is the floor of any cache that keeps what it passes.
+/// Three layers are measured beside this crate's. The same without a store shows how much the fault
+/// costs. The other two do nothing, or keep copies and do nothing else. Any cache that keeps what
+/// it passes costs more than the one, and hardly less than the other.
 pub(crate) async fn throughput(scale: Scale) -> Vec<Report> {
     let mut reports = Vec::new();
-    // The servers have the runtime that `tokio::main` would give them, to themselves.
+    // The servers have a runtime to themselves, like the one of `tokio::main`.
     let servers = Runtime::new().unwrap();
     for (name, path) in [
         ("misses, Valkey down: waits 5 ms", "database"),
@@ -73,7 +74,7 @@ pub(crate) async fn throughput(scale: Scale) -> Vec<Report> {
     reports
 }
 
-/// The requests a second of each app, in each of the rounds. They are short and many, and go to and
+/// The requests a second of each app, in each of the rounds. Rounds are short, many, and go to and
 /// fro, since a machine that others use changes its pace within seconds.
 async fn rates(loads: &mut [Load], scale: Scale, report: &mut Report) -> Vec<[f64; APPS]> {
     let time = scale.of(Duration::from_millis(50), Duration::from_millis(100));
@@ -95,7 +96,7 @@ async fn rates(loads: &mut [Load], scale: Scale, report: &mut Report) -> Vec<[f6
     rates
 }
 
-/// The bare one, and one behind each layer.
+/// The number of apps: the bare one, and one behind each layer.
 const APPS: usize = 5;
 
 /// Three pages: one that waits for a database, one that lists 200 products as JSON, some 20 KiB,
@@ -145,7 +146,7 @@ async fn serve(app: Router, servers: &Runtime) -> String {
     address.await.unwrap().to_string()
 }
 
-/// 32 connections to a server, which ask for one page under ever new URLs.
+/// 32 connections to a server, which request one page under new URLs all the time.
 struct Load {
     path: &'static str,
     clients: Vec<(u64, Client)>,
@@ -160,7 +161,7 @@ impl Load {
         Self { path, clients }
     }
 
-    /// One request after the other on each connection.
+    /// Sends one request after the other on each connection.
     async fn run(&mut self, time: Duration) -> Done {
         let (path, started) = (self.path, Instant::now());
         let mut clients = JoinSet::new();
@@ -174,7 +175,8 @@ impl Load {
                     }
                     id += 1;
                 }
-                // Until its last answer, or requests that wait would count in whole ones.
+                // The time ends with the last answer. Otherwise waiting requests would distort the
+                // rate.
                 done.rate = done.right as f64 / started.elapsed().as_secs_f64();
                 (id, client, done)
             });
@@ -190,7 +192,7 @@ impl Load {
     }
 }
 
-/// Right and wrong answers, and the right ones a second.
+/// The numbers of right and wrong answers, and the right ones a second.
 #[derive(Default)]
 struct Done {
     right: u64,
@@ -203,7 +205,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// As little of a client as there can be, so that it is the server that is measured.
+/// The smallest possible client, so that the server is measured.
 pub(super) struct Client {
     stream: TcpStream,
     received: Vec<u8>,
@@ -226,7 +228,7 @@ impl Client {
         }
     }
 
-    /// The status of the response, which has been read to its end.
+    /// Sends a GET, reads the response to its end, and returns the status.
     pub(super) async fn get(&mut self, path: &str) -> u16 {
         let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
         self.stream.write_all(request.as_bytes()).await.unwrap();

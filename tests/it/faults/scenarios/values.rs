@@ -127,7 +127,7 @@ pub(crate) async fn huge_values(scale: Scale) -> Vec<Report> {
     }]
 }
 
-/// The most memory that this process has had since some moment.
+/// The largest memory of this process since some moment.
 pub(super) struct Peak {
     before: Option<u64>,
 }
@@ -140,7 +140,7 @@ impl Peak {
         }
     }
 
-    /// How much more than at that moment, in MiB; 0 where the system does not tell.
+    /// The increase since that moment, in MiB. 0 if the system does not say.
     pub(super) fn mib(&self) -> u64 {
         let more = |(peak, before): (u64, u64)| peak.saturating_sub(before) >> 10;
         peak_kib().zip(self.before).map_or(0, more)

@@ -12,6 +12,7 @@ mod serde;
 mod settings;
 mod table;
 
+pub(crate) use policy::RequestPredicate;
 pub use policy::{Policy, PolicyBuilder};
 pub use settings::{CacheConfig, CacheConfigBuilder};
 

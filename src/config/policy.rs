@@ -38,7 +38,7 @@ pub struct Policy {
     pub(crate) statuses: Vec<StatusCode>,
     pub(crate) auto_etag: bool,
     pub(crate) store_if: Option<StoreIf>,
-    pub(crate) bypass_if: Option<BypassIf>,
+    pub(crate) bypass_if: Option<RequestPredicate>,
     /// Requests with unsafe methods change nothing that is stored.
     pub(crate) ignores_changes: bool,
 }
@@ -61,19 +61,23 @@ impl fmt::Debug for StoreIf {
     }
 }
 
-/// The predicate of [`PolicyBuilder::bypass_if`].
+/// The predicate of [`PolicyBuilder::bypass_if`], or of a layer's policy for some requests.
 #[derive(Clone)]
-pub(crate) struct BypassIf(Arc<dyn Fn(&request::Parts) -> bool + Send + Sync>);
+pub(crate) struct RequestPredicate(Arc<dyn Fn(&request::Parts) -> bool + Send + Sync>);
 
-impl BypassIf {
+impl RequestPredicate {
+    pub(crate) fn new(predicate: impl Fn(&request::Parts) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(predicate))
+    }
+
     pub(crate) fn holds(&self, request: &request::Parts) -> bool {
         (self.0)(request)
     }
 }
 
-impl fmt::Debug for BypassIf {
+impl fmt::Debug for RequestPredicate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BypassIf")
+        f.write_str("RequestPredicate")
     }
 }
 
@@ -276,7 +280,7 @@ impl PolicyBuilder {
         mut self,
         predicate: impl Fn(&request::Parts) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.policy.bypass_if = Some(BypassIf(Arc::new(predicate)));
+        self.policy.bypass_if = Some(RequestPredicate::new(predicate));
         self
     }
 

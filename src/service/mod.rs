@@ -19,7 +19,7 @@ use crate::request::detached::{Answer, KeepAlive};
 use crate::request::handler::{Content, Handler, Inner};
 use crate::request::miss::Miss;
 use crate::request::nesting::Passage;
-use crate::request::settings::Settings;
+use crate::request::settings::{Choice, Settings};
 use crate::request::unsafe_method::Change;
 use crate::response::body::ResponseBody;
 use crate::response::error::BoxError;
@@ -38,14 +38,14 @@ pub struct CacheService<S> {
     /// Shared, since a router clones its services for every request, and a hit needs no clone of
     /// the inner one.
     inner: Arc<Mutex<S>>,
-    settings: Arc<Settings>,
+    choice: Arc<Choice>,
 }
 
 impl<S> CacheService<S> {
-    pub(crate) fn new(inner: S, settings: Arc<Settings>) -> Self {
+    pub(crate) fn new(inner: S, choice: Arc<Choice>) -> Self {
         Self {
             inner: Arc::new(Mutex::new(inner)),
-            settings,
+            choice,
         }
     }
 
@@ -65,7 +65,7 @@ impl<S> Clone for CacheService<S> {
     fn clone(&self) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
-            settings: Arc::clone(&self.settings),
+            choice: Arc::clone(&self.choice),
         }
     }
 }
@@ -89,26 +89,27 @@ where
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B, R> {
         let (mut parts, body) = request.into_parts();
-        let depth = Passage::arrive(&parts.extensions, &self.settings.cache);
-        if let Some(predicate) = &self.settings.policy.bypass_if
+        let settings = self.choice.of(&parts);
+        let depth = Passage::arrive(&parts.extensions, &settings.cache);
+        if let Some(predicate) = &settings.policy.bypass_if
             && predicate.holds(&parts)
         {
             let outcome = Outcome::forward(Forwarded::Bypass, Some(Reason::Policy));
-            return self.pass(parts, body, outcome);
+            return self.pass(settings, parts, body, outcome);
         }
         let facts = RequestFacts::read(&parts.method, &parts.headers);
         match route(&facts, &body) {
-            Route::Pass(outcome) => self.pass(parts, body, outcome),
-            Route::Change => self.change(parts, body),
+            Route::Pass(outcome) => self.pass(settings, parts, body, outcome),
+            Route::Change => self.change(settings, parts, body),
             Route::NotCached => {
-                ResponseFuture::ready(from_entry::not_cached(self.settings.cache.status_name()))
+                ResponseFuture::ready(from_entry::not_cached(settings.cache.status_name()))
             }
             Route::LookUp => {
-                let policy = &self.settings.policy;
+                let policy = &settings.policy;
                 policy.key.strip_request(&mut parts);
                 match KeyBuilder::of_request(&parts, &policy.key, depth) {
-                    Ok(builder) => self.look_up(parts, body, facts, builder),
-                    Err(why) => self.pass(parts, body, unkeyable(why)),
+                    Ok(builder) => self.look_up(settings, parts, body, facts, builder),
+                    Err(why) => self.pass(settings, parts, body, unkeyable(why)),
                 }
             }
         }
@@ -119,6 +120,7 @@ impl<S> CacheService<S> {
     /// Answers a hit in memory at once. Any other request begins a [`Miss`].
     fn look_up<B, R>(
         &self,
+        settings: &Arc<Settings>,
         parts: Parts,
         body: B,
         facts: RequestFacts,
@@ -129,16 +131,16 @@ impl<S> CacheService<S> {
         B: Body + Send + 'static,
         R: Content,
     {
-        let cache = &self.settings.cache;
+        let cache = &settings.cache;
         let now = cache.now();
         let found = cache
             .tiers()
             .look_in_memory(&mut builder, &parts.headers, now);
         let mut early_refresh = EarlyRefresh::NotDue;
         if let Some(entry) = &found.entry
-            && let Decision::Serve(outcome) = self.settings.judge(&entry.head, &facts, now)
+            && let Decision::Serve(outcome) = settings.judge(&entry.head, &facts, now)
         {
-            early_refresh = self.settings.early_refresh(&entry.head, now);
+            early_refresh = settings.early_refresh(&entry.head, now);
             if early_refresh == EarlyRefresh::NotDue {
                 let builder = ResponseBuilder {
                     facts: &facts,
@@ -151,7 +153,7 @@ impl<S> CacheService<S> {
             }
         }
         let miss = Miss {
-            settings: Arc::clone(&self.settings),
+            settings: Arc::clone(settings),
             parts,
             facts,
             now,
@@ -165,25 +167,36 @@ impl<S> CacheService<S> {
         ResponseFuture::of(miss.begin(Inner { service, body }))
     }
 
-    fn pass<B, R>(&self, mut parts: Parts, body: B, outcome: Outcome) -> ResponseFuture<S, B, R>
+    fn pass<B, R>(
+        &self,
+        settings: &Arc<Settings>,
+        mut parts: Parts,
+        body: B,
+        outcome: Outcome,
+    ) -> ResponseFuture<S, B, R>
     where
         S: Service<Request<B>, Response = Response<R>> + Clone,
         S::Error: Send + 'static,
         R: Send + 'static,
     {
-        let passage = Passage::go_on(&mut parts.extensions, &self.settings.cache);
+        let passage = Passage::go_on(&mut parts.extensions, &settings.cache);
         let call = Oneshot::new(self.inner(), Request::from_parts(parts, body));
         ResponseFuture::passing(call, outcome, passage)
     }
 
     /// RFC 9111 4.4: stored responses that an unsafe method may have changed are invalidated.
-    fn change<B, R>(&self, mut parts: Parts, body: B) -> ResponseFuture<S, B, R>
+    fn change<B, R>(
+        &self,
+        settings: &Arc<Settings>,
+        mut parts: Parts,
+        body: B,
+    ) -> ResponseFuture<S, B, R>
     where
         S: Handler<B, R>,
         B: Body + Send + 'static,
         R: Content,
     {
-        let change = Change::of(&self.settings, &mut parts);
+        let change = Change::of(settings, &mut parts);
         let call = Oneshot::new(self.inner(), Request::from_parts(parts, body));
         ResponseFuture::of(Answer::Pending(change.detachable(call)))
     }

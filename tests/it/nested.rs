@@ -573,3 +573,49 @@ async fn stale_responses_are_served_by_the_inner_policy() {
         assert_eq!(site.calls(), 3, "{policies}");
     }
 }
+
+/// The same in one layer, by the request.
+#[tokio::test(start_paused = true)]
+async fn a_layer_may_have_other_policies_for_some_requests() {
+    let new = || Policy::builder().cookies(CookieRule::Ignore);
+    let starts = |path: &'static str| {
+        move |request: &http::request::Parts| request.uri.path().starts_with(path)
+    };
+    let store = InProcessStore::new();
+    let config = CacheConfig::builder().clock(TokioClock::default());
+    let cache = Cache::with_store(config.build().unwrap(), Arc::new(store.instance()));
+    let (routes, _) = routes(|_, request| async move { with("max-age=60", cookie(&request)) });
+    let each = new().key_cookies(["sid"]).build().unwrap();
+    let never = new().bypass_if(|_| true).build().unwrap();
+    let silent = new().invalidate_on_unsafe_method(false).build().unwrap();
+    let app = routes.layer(
+        CacheLayer::new(cache)
+            .policy_if(starts("/each"), each)
+            .policy_if(starts("/each/never"), never.clone())
+            .policy_if(starts("/never"), never)
+            .policy_if(starts("/silent"), silent)
+            .policy(new().build().unwrap()),
+    );
+    let alice: Fields = &[("cookie", "sid=a")];
+    let bob: Fields = &[("cookie", "sid=b")];
+    let table = [
+        ("/plain", ["sid=a", "sid=a", "sid=a"], [false, true, true]),
+        ("/never", ["sid=a", "sid=b", "sid=a"], [false, false, false]),
+        ("/each", ["sid=a", "sid=b", "sid=a"], [false, false, true]),
+        (
+            "/each/never",
+            ["sid=a", "sid=b", "sid=a"],
+            [false, false, true],
+        ),
+    ];
+    for (path, bodies, hits) in table {
+        for ((fields, body), is_hit) in [alice, bob, alice].into_iter().zip(bodies).zip(hits) {
+            let answer = ask(&app, Method::GET, path, fields).await;
+            assert_eq!((&*answer.body, answer.is_hit()), (body, is_hit), "{path}");
+        }
+    }
+    ask(&app, Method::PUT, "/silent", &[]).await;
+    assert_eq!(store.records().len(), 0);
+    ask(&app, Method::PUT, "/plain", &[]).await;
+    assert_eq!(store.records().len(), 1);
+}

@@ -285,8 +285,8 @@ impl Cache {
         self.judge(&purge_check(head), now)
     }
 
-    /// Whether a purge that other instances do not know of yet matches a response: it is not for
-    /// the shared store.
+    /// Whether a purge that other instances do not know yet matches a response. Such a response
+    /// must not go to the shared store.
     pub(crate) fn is_purge_pending(&self, head: &Head) -> bool {
         self.inner.log.index().is_pending_for(&purge_check(head))
     }
@@ -342,8 +342,8 @@ impl fmt::Debug for Cache {
     }
 }
 
-/// So many handlers of unsafe requests go on at a time although their clients have left. Others are
-/// dropped, and what they may have changed is purged softly.
+/// How many handlers of unsafe requests go on at a time after their clients have left. Further ones
+/// are dropped, and their targets are purged softly.
 const MOST_DETACHED: usize = 1024;
 
 /// The allowance for a stored response's head, in bytes, on top of the longest body. It also lets

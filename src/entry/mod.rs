@@ -39,12 +39,12 @@ impl fmt::Debug for Entry {
 }
 
 impl Entry {
-    /// Whether it was stored later than another.
+    /// Whether this entry was stored later than another.
     pub(crate) fn is_newer_than(&self, other: &Self) -> bool {
         self.head.lifetimes.stored > other.head.lifetimes.stored
     }
 
-    /// What it takes in memory, in bytes.
+    /// The memory that the entry takes, in bytes.
     fn weight(&self) -> usize {
         let Head {
             key, headers, tags, ..
@@ -60,15 +60,15 @@ impl Entry {
 /// A stored response without its body. Decisions need no more, and followers of a fill get it before
 /// the body has ended.
 pub(crate) struct Head {
-    /// The key of this very variant.
+    /// The key of this variant.
     pub(crate) key: Key,
     pub(crate) status: StatusCode,
     pub(crate) headers: StoredHeaders,
     pub(crate) lifetimes: Lifetimes,
-    /// What its instance knew of purges before the handler was called.
+    /// What the instance knew of purges before it called the handler.
     pub(crate) moment: Moment,
     pub(crate) tags: Tags,
-    /// The local version of the purge log at which this entry was last found valid.
+    /// The last verdict of the purge index on this entry.
     pub(crate) verified: Verified,
 }
 
@@ -121,11 +121,11 @@ impl Head {
     }
 }
 
-/// What the purges say of an entry, the worst last.
+/// The verdict of the purges on an entry, the worst last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verdict {
     Valid,
-    /// Softly purged: stale.
+    /// A soft purge matches the entry, so it is stale.
     Soft,
     Purged,
 }
@@ -140,8 +140,8 @@ impl Verdict {
     }
 }
 
-/// What is remembered of judging an entry by the purges: the verdict at some version of what is
-/// known, and what the entry is looked up by.
+/// The last verdict of the purges on an entry, with the version of the index at which it was given,
+/// and the entry's fingerprints.
 #[derive(Debug)]
 pub(crate) struct Verified {
     /// The version, and the verdict in the last two bits.
@@ -176,7 +176,7 @@ impl Verified {
             .store(version << 2 | verdict as u64, Ordering::Release);
     }
 
-    /// What the entry is looked up by, hashed when that is first asked for.
+    /// The entry's fingerprints, which are hashed when they are first needed.
     pub(crate) fn fingerprints(&self, hash: impl FnOnce() -> Box<[u64]>) -> &[u64] {
         self.fingerprints.get_or_init(hash)
     }
@@ -268,7 +268,7 @@ impl Known {
 pub(crate) struct Value {
     pub(crate) key: Key,
     pub(crate) stored: Timestamp,
-    /// From here on it is returned only if no new value can be made.
+    /// From this time on the value is returned only if no new one can be made.
     pub(crate) fresh_until: Timestamp,
     pub(crate) expires: Timestamp,
     pub(crate) moment: Moment,
@@ -304,7 +304,7 @@ impl Record {
         }
     }
 
-    /// From here on the record is of no use.
+    /// The time from which the record is of no use.
     pub(crate) fn kept_until(&self) -> Timestamp {
         match self {
             Self::Response(entry) => entry.head.lifetimes.kept_until,
@@ -336,7 +336,7 @@ impl Record {
         }
     }
 
-    /// What the record takes in memory, in bytes.
+    /// The memory that the record takes, in bytes.
     pub(crate) fn weight(&self) -> usize {
         match self {
             Self::Marker(marker) => {
@@ -369,7 +369,7 @@ impl Record {
     }
 }
 
-/// A struct with its reference counts and those of its key.
+/// The size of a struct with its reference counts and those of its key.
 const fn counted<T>() -> usize {
     size_of::<T>() + 4 * size_of::<usize>()
 }

@@ -1,4 +1,4 @@
-//! Keys whose responses cannot be shared: nobody waits for them.
+//! Keys whose responses cannot be shared. Requests for them do not wait for each other.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -29,13 +29,13 @@ use fields::write_variant;
 use frame::{Frames, frame};
 use target::original_uri;
 
-/// The identity of a stored response or value. Clones share their memory: those of a look-up, its
-/// flight and the stored record.
+/// The identity of a stored response or value. Clones share memory: a look-up, its flight and the
+/// stored record have the same key.
 #[derive(Clone)]
 pub(crate) struct Key {
     hash: u128,
-    /// The canonical form, and perhaps more: the key of a resource may share the memory of a
-    /// variant's key, which begins with it.
+    /// The canonical form, which may be followed by more: the key of a resource may share the
+    /// memory of a variant's key, which begins with it.
     bytes: Arc<[u8]>,
     length: usize,
 }
@@ -48,8 +48,8 @@ pub(crate) struct KeyRef<'a> {
 }
 
 impl Key {
-    /// The key of a request for the same target that has nothing else of its key, whatever the
-    /// request's method is: what names the target to purges.
+    /// The key of a plain request for the same target, whatever the method of this request is.
+    /// Purges name the target by it.
     pub(crate) fn of_target(parts: &Parts, rules: &KeyRules) -> Result<Self, Unkeyable> {
         let mut canonical = Vec::new();
         frame(&mut canonical, &[Kind::Response as u8]);
@@ -81,7 +81,7 @@ impl Key {
         KeyRef::of(canonical).to_key()
     }
 
-    /// This key of a resource, sharing the memory of one of its variants.
+    /// A copy of this key that shares the memory of one of its variants.
     pub(crate) fn within(&self, variant: &Self) -> Self {
         if variant.canonical().starts_with(self.canonical()) {
             Self {
@@ -108,7 +108,7 @@ impl Key {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 
-    /// The target URI, which purges by URL and by path select on. `None` for a value of the
+    /// The target URI, by which purges by URL and by path select. `None` for a value of the
     /// application.
     pub(crate) fn target(&self) -> Option<Target<'_>> {
         let mut frames = Frames(self.canonical());
@@ -159,7 +159,7 @@ impl<'a> KeyRef<'a> {
     }
 }
 
-/// Keys hold query strings and header values: only their hash is shown.
+/// Shows the hash only, since keys hold query strings and header values.
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({:032x})", self.hash)

@@ -45,9 +45,10 @@ pub(crate) struct KeyRules {
     pub(crate) headers: Vec<HeaderName>,
     /// Cookies that always belong to the key (as a digest of their value).
     pub(crate) cookies: Vec<String>,
-    /// Headers that change what many handlers answer, part of the key when present.
+    /// Headers by which many handlers choose their answer. They are part of the key when a request
+    /// has them.
     pub(crate) forwarded: Watched,
-    /// Members of the default list that were taken out of it: the handler does not see them.
+    /// Headers that were removed from the default list. The handler does not see them.
     pub(crate) dropped: Vec<HeaderName>,
 }
 

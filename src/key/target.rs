@@ -1,4 +1,4 @@
-//! The target URI of a request, which keys are made of and purges select on.
+//! The target URI of a request: keys contain it, and purges select by it.
 
 use std::borrow::Cow;
 
@@ -81,7 +81,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Why a request has no key. It goes past the cache.
+/// Why a request has no key. Such a request passes by the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unkeyable {
     /// The request target's authority and `Host` disagree, or there are several `Host` lines.

@@ -19,12 +19,12 @@ use crate::base::position::Moment;
 use crate::error::PurgeError;
 use crate::store::{Appended, Memory, SharedStore, StoreError};
 
-/// The purge log and this instance's view of it. Without a shared store the view is the log.
+/// The purge log, and this instance's index of it. Without a shared store the index is the log.
 #[derive(Debug)]
 pub(crate) struct PurgeLog {
     index: Arc<PurgeIndex>,
     store: Option<Arc<dyn SharedStore>>,
-    /// As there is a store.
+    /// `None` without a store.
     appender: Option<Arc<Appender>>,
     clock: Arc<dyn Clock>,
     /// How long entries are trusted while the log is out of sight.
@@ -35,7 +35,7 @@ pub(crate) struct PurgeLog {
     progress: Progress,
 }
 
-/// What emptying the log's knowledge empties as well.
+/// The owner of the log. Its memory is emptied when the log has lost records.
 pub(crate) trait Owner: Send + Sync + 'static {
     /// Tier 1.
     fn memory(&self) -> &Memory;
@@ -76,9 +76,9 @@ impl PurgeLog {
         self.bound
     }
 
-    /// Applies a purge here, and appends it: it holds for every instance that sees the log once
-    /// this returns. An error means that it is in force here only, until the log takes it. A purge
-    /// of nothing is no record.
+    /// Applies a purge in this instance, and appends it. Once this returns, the purge holds in
+    /// every instance that can see the log. An error means that the purge is in force here only,
+    /// until the log takes it. A purge without selectors makes no record.
     pub(crate) async fn append(&self, purge: &Purge, deadline: Instant) -> Result<(), PurgeError> {
         if purge.selectors.is_empty() {
             return Ok(());
@@ -90,7 +90,7 @@ impl PurgeLog {
         }
     }
 
-    /// As [`PurgeLog::append`], without anyone waiting.
+    /// As [`PurgeLog::append`], in the background.
     pub(crate) fn append_behind(&self, purge: &Purge, deadline: Instant) {
         match &self.appender {
             Some(appender) => appender.append_behind(purge, deadline),
@@ -108,7 +108,8 @@ impl PurgeLog {
         appended.map_err(PurgeError::not_appended)
     }
 
-    /// Tries once more to append what the log has not taken. Whether all is in the log.
+    /// Tries once more to append the purges that the log has not taken. Returns whether the log has
+    /// all of them.
     pub(crate) async fn flush(&self, deadline: Instant) -> bool {
         match &self.appender {
             Some(appender) if appender.holds_any() => appender.retry(deadline).await.is_ok(),
@@ -116,14 +117,14 @@ impl PurgeLog {
         }
     }
 
-    /// As [`PurgeLog::append`], and waits until the log has been read up to the purge, so that what is
-    /// stored next is known to be later than every purge before it. Returns that moment.
+    /// As [`PurgeLog::append`], and then waits until the log has been read up to the purge. Returns
+    /// the moment: a value that is stored with it is later than every purge so far.
     pub(crate) async fn append_and_read(
         &self,
         purge: &Purge,
         deadline: Instant,
     ) -> Result<Moment, PurgeError> {
-        // Before it is appended: what comes meanwhile is later.
+        // The counter is read before the append, so that purges that come meanwhile are later.
         let Moment { counter, .. } = self.index.moment();
         let Appended { position, .. } = self.append_at(purge, deadline).await?;
         if self.store.is_some() {
@@ -135,15 +136,16 @@ impl PurgeLog {
         Ok(Moment { position, counter })
     }
 
-    /// Waits for the log to be read to its end for the first time, within the deadline: a starting
-    /// instance knows of no purge, so it may not trust the shared store before.
+    /// Waits within the deadline until the log has been read to its end for the first time. Before
+    /// that, an instance knows of no purge and must not trust the shared store.
     pub(crate) async fn first_read(&self, deadline: Instant) {
         let read = self.progress.wait_for(|read| read.is_some());
         let _in_time_or_not = timeout_at(deadline, read).await;
     }
 
-    /// Whether the log may soon be read to its end for the first time. Not for long: where it
-    /// cannot be read at all (no permission, say), requests do not wait for it.
+    /// Whether the log will soon be read to its end for the first time. After a while this is
+    /// `false`, so that requests do not wait for a log that cannot be read, for lack of permission
+    /// for example.
     pub(crate) fn is_starting(&self) -> bool {
         let recently = |began: &Instant| began.elapsed() < START;
         self.store.is_some()
@@ -152,5 +154,5 @@ impl PurgeLog {
     }
 }
 
-/// How long after it was first followed the log is worth waiting for.
+/// How long requests wait for the first reading, counted from when the log was first followed.
 const START: Duration = Duration::from_secs(2);

@@ -1,5 +1,5 @@
-//! What the targets of `fuzz/` run: each entry takes any bytes, and panics if what must hold of
-//! whatever they are read as does not. A test runs them over the corpora on stable.
+//! The functions behind the targets of `fuzz/`. Each takes any bytes, reads them as its input, and
+//! panics if a rule does not hold. A test runs them over the corpora with the stable compiler.
 #![allow(
     clippy::missing_panics_doc,
     clippy::unwrap_used,
@@ -42,8 +42,8 @@ use crate::semantics::{
     not_modified_headers, resolve, reuse, unsatisfied_range,
 };
 
-/// What the code is known to get wrong: generators and assertions leave it out. Mending one takes
-/// its line away, or a test fails that wants to see each of them.
+/// Known faults, which generators and assertions leave out. Whoever mends one removes its line: a
+/// test fails if a listed fault is not found any more.
 pub(crate) const KNOWN_GAPS: &[Gap] = &[
     Gap::CookieNamedTwice,
     Gap::CookieNameWithSpaceOrEscape,
@@ -410,7 +410,7 @@ fn may_be_stored(
     !(forbidden || asked("no-store") || sets_cookie || varies_on_anything)
 }
 
-/// What holds of whatever is stored.
+/// The rules that hold for every stored response.
 fn is_sound(exchange: &Exchange<'_>, admitted: &Admitted, rules: &StorageRules) {
     let Lifetimes {
         born,

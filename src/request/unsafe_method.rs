@@ -1,4 +1,4 @@
-//! Requests with unsafe methods: what they change is not served from the cache any more.
+//! Requests with unsafe methods: the cache no longer serves what they change.
 //!
 //! Every such request that succeeds is announced, whatever is known to be stored: what one
 //! instance does not know of, another may have. Where a request comes through two layers of one
@@ -91,7 +91,7 @@ impl Change {
         answer.map(|response| self.passage.passed(response, outcome))
     }
 
-    /// What a response says that the request has changed, in one purge.
+    /// One purge of all that the response says the request has changed.
     fn outdated<R>(&self, response: &Response<R>) -> Option<Purge> {
         let scheme = self.settings.policy.key.scheme;
         let uris = if self.settings.policy.ignores_changes {
@@ -114,7 +114,7 @@ impl Change {
         })
     }
 
-    /// What the response itself says is to be purged: the handler's tags, and groups (RFC 9875 3).
+    /// A purge of what the response names: the handler's tags, and groups (RFC 9875 3).
     fn named<R>(&self, response: &Response<R>) -> Option<Purge> {
         let options = response.extensions().get::<CacheOptions>();
         let tags = options.iter().flat_map(|options| &options.purges).cloned();
@@ -124,8 +124,8 @@ impl Change {
         tags.chain(groups).map(Purge::tag).reduce(Purge::and)
     }
 
-    /// What is purged where nobody knows whether the handler has changed its target: that is stale
-    /// now, and may still be served if a fetch fails.
+    /// The soft purge for an unknown outcome. The target may have changed, so it is stale, and may
+    /// still be served if a fetch fails.
     fn unknown(&self) -> Option<Purge> {
         let uri = absolute(self.target.as_ref()?)?;
         let target = Purge::target(&uri, self.settings.policy.key.scheme);
@@ -139,7 +139,7 @@ fn succeeded(status: StatusCode) -> bool {
     status.is_success() || status.is_redirection()
 }
 
-/// Whether a status leaves it open what the handler has done: a layer inside has given it up.
+/// Whether a status leaves the outcome unknown: a layer inside has given the handler up.
 fn is_unknown(status: StatusCode) -> bool {
     matches!(
         status,
@@ -147,17 +147,17 @@ fn is_unknown(status: StatusCode) -> bool {
     )
 }
 
-/// A fault of the store is no fault of the request: the purge is in force here, and reaches other
-/// instances when the log takes it. Until then they trust what they have no longer than the purge
-/// bound, since a log that takes no writes is out of sight.
+/// Announces a purge. A fault of the store is no fault of the request: the purge is in force here,
+/// and reaches other instances when the log takes it. Until then they trust what they have for no
+/// longer than the purge bound, since a log that takes no writes is out of sight.
 async fn announce(cache: &Cache, purge: &Purge) {
     if let Err(error) = cache.log().append(purge, cache.deadline()).await {
         tracing::debug!(%error, "a change was not announced to other instances yet");
     }
 }
 
-/// A change whose handler was called and has not answered. Dropped, the handler has panicked or was
-/// given up.
+/// A change whose handler was called and has not answered. If it is dropped, the handler has
+/// panicked or was given up, and its target is purged softly.
 struct Unanswered<'a>(Option<&'a Change>);
 
 impl Drop for Unanswered<'_> {

@@ -17,12 +17,12 @@ use crate::base::lines::{Lines, MAX_FIELDS, Writer};
 use crate::base::tags::Tags;
 use crate::status::Reason;
 
-/// What is stored of a response that may be stored.
+/// The parts of a storable response that are stored.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Admitted {
     pub(crate) lifetimes: Lifetimes,
-    /// Without fields of one connection, without those that must not be stored, and without
-    /// `Age`, which `lifetimes` contains; with a `Date`.
+    /// The fields to store: with a `Date`, without fields of one connection, without those that
+    /// must not be stored, and without `Age`, which `lifetimes` contains.
     pub(crate) lines: Lines,
     /// The request fields that select this variant: sorted, without duplicates, often none.
     pub(crate) vary: Arc<[HeaderName]>,

@@ -1,4 +1,4 @@
-//! What a cache needs to know of a request and of its response.
+//! The parts of a request and of its response that a cache needs.
 
 use http::{HeaderMap, Method, StatusCode, header};
 
@@ -12,7 +12,7 @@ use crate::base::clock::Timestamp;
 pub(crate) struct Exchange<'a> {
     pub(crate) facts: &'a RequestFacts,
     pub(crate) status: StatusCode,
-    /// The response's.
+    /// The response's fields.
     pub(crate) headers: &'a HeaderMap,
     /// The handler's instructions.
     pub(crate) options: Option<&'a CacheOptions>,
@@ -49,7 +49,8 @@ pub(crate) struct RequestFacts {
 pub(crate) enum MethodClass {
     Get,
     Head,
-    /// Registered as safe, but neither stored nor invalidating: passed on.
+    /// A safe method other than GET and HEAD. Its responses are not stored, invalidate nothing, and
+    /// pass.
     Safe,
     /// Everything else. RFC 9111, section 4.4: invalidation follows an unsafe method
     /// "(including methods whose safety is unknown)".

@@ -20,7 +20,7 @@ pub(crate) struct Lifetimes {
     pub(crate) born: Timestamp,
     /// When it was received, or validated last.
     pub(crate) stored: Timestamp,
-    /// From here on it is stale. May lie before `stored`.
+    /// From this moment on it is stale. The moment may lie before `stored`.
     pub(crate) fresh_until: Timestamp,
     /// Until here it may be served while it is fetched anew. Never before `fresh_until`.
     pub(crate) swr_until: Timestamp,
@@ -69,7 +69,7 @@ impl Flags {
     /// The lifetime is the policy's own or a heuristic; the response names none. Such
     /// lifetimes may be jittered.
     pub(crate) const ASSIGNED: Self = Self(1 << 5);
-    /// It was stored under a policy that changes queries, so others may ask for it by others.
+    /// The entry was stored under a policy that changes queries, so other queries may ask for it.
     pub(crate) const QUERY_RULE: Self = Self(1 << 6);
 
     /// The flags with these bits; unknown ones are kept.

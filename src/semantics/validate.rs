@@ -109,7 +109,7 @@ pub(crate) fn head_updates(
     }
 }
 
-/// The exchange as if the updated response had come whole.
+/// The exchange as if the handler had sent the updated response as a whole.
 fn updated<'a>(
     status: StatusCode,
     headers: &'a HeaderMap,

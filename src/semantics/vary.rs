@@ -12,7 +12,7 @@ use crate::base::memo::Memo;
 /// The `Vary` of a response, over all its lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Vary {
-    /// Absent, or it names nothing.
+    /// There is no `Vary`, or it names nothing.
     None,
     /// Sorted, without duplicates, never empty.
     Fields(Arc<[HeaderName]>),

@@ -1,4 +1,4 @@
-//! [`CacheService`]: what becomes of each request, and hits in memory.
+//! [`CacheService`]: decides what happens to each request, and answers hits in memory.
 
 pub(crate) mod future;
 pub(crate) mod layer;
@@ -207,7 +207,7 @@ enum Route {
     LookUp,
     Change,
     Pass(Outcome),
-    /// Only the handler could answer, and the client does not want the handler asked.
+    /// Only the handler could answer, and the client forbids to call it.
     NotCached,
 }
 

@@ -28,7 +28,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    // What passes by.
+    // Why a request passes by.
     /// The policy's own predicate passes the request by, or refuses to store the response.
     Policy = "policy",
     /// The method is neither GET nor HEAD.
@@ -46,7 +46,7 @@ reasons! {
     /// The request says `only-if-cached`, and nothing stored may answer it.
     OnlyIfCached = "only-if-cached",
 
-    // What is looked for and not served as it is.
+    // Why a stored response is not served as it is.
     /// Nothing is stored under the request's key.
     NotFound = "not-found",
     /// A purge matches the stored response.
@@ -68,7 +68,7 @@ reasons! {
     /// The request is the cache's own: it refreshes what was served stale.
     Refresh = "refresh",
 
-    // What is served stale.
+    // Why a response is served stale.
     /// The client accepts a stale response.
     MaxStale = "max-stale",
     /// A stale response is served while a new one is fetched.
@@ -76,7 +76,7 @@ reasons! {
     /// A stale response is served because fetching a new one failed.
     StaleIfError = "stale-if-error",
 
-    // What is not stored.
+    // Why a response is not stored.
     /// The request says `no-store`.
     RequestNoStore = "request-no-store",
     /// The status is not final, must not be stored, or answers a precondition, a range or a rate

@@ -13,7 +13,7 @@ use crate::base::sync::Striped;
 use crate::entry::{Entry, Known, Marker, Record, Variants};
 use crate::key::{Key, KeyRef};
 
-/// The markers in memory, changed by one at a time for each resource.
+/// Changes the markers in memory, one change at a time for each resource.
 #[derive(Debug)]
 pub(super) struct VariantIndex {
     most: usize,
@@ -37,7 +37,7 @@ pub(super) enum Inserted {
 }
 
 impl VariantIndex {
-    /// At `most` so many variants of a resource.
+    /// An index that allows `most` variants of a resource.
     pub(super) fn new(most: usize) -> Self {
         Self {
             most,
@@ -76,7 +76,8 @@ impl VariantIndex {
         Inserted::Here(marker.filter(|_| !lasts))
     }
 
-    /// Takes what stands under `key` from memory, a variant of the resource under `base` perhaps.
+    /// Removes the response under `key` from memory. It may be a variant of the resource under
+    /// `base`.
     pub(super) fn forget(&self, memory: &Memory, base: &Key, key: &Key, now: Timestamp) {
         let _one_at_a_time = self.changing.lock(base.hash());
         memory.remove(key);

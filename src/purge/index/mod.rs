@@ -1,4 +1,4 @@
-//! What was purged when, as this instance knows it.
+//! The purge index: the last purge of each selector, as far as this instance knows.
 
 mod pending;
 mod table;
@@ -19,21 +19,21 @@ use crate::base::tags::Tags;
 use crate::entry::{Verdict, Verified};
 use crate::key::Key;
 
-/// What the log says of an entry.
+/// Whether an entry may be used, by the purges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Validity {
     /// No later purge matches it.
     Valid,
-    /// A later soft purge matches it: stale, but servable while it is refreshed.
+    /// A later soft purge matches it. It is stale, and may be served while it is refreshed.
     Soft,
-    /// A later purge matches it, or may.
+    /// A later purge matches it, or may match it.
     Purged,
     /// The log has been out of sight for too long to say.
     Unknown,
 }
 
 impl Validity {
-    /// Whether the entry may be served, be it stale, or be updated.
+    /// Whether the entry may be served, even if stale, or updated.
     pub(crate) const fn is_usable(self) -> bool {
         matches!(self, Self::Valid | Self::Soft)
     }
@@ -42,10 +42,10 @@ impl Validity {
 /// The last purge of every selector, and how far the log has been read.
 #[derive(Debug)]
 pub(crate) struct PurgeIndex {
-    /// Moves whenever a purge is applied: an entry verified at this version need not be
-    /// verified again.
+    /// Grows with every purge. An entry that was verified at this version need not be verified
+    /// again.
     version: AtomicU64,
-    /// Until when (ms) the log is known to hold nothing unread.
+    /// The time (ms) until which the log counts as read to its end.
     good_until: AtomicU64,
     secret: Secret,
     state: RwLock<State>,
@@ -84,7 +84,7 @@ struct Marks {
 pub(crate) struct PurgeCheck<'a> {
     pub(crate) key: &'a Key,
     pub(crate) tags: &'a Tags,
-    /// Whether its policy changes queries, so that it may be asked for by others.
+    /// Whether its policy changes queries, so that other queries may ask for it.
     pub(crate) has_query_rule: bool,
     pub(crate) moment: Moment,
     pub(crate) stored: Timestamp,
@@ -109,7 +109,7 @@ impl PurgeIndex {
         self.version.load(Ordering::Acquire)
     }
 
-    /// What is known of purges now: what an entry carries whose handler is called next.
+    /// The moment now. An entry carries the moment from before its handler was called.
     pub(crate) fn moment(&self) -> Moment {
         self.read(|state| Moment {
             position: state.tail,
@@ -122,7 +122,7 @@ impl PurgeIndex {
         self.read(|state| state.tail)
     }
 
-    /// How many selectors' purges are remembered.
+    /// The number of selectors whose purges are remembered.
     pub(crate) fn len(&self) -> usize {
         self.read(|state| state.hard.len() + state.soft.len())
     }
@@ -132,13 +132,13 @@ impl PurgeIndex {
         self.read(|state| state.appended)
     }
 
-    /// There is no log but this one.
+    /// Makes this index the log itself, which is always in sight.
     pub(crate) fn always_current(&self) {
         self.good_until.store(u64::MAX, Ordering::Release);
     }
 
-    /// Appends to the log that is only here. It counts in milliseconds, of which the tables keep
-    /// more than of sequence numbers.
+    /// Appends to the log of a cache without a store. Positions count in milliseconds, of which the
+    /// tables keep more bits than of sequence numbers.
     pub(crate) fn append(&self, purge: &Purge) -> LogPosition {
         let marks: Vec<Mark> = purge.marks().collect();
         self.write(|state| {
@@ -148,14 +148,15 @@ impl PurgeIndex {
         })
     }
 
-    /// The log was read to its end at `now`: it is good for `bound` from then.
+    /// Notes that the log was read to its end at `now`. It counts as in sight for `bound` from
+    /// then.
     pub(crate) fn seen_to_the_end(&self, now: Timestamp, bound: Duration) {
         let until = now.saturating_add(bound).as_millis();
         self.good_until.store(until, Ordering::Release);
     }
 
-    /// The log has been out of sight for as long as it may be. The wall clock, by which
-    /// [`PurgeIndex::seen_to_the_end`] was told, may have been set back meanwhile.
+    /// Notes that the log has been out of sight for too long. The clock behind
+    /// [`PurgeIndex::seen_to_the_end`] cannot tell: it may have been set back meanwhile.
     pub(crate) fn lost_sight(&self) {
         self.good_until.store(0, Ordering::Release);
     }
@@ -165,7 +166,7 @@ impl PurgeIndex {
         now.as_millis() <= self.good_until.load(Ordering::Acquire)
     }
 
-    /// What the purges say of an entry. Costs two comparisons while the log has not moved.
+    /// Judges an entry by the purges. While the log has not moved, this takes two comparisons.
     pub(crate) fn judge(
         &self,
         check: &PurgeCheck<'_>,
@@ -182,13 +183,13 @@ impl PurgeIndex {
         }
     }
 
-    /// Whether any purge, hard or soft, is later than what is judged, in sight or not.
+    /// Whether a later purge matches, hard or soft, whether or not the log is in sight.
     pub(crate) fn is_outdated(&self, check: &PurgeCheck<'_>) -> bool {
         self.verdict(check) != Verdict::Valid
     }
 
-    /// Whether a purge that is not in the log yet matches an entry: other instances would not know
-    /// that it is later than that purge, so it is not for the shared store.
+    /// Whether a pending purge matches an entry. Other instances could not tell that the entry is
+    /// later than the purge, so it must not go to the shared store.
     pub(crate) fn is_pending_for(&self, check: &PurgeCheck<'_>) -> bool {
         if self.read(|state| state.pending.is_empty()) {
             return false;
@@ -201,8 +202,8 @@ impl PurgeIndex {
         })
     }
 
-    /// Applies purges that stand at `position`. The tail stays where it is: an instance's own
-    /// purge says nothing of the records of others before it.
+    /// Applies the purges of the record at `position`. The tail does not move, since an own purge
+    /// says nothing of other instances' records before it.
     pub(crate) fn apply(&self, position: LogPosition, marks: &[Mark]) {
         self.write(|state| state.apply(position, marks, self.secret));
     }
@@ -223,9 +224,9 @@ impl PurgeIndex {
         PendingPurge(marks.into_iter().map(|(_, one)| one).collect())
     }
 
-    /// A purge that was pending is in the log, at `position`; `known` was known of the log before.
-    /// A log that gives out an earlier position now is another one, and entries that name later
-    /// positions of the old one cannot be compared with it: they go.
+    /// Gives a pending purge its position in the log. `known` is the latest position that was known
+    /// before. A log that gives out an earlier position is another log. Entries with later
+    /// positions of the old log cannot be compared with it, and become misses.
     pub(crate) fn settle(
         &self,
         pending: &PendingPurge,
@@ -244,19 +245,19 @@ impl PurgeIndex {
         });
     }
 
-    /// A purge that was pending is part of another one that is.
+    /// Drops a pending purge that has become a part of another one.
     pub(crate) fn withdraw(&self, pending: &PendingPurge) {
         self.write(|state| state.pending.remove(pending));
     }
 
-    /// The log has been read without a gap up to `position`.
+    /// Notes that the log has been read without a gap up to `position`.
     pub(crate) fn advance(&self, position: LogPosition) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.tail = state.tail.max(position);
     }
 
-    /// Records up to `horizon` are not to be had any more: nothing older can be verified.
-    /// Whether that is news.
+    /// Raises the horizon: records up to it are gone, so no older entry can be verified. Returns
+    /// whether the horizon has moved.
     pub(crate) fn raise_horizon(&self, horizon: LogPosition) -> bool {
         self.write(|state| {
             let is_news = state.horizon < horizon;
@@ -265,9 +266,9 @@ impl PurgeIndex {
         })
     }
 
-    /// The log is another one than was read so far (emptied, or failed over to a copy that
-    /// lacks records): all that was known is void, and reading begins anew after `tail`.
-    /// But for what comes after: purges of this instance that the new log has taken already.
+    /// Starts anew after `tail`, since the log is another one than was read so far: it was emptied,
+    /// or a copy that lacks records took over. All that was known is void, except for later purges
+    /// of this instance, which the new log has taken already.
     pub(crate) fn restart(&self, tail: LogPosition) {
         self.write(|state| {
             state.hard.forget_up_to(Compact::of(tail));
@@ -283,7 +284,8 @@ impl PurgeIndex {
 
     /// The verdict, remembered until the next purge.
     fn verdict(&self, check: &PurgeCheck<'_>) -> Verdict {
-        // Before the look: a purge that comes between the two makes another version.
+        // The version is read before the look-up, so that a purge between the two makes it
+        // outdated.
         let version = self.version();
         check.verified.at(version).unwrap_or_else(|| {
             let found = self.look_up(check);
@@ -294,8 +296,8 @@ impl PurgeIndex {
         })
     }
 
-    /// The look-up of an entry that was not verified at this version. The lock is held while the
-    /// tables are asked, and never while an entry is hashed.
+    /// Looks up an entry that was not verified at this version. The lock is held while the tables
+    /// are read, and never while an entry is hashed.
     fn look_up(&self, check: &PurgeCheck<'_>) -> Found {
         if let Some(found) = self.read(|state| state.judge_by_position(check.moment)) {
             return found;
@@ -305,7 +307,7 @@ impl PurgeIndex {
         self.read(|state| state.judge(check.moment, fingerprints, &deeper))
     }
 
-    /// What an entry is looked up by, hashed once and kept beside it.
+    /// The fingerprints of an entry, which are hashed once and kept beside it.
     fn fingerprints<'a>(&self, check: &PurgeCheck<'a>) -> &'a [Fingerprint] {
         let hash = || {
             let selectors = check.subject().selectors(HASHED_DEPTH);
@@ -315,7 +317,8 @@ impl PurgeIndex {
         check.verified.fingerprints(hash)
     }
 
-    /// The subtrees beyond those kept, if anyone ever purged so deep.
+    /// The fingerprints of subtrees that are deeper than those kept, if so deep a subtree was ever
+    /// purged.
     fn deeper_fingerprints(&self, check: &PurgeCheck<'_>) -> Vec<Fingerprint> {
         let deepest = self.read(|state| state.deepest);
         if deepest <= HASHED_DEPTH {
@@ -330,8 +333,8 @@ impl PurgeIndex {
         look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The version moves after the state has: whoever sees the new version sees the purge,
-    /// and whoever noted the old one has to look again.
+    /// Changes the state and then the version. A reader that sees the new version sees the purge,
+    /// and a verdict of the old version is looked up again.
     fn write<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut state);
@@ -350,8 +353,8 @@ impl<'a> PurgeCheck<'a> {
     }
 }
 
-/// Whether an entry was stored within `bound` of now. What is said to come from the future is
-/// the work of another clock, or of this one before it was set back.
+/// Whether an entry was stored within `bound` of now. An entry from the future was stored by
+/// another clock, or by this one before it was set back.
 fn is_recent(stored: Timestamp, now: Timestamp, bound: Duration) -> bool {
     now <= stored.saturating_add(bound) && stored <= now.saturating_add(bound)
 }

@@ -1,4 +1,4 @@
-//! Purges that are in force here and not in the log yet.
+//! Purges that are in force in this instance and not in the log yet.
 
 use std::collections::HashMap;
 
@@ -6,22 +6,22 @@ use super::table::Fingerprint;
 use crate::base::position::Moment;
 use crate::entry::Verdict;
 
-/// What is pending, by selector. The log bounds how many these are.
+/// The pending purges, by selector. The appender bounds their number.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     places: HashMap<Fingerprint, Place>,
 }
 
-/// The purges of one selector that are pending.
+/// The pending purges of one selector.
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
     purges: usize,
-    /// The counter of the last hard one, and of the last soft one; zero if there is none.
+    /// The counters of the last hard purge and of the last soft one. Zero if there is none.
     hard: u64,
     soft: u64,
 }
 
-/// A purge that was applied here before it was in the log: to be settled when it is there.
+/// A purge that was applied before it was in the log. It is settled when the log has it.
 #[derive(Debug)]
 #[must_use = "a purge that is never settled stays pending"]
 pub(crate) struct PendingPurge(pub(super) Vec<Fingerprint>);
@@ -56,8 +56,8 @@ impl Pending {
         self.places.contains_key(&fingerprint)
     }
 
-    /// What a purge that is pending makes of an entry that it matches. One that was read from the
-    /// store has the counter zero: nobody here knows when it was fetched.
+    /// The verdict of a pending purge on an entry that it matches. An entry that was read from the
+    /// store has the counter zero, since this instance does not know when it was fetched.
     pub(super) fn verdict(&self, fingerprint: Fingerprint, moment: Moment) -> Verdict {
         let Some(place) = self.places.get(&fingerprint) else {
             return Verdict::Valid;

@@ -1,9 +1,9 @@
 //! Selectors and the positions of their last purges, in bounded memory.
 //!
-//! Each selector may stand in either of two buckets, and goes into the emptier one. A bucket that
-//! is full when the table cannot grow any more drops its oldest place and raises its own horizon:
-//! of what could have stood there, nothing older can be told valid any more. So at worst an entry
-//! is taken for purged that is not, and that is a miss.
+//! A selector may stand in either of two buckets, and goes into the emptier one. If a bucket is
+//! full and the table cannot grow, the bucket drops its oldest selector and raises its own horizon:
+//! older entries that such a selector could match count as purged. At worst a valid entry counts as
+//! purged, which is a miss.
 
 use crate::base::position::LogPosition;
 
@@ -18,9 +18,9 @@ pub(crate) type Fingerprint = u64;
 #[derive(Debug)]
 pub(super) struct Table {
     buckets: Vec<Bucket>,
-    /// How many buckets there may be.
+    /// The largest number of buckets.
     most: usize,
-    /// How many selectors there are.
+    /// The number of selectors.
     len: usize,
 }
 
@@ -69,7 +69,7 @@ impl Table {
         self.buckets.is_empty()
     }
 
-    /// How many selectors there are.
+    /// The number of selectors.
     pub(super) const fn len(&self) -> usize {
         self.len
     }
@@ -85,7 +85,7 @@ impl Table {
         last.max().unwrap_or_default()
     }
 
-    /// The selector was purged at this position.
+    /// Notes that the selector was purged at this position.
     pub(super) fn note(&mut self, fingerprint: Fingerprint, position: Compact) {
         if self.buckets.is_empty() {
             self.buckets.push(Bucket::default());
@@ -100,7 +100,7 @@ impl Table {
         }
     }
 
-    /// Forgets all up to this position.
+    /// Forgets all purges up to this position.
     pub(super) fn forget_up_to(&mut self, position: Compact) {
         for place in self
             .buckets
@@ -114,7 +114,7 @@ impl Table {
         }
     }
 
-    /// Whether there is a place for it.
+    /// Notes a purge if one of its two buckets has room. Returns whether one has.
     fn try_note(&mut self, fingerprint: Fingerprint, position: Compact) -> bool {
         let both = self.both(fingerprint);
         for at in both {
@@ -149,7 +149,7 @@ impl Table {
         true
     }
 
-    /// Both buckets are full: the oldest place gives way.
+    /// Notes a purge in place of the oldest one in two full buckets.
     fn displace(&mut self, fingerprint: Fingerprint, position: Compact) {
         let [one, other] = self.both(fingerprint);
         let oldest = |at: usize| self.buckets.get(at).and_then(Bucket::oldest);
@@ -215,7 +215,8 @@ impl Bucket {
 /// With the horizon they fill two lines of a processor's cache, or one of 128 bytes.
 const PLACES: usize = 7;
 
-/// Sixteen bits of the sequence number are kept, and 48 of the milliseconds: until the year 10889.
+/// The bits of the sequence number that are kept. The other 48 are those of the milliseconds, which
+/// last until the year 10889.
 const SEQ_BITS: u32 = 16;
 const MOST_SEQ: u64 = (1 << SEQ_BITS) - 1;
 const MOST_MS: u64 = u64::MAX >> SEQ_BITS;

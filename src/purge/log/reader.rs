@@ -1,4 +1,4 @@
-//! Reading the log to its end, for ever: one task for each cache.
+//! Reads the log to its end, again and again: one task for each cache.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -13,30 +13,32 @@ use crate::base::task;
 use crate::purge::record::{self, Mark};
 use crate::store::{AppendOptions, LogBounds, Memory, Presence, SharedStore, StoreError, Trimmed};
 
-/// What the reader knows of the log that it reads.
+/// The reader's knowledge of the log.
 #[derive(Debug, Default)]
 struct Reading {
-    /// How many records the log had ever been given when it was read to its end, and those read
-    /// since: a log that is emptied and filled anew goes on with later positions.
+    /// The number of records that the log had ever been given when it was read to its end, plus
+    /// those read since. By this the reader notices a log that was emptied and filled anew, which
+    /// goes on with later positions.
     count: Option<u64>,
-    /// The last record read and applied, beyond the view's tail. The tail follows once the log is
-    /// seen to hold the old one still: only then were these its next records.
+    /// The last record that was read and applied, beyond the tail of the index. The tail follows
+    /// when the log proves to have the record at the old tail still: only then were these its next
+    /// records.
     ahead: Option<LogPosition>,
-    /// Where the log ended at an earlier moment, not read so far then. A log that always grows
-    /// meanwhile is never read to its end of now.
+    /// An earlier end of the log that was not read yet, and when it was seen. A log that grows all
+    /// the time is never read to its present end.
     end: Option<(LogPosition, Timestamp)>,
     /// When the log was last seen to take a write.
     written: Option<Instant>,
 }
 
-/// What the log turns out to be.
+/// How the log compares with what was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Continuity {
-    /// The one read so far.
+    /// It is the log that was read so far.
     Same,
-    /// It had records that were trimmed before they were read.
+    /// Records were trimmed before they were read.
     Missed,
-    /// It has lost records.
+    /// The log has lost records.
     Lost,
 }
 
@@ -67,8 +69,8 @@ impl Reading {
     }
 }
 
-/// The task that reads the log. It ends with its cache, and starts anew in another runtime
-/// if the one it ran in has gone.
+/// The task that reads the log. It ends with its cache. If its runtime ends, it starts anew in
+/// another one.
 pub(super) struct Following<F: Owner> {
     owner: Weak<F>,
 }
@@ -97,7 +99,8 @@ impl<F: Owner> Following<F> {
                 Err(_) => {}
             }
             drop(owner);
-            // Counted from its beginning: who has waited for the store need not wait again.
+            // The pause counts from the beginning of the step: a step that waited for the store
+            // need not wait again.
             if step.is_err() {
                 let wait = fastrand::u64(RETRY_MS / 2..RETRY_MS);
                 tokio::time::sleep_until(began + Duration::from_millis(wait)).await;
@@ -115,7 +118,7 @@ impl<F: Owner> Drop for Following<F> {
 }
 
 impl PurgeLog {
-    /// Begins to follow the shared log, once, as soon as there is a runtime to do it in.
+    /// Starts to follow the shared log, once, as soon as there is a runtime.
     pub(crate) fn follow<F: Owner>(&self, owner: &Arc<F>) {
         if self.store.is_none() || self.tailing.load(Ordering::Relaxed) {
             return;
@@ -128,8 +131,8 @@ impl PurgeLog {
         }
     }
 
-    /// Makes sure that the log is the one read so far, and reads what there is next, or waits a
-    /// while for something. What is read is applied at once, and trusted in the next step.
+    /// Makes sure that the log is the one that was read so far. Then reads the next records, or
+    /// waits a while for one. Records are applied at once; the tail follows in the next step.
     async fn step(&self, memory: &Memory, reading: &mut Reading) -> Result<(), StoreError> {
         let Some(store) = &self.store else {
             return Ok(());
@@ -147,7 +150,8 @@ impl PurgeLog {
             Continuity::Missed => self.skip_to(bounds.last_generated(), memory),
             Continuity::Lost => {
                 self.start_over(&**store, read, memory).await?;
-                // Not before: what gave the loss away has to do so again if that failed.
+                // This comes last: if `start_over` fails, the next step has to notice the loss
+                // again.
                 *reading = Reading::default();
                 return Ok(());
             }
@@ -187,23 +191,23 @@ impl PurgeLog {
         Ok(())
     }
 
-    /// Everything up to `position` has been read.
+    /// Notes that the log has been read up to `position`.
     fn advance(&self, position: LogPosition) {
         self.index.advance(position);
         self.progress.advance(position);
     }
 
-    /// What the log holds, and whether that includes the latest records that it is known to have
-    /// held. Neither positions nor counts tell for certain: a copy that took over without them
-    /// may have been given others since.
+    /// The bounds of the log, and whether it still has the latest records that it is known to have
+    /// had. Neither positions nor counts prove that: a copy that took over without them may have
+    /// got others since.
     async fn measure(&self, store: &dyn SharedStore) -> Result<(LogBounds, bool), StoreError> {
-        // First: what is appended later need not be there yet.
+        // These are read first, since a record that is appended later need not be there yet.
         let (tail, appended) = (self.index.tail(), self.index.appended());
         let deadline = Instant::now() + BOUNDS_TIMEOUT;
         let (bounds, has_tail, has_appended) = tokio::join!(
             store.log_bounds(deadline),
             holds(store, tail, deadline),
-            // Once it has been read back, it says no more than the tail does.
+            // An own record that was read back proves no more than the tail does.
             holds(
                 store,
                 if appended > tail {
@@ -220,8 +224,8 @@ impl PurgeLog {
         Ok((bounds, complete))
     }
 
-    /// Notes up to which moment all that the log held has been read: `asked`, when it had these
-    /// bounds, or the earlier one of `end`.
+    /// Notes the latest moment whose log has been read to its end. That is `asked`, when the log
+    /// had these bounds, or the earlier moment in `end`.
     fn reached(
         &self,
         bounds: &LogBounds,
@@ -240,8 +244,8 @@ impl PurgeLog {
         self.progress.caught_up(tail);
     }
 
-    /// The log was emptied, or is a copy that lacks records. Other instances may not know what was
-    /// lost, so everything goes.
+    /// Purges everything, since the log was emptied or is a copy that lacks records. Other
+    /// instances may not know what was lost.
     async fn start_over(
         &self,
         store: &dyn SharedStore,
@@ -251,7 +255,8 @@ impl PurgeLog {
         tracing::warn!("the purge log has lost records: purging everything");
         let everything = record::encode([Mark::EVERYTHING]);
         let deadline = Instant::now() + BOUNDS_TIMEOUT;
-        // Later than every position of the old log: entries may still name them.
+        // The new record's position is later than every position of the old log, which entries may
+        // still have.
         let known = self.index.tail().max(self.index.appended()).max(read);
         let options = AppendOptions::new().after(known);
         let appended = store.log_append(&everything, options, deadline).await?;
@@ -260,11 +265,12 @@ impl PurgeLog {
         Ok(())
     }
 
-    /// Skips what the log has forgotten before it was read.
+    /// Skips records that were trimmed before they were read.
     fn skip_trimmed(&self, bounds: &LogBounds, memory: &Memory) {
         let tail = self.index.tail();
         match *bounds {
-            // Nobody knows what came before the first record: perhaps another log, now lost.
+            // Nobody knows what came before the first record. It may have been another log, which
+            // is lost.
             LogBounds::Held { first, .. } if self.is_unread() => self.skip_to(first, memory),
             LogBounds::Held {
                 first,
@@ -284,7 +290,7 @@ impl PurgeLog {
         self.progress.get().is_none() && self.index.tail() == LogPosition::ZERO
     }
 
-    /// Records between the tail and `horizon` may be gone unread.
+    /// Raises the horizon: records between the tail and `horizon` may be gone unread.
     fn skip_to(&self, horizon: LogPosition, memory: &Memory) {
         if self.index.raise_horizon(horizon) && self.index.tail() > LogPosition::ZERO {
             tracing::warn!("purges were trimmed from the log before they were read");
@@ -317,13 +323,13 @@ fn is_held(position: LogPosition, presence: Presence, bounds: &LogBounds) -> boo
     }
 }
 
-/// How long one read waits for a record: the log is compared with what was read this often.
+/// How long one read waits for a record, and so how often the log is compared with what was read.
 const BLOCK: Duration = Duration::from_secs(1);
 
-/// How often the log is written to, to see that it can be.
+/// How often the reader proves that the log takes writes.
 const PROOF_INTERVAL: Duration = Duration::from_secs(1);
 
-/// For the log's own upkeep, which no request waits for.
+/// The time limit of the reader's own operations. No request waits for them.
 const BOUNDS_TIMEOUT: Duration = Duration::from_secs(1);
 
 const RETRY_MS: u64 = 500;

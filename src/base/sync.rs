@@ -8,7 +8,7 @@ use shuttle::sync as imp;
 #[cfg(not(all(test, shuttle)))]
 use std::sync as imp;
 
-pub(crate) use imp::MutexGuard;
+pub(crate) use imp::{MutexGuard, RwLockReadGuard, RwLockWriteGuard, atomic};
 
 /// A mutex that a panic does not poison. The value is consistent whenever a user unlocks it.
 #[derive(Debug, Default)]
@@ -21,6 +21,24 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A lock for many readers or one writer, which a panic does not poison either.
+#[derive(Debug, Default)]
+pub(crate) struct RwLock<T>(imp::RwLock<T>);
+
+impl<T> RwLock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(imp::RwLock::new(value))
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,7 +4,6 @@ pub(crate) mod codec;
 mod headers;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::base::clock::Timestamp;
 use crate::base::position::Moment;
+use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::base::tags::Tags;
 use crate::key::Key;
 use crate::semantics::Lifetimes;

@@ -1,9 +1,7 @@
 //! Keys whose responses cannot be shared. Requests for them do not wait for each other.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use crate::base::clock::Timestamp;
-
+use crate::base::sync::atomic::{AtomicBool, Ordering};
 use crate::key::Key;
 use crate::semantics::RequestFacts;
 

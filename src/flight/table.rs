@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::hit_for_miss::{Credentials, HitForMiss, Uncacheable};
@@ -10,6 +9,7 @@ use super::state::Flight;
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::position::Moment;
 use crate::base::random;
+use crate::base::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::base::sync::{MutexGuard, Striped};
 use crate::key::Key;
 

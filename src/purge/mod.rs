@@ -139,7 +139,7 @@ impl Purge {
     }
 
     /// The selectors as a record has them.
-    fn marks(&self) -> impl Iterator<Item = Mark> {
+    pub(crate) fn marks(&self) -> impl Iterator<Item = Mark> {
         let soft = self.soft;
         let selectors = self.selectors.iter().copied();
         selectors.map(move |selector| Mark { selector, soft })

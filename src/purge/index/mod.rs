@@ -3,8 +3,6 @@
 mod pending;
 mod table;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 pub(crate) use pending::PendingPurge;
@@ -15,6 +13,8 @@ use super::record::Mark;
 use super::{Kind, Purge, Selector, Subject};
 use crate::base::clock::Timestamp;
 use crate::base::position::{LogPosition, Moment};
+use crate::base::sync::RwLock;
+use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::base::tags::Tags;
 use crate::entry::{Verdict, Verified};
 use crate::key::Key;
@@ -252,7 +252,7 @@ impl PurgeIndex {
 
     /// Notes that the log has been read without a gap up to `position`.
     pub(crate) fn advance(&self, position: LogPosition) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write();
         state.tail = state.tail.max(position);
     }
 
@@ -330,13 +330,13 @@ impl PurgeIndex {
     }
 
     fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+        look(&self.state.read())
     }
 
     /// Changes the state and then the version. A reader that sees the new version sees the purge,
     /// and a verdict of the old version is looked up again.
     fn write<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write();
         let result = change(&mut state);
         self.version.fetch_add(1, Ordering::Release);
         result

@@ -307,6 +307,6 @@ const LEVEL: i32 = 1;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
-mod properties;
+pub(crate) mod properties;
 #[cfg(test)]
 mod tests;

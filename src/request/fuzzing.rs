@@ -207,13 +207,9 @@ fn key_of(parts: &Parts, names: &[HeaderName], rules: &KeyRules) -> (Option<Key>
 
 /// A record without its preamble, which is written before it; and a record as it is.
 pub fn codec(data: &[u8]) {
-    let asked = Key::of_value("fuzzing", "key");
+    let asked = asked();
     let _whatever = decode(&Bytes::copy_from_slice(data), &asked, FORMAT);
-    let mut sealed = b"trc".to_vec();
-    sealed.push(VERSION);
-    sealed.extend_from_slice(&XxHash3_64::oneshot(data).to_le_bytes());
-    sealed.extend_from_slice(data);
-    let Ok(record) = decode(&sealed.into(), &asked, FORMAT) else {
+    let Ok(record) = sealed_record(data) else {
         return;
     };
     assert_eq!(*record.key(), asked);
@@ -233,6 +229,20 @@ pub fn codec(data: &[u8]) {
     assert!(decode(&damaged.into(), &asked, FORMAT).is_err());
     let cut = written.slice(..place % written.len());
     assert!(decode(&cut, &asked, FORMAT).is_err());
+}
+
+/// The record that bytes are once the right preamble stands before them.
+fn sealed_record(data: &[u8]) -> Result<Record, Undecodable> {
+    let mut sealed = b"trc".to_vec();
+    sealed.push(VERSION);
+    sealed.extend_from_slice(&XxHash3_64::oneshot(data).to_le_bytes());
+    sealed.extend_from_slice(data);
+    decode(&sealed.into(), &asked(), FORMAT)
+}
+
+/// The key of every record that the target of the codec reads.
+fn asked() -> Key {
+    Key::of_value("fuzzing", "key")
 }
 
 /// A length, the fields of a request, and those of a stored response.
@@ -996,14 +1006,21 @@ const LATEST_NOW: u64 = 221_845_392_000_000;
 const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 #[cfg(test)]
+mod seeds;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     type Target = fn(&[u8]);
 
+    pub(super) fn corpus(target: &str) -> String {
+        format!("{}/fuzz/corpus/{target}.txt", env!("CARGO_MANIFEST_DIR"))
+    }
+
     /// The corpora, one case a line, as `scripts/fuzz` writes them.
-    fn cases(target: &str) -> Vec<Vec<u8>> {
-        let path = format!("{}/fuzz/corpus/{target}.txt", env!("CARGO_MANIFEST_DIR"));
+    pub(super) fn cases(target: &str) -> Vec<Vec<u8>> {
+        let path = corpus(target);
         let text = std::fs::read(path).unwrap();
         let lines = text.split(|&byte| byte == b'\n');
         lines

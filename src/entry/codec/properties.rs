@@ -105,7 +105,7 @@ fn formats() -> impl Strategy<Value = Format> {
     })
 }
 
-fn records() -> impl Strategy<Value = Record> {
+pub(crate) fn records() -> impl Strategy<Value = Record> {
     prop_oneof![
         entries().prop_map(|entry| Record::Response(Arc::new(entry))),
         markers().prop_map(|marker| Record::Marker(Arc::new(marker))),
@@ -196,7 +196,9 @@ fn lifetimes() -> impl Strategy<Value = Lifetimes> {
 }
 
 fn keys() -> impl Strategy<Value = Key> {
-    prop::sample::select(vec!["", "a", "b"]).prop_map(|name| Key::of_value("properties", name))
+    let spaces = prop::sample::select(vec!["properties", "fuzzing"]);
+    let names = prop::sample::select(vec!["", "key"]);
+    (spaces, names).prop_map(|(space, name)| Key::of_value(space, name))
 }
 
 fn names() -> impl Strategy<Value = HeaderName> {

@@ -46,6 +46,12 @@ impl Follower {
         self.flight.number > arrived
     }
 
+    /// The response was purged meanwhile. Only requests that arrived before the flight began may
+    /// join it from now on; its followers from later share the next one.
+    pub(crate) fn refuse_as_purged(&self) {
+        self.flight.lock().is_purged = true;
+    }
+
     /// The stage of the flight now.
     pub(crate) fn stage(&self) -> Stage {
         self.flight.lock().stage.clone()

@@ -58,6 +58,8 @@ pub(super) struct Flight {
 #[derive(Debug)]
 pub(super) struct FlightState {
     pub(super) stage: Stage,
+    /// A follower has found that the response was purged meanwhile.
+    pub(super) is_purged: bool,
     pub(super) followers: usize,
     pub(super) waiters: Waiters,
 }
@@ -66,6 +68,7 @@ impl Flight {
     pub(super) fn new(key: Key, number: u64, moment: Moment, began: Timestamp) -> Self {
         let state = FlightState {
             stage: Stage::Waiting,
+            is_purged: false,
             followers: 0,
             waiters: Waiters::default(),
         };
@@ -79,9 +82,12 @@ impl Flight {
         }
     }
 
-    /// Whether a purge since it began concerns its URL, a path above it, or everything. The response
-    /// may have tags that were purged, but its followers judge it when it is there.
+    /// Whether a purge since it began concerns its URL, a path above it, or everything. The tags of
+    /// the response are known once it is there: then its followers judge it.
     pub(super) fn is_outdated(&self, purges: &PurgeIndex) -> bool {
+        if self.lock().is_purged {
+            return true;
+        }
         let check = PurgeCheck {
             key: &self.key,
             tags: &Tags::default(),

@@ -204,19 +204,18 @@ impl Miss {
         let Ok(stage) = timeout_at(give_up, follower.wait()).await else {
             return FollowResult::TimedOut;
         };
-        let is_later = follower.is_later_than(self.arrived);
         match stage {
             Stage::Waiting | Stage::Failed => FollowResult::CompeteAgain,
             Stage::Released(whom) => self.after_release(whom),
             Stage::Complete(entry, fields) => {
-                match self.share_outcome(&entry.head, &fields, is_later, fallback) {
+                match self.share_outcome(&entry.head, &fields, follower, fallback) {
                     Ok(outcome) => FollowResult::Answered(self.answer(&entry, outcome)),
                     Err(result) => result,
                 }
             }
             Stage::Recording(shared, recording) => {
                 let SharedHead { head, fields } = shared;
-                let outcome = match self.share_outcome(&head, &fields, is_later, fallback) {
+                let outcome = match self.share_outcome(&head, &fields, follower, fallback) {
                     Ok(outcome) => outcome,
                     Err(result) => return result,
                 };
@@ -281,7 +280,7 @@ impl Miss {
         &self,
         head: &Head,
         fields: &[HeaderName],
-        is_later: bool,
+        follower: &Follower,
         fallback: &Fallback,
     ) -> Result<Outcome, FollowResult<R>> {
         let own_key = if fields.is_empty() {
@@ -293,11 +292,14 @@ impl Miss {
             return Err(FollowResult::CompeteAs(own_key));
         }
         let now = self.cache().now();
-        let validity = if is_later {
+        let validity = if follower.is_later_than(self.arrived) {
             Validity::Valid
         } else {
             self.cache().validity(head, now)
         };
+        if validity == Validity::Purged {
+            follower.refuse_as_purged();
+        }
         match self.settings.judge_valid(head, &self.facts, now, validity) {
             Decision::Serve(_) => Ok(fallback.outcome().collapsed()),
             Decision::Useless(_) => Err(FollowResult::CompeteAgain),

@@ -401,6 +401,31 @@ async fn followers_compete_again_when_the_leader_fails_or_panics() {
     }
 }
 
+/// While its body streams, the flight of a response that was purged by its tag still stands.
+#[tokio::test(start_paused = true)]
+async fn followers_that_refuse_a_purged_response_share_the_next_one() {
+    let layer = layer();
+    let cached = Cached::new(&layer, |call, _| async move {
+        sleep(Duration::from_millis(100)).await;
+        let fields: Fields = &[FRESH, ("cache-tag", "t")];
+        let body = match call {
+            0 => Script::new([Step::Wait(PATIENCE), Step::Data("old".into())]),
+            _ => Script::whole("new"),
+        };
+        Ok(respond(200, fields, body))
+    });
+    let mut tasks = JoinSet::new();
+    for _ in 0..50 {
+        let cached = cached.clone();
+        tasks.spawn(async move { read(cached.get("/").await?).await });
+    }
+    sleep(Duration::from_millis(50)).await;
+    layer.cache().purge(Purge::tag("t")).await.unwrap();
+    let answers = tasks.join_all().await;
+    let new = answers.iter().flatten().filter(|(.., text)| text == "new");
+    assert_eq!((new.count(), cached.calls()), (49, 2));
+}
+
 #[tokio::test(start_paused = true)]
 async fn conditional_and_range_requests_follow_but_do_not_lead() {
     let cached = Cached::new(&layer(), |_, request: Ask| async move {

@@ -10,7 +10,7 @@ use shuttle::future::block_on;
 use shuttle::thread;
 use tokio::sync::Semaphore;
 
-use super::{NOW, check, head, join, join_request, join_request_by, key};
+use super::{NOW, check, head, join, join_or_lead, join_request_by, key};
 use crate::cache::Cache;
 use crate::config::CacheConfig;
 use crate::entry::{Entry, Head};
@@ -86,7 +86,7 @@ fn memory_comes_back_however_writer_and_client_part() {
 fn a_fill_that_fails_shows_its_followers_why_before_they_see_that_it_did() {
     check(|| {
         let cache = cache();
-        let Joined::Lead(leader) = cache.flights().join_or_lead(&key(), &join_request()) else {
+        let Joined::Lead(leader) = join_or_lead(cache.flights()) else {
             panic!("no flight yet");
         };
         let recording = Arc::new(Recording::new(None, None));
@@ -94,7 +94,7 @@ fn a_fill_that_fails_shows_its_followers_why_before_they_see_that_it_did() {
         let follower = {
             let cache = cache.clone();
             thread::spawn(move || {
-                let joined = cache.flights().join_or_lead(&key(), &join_request());
+                let joined = join_or_lead(cache.flights());
                 let Joined::Follow(mut follower) = joined else {
                     return;
                 };
@@ -161,9 +161,7 @@ fn memory_for_fills_is_never_exceeded_and_always_comes_back() {
             .map(|_| {
                 let cache = cache.clone();
                 thread::spawn(move || {
-                    let Joined::Lead(leader) =
-                        cache.flights().join_or_lead(&key(), &join_request())
-                    else {
+                    let Joined::Lead(leader) = join_or_lead(cache.flights()) else {
                         return;
                     };
                     let recording = Arc::new(Recording::new(None, None));

@@ -4,8 +4,9 @@
 
 mod fills;
 mod flights;
+mod purges;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,13 +18,16 @@ use crate::base::lines::Lines;
 use crate::base::position::Moment;
 use crate::base::tags::Tags;
 use crate::entry::{Entry, Head, StoredHeaders, Verified};
-use crate::flight::{Credentials, Flights, JoinRequest, Limits, Role};
+use crate::flight::{Credentials, Flights, JoinRequest, Joined, Limits, Role};
 use crate::key::{Key, KeyBuilder, KeyRules};
 use crate::purge::PurgeIndex;
 use crate::semantics::{Flags, Lifetimes};
 
 /// How many schedules each test runs, unless `MODEL_SCHEDULES` says otherwise.
 const SCHEDULES: usize = 5_000;
+
+/// How many flights there may be at once.
+const FLIGHTS: usize = 2;
 
 fn check(test: impl Fn() + Send + Sync + 'static) {
     let schedules = std::env::var("MODEL_SCHEDULES").ok();
@@ -43,7 +47,7 @@ fn join(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
 
 fn flights() -> Arc<Flights> {
     let limits = Limits {
-        flights: 8,
+        flights: FLIGHTS,
         followers: 8,
         keys: 8,
         hit_for_miss_ttl: Duration::from_secs(10),
@@ -52,10 +56,9 @@ fn flights() -> Arc<Flights> {
     Arc::new(Flights::new(limits, Arc::new(SystemClock)))
 }
 
-/// Where nothing is purged.
-fn join_request() -> JoinRequest<'static> {
-    static NO_PURGES: LazyLock<PurgeIndex> = LazyLock::new(PurgeIndex::new);
-    join_request_by(&NO_PURGES, 0)
+/// Joins the only flight or leads it, where nothing is purged.
+fn join_or_lead(flights: &Arc<Flights>) -> Joined {
+    flights.join_or_lead(&key(), &join_request_by(&PurgeIndex::new(), 0))
 }
 
 /// Of a request that arrived when so many flights had begun.

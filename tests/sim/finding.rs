@@ -96,6 +96,8 @@ pub enum Because {
     KeysLost,
     /// The store was out of reach, or slow.
     Away,
+    /// The store had come back a moment ago.
+    Returned,
     /// The log lost records.
     LogLost,
     /// The store gave values of other keys.

@@ -1,10 +1,12 @@
 //! The forms in which the simulation runs.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use crate::finding::Finding;
 use crate::known::{KNOWN, recognise};
+use crate::mended::MENDED;
 use crate::oracle::judge;
 use crate::shrink::{shows, shrink};
 use crate::step::Scenario;
@@ -39,10 +41,10 @@ pub fn asked_for() -> Result<(), String> {
         return fresh_seeds(Duration::from_secs(seconds));
     }
     known_faults_are_still_there()?;
+    mended_faults_stay_mended()?;
     shams_are_seen_through()?;
-    // Fresh seeds belong to the long form until the list of known faults is empty: a change must
-    // not fail for a fault that stood before it.
-    fixed_seeds()
+    fixed_seeds()?;
+    fresh_seeds(FRESH)
 }
 
 /// `steps` is how many steps the seed is to make, or the steps themselves.
@@ -97,6 +99,19 @@ fn known_faults_are_still_there() -> Result<(), String> {
     ))
 }
 
+fn mended_faults_stay_mended() -> Result<(), String> {
+    for (name, steps) in MENDED {
+        let scenario: Scenario = steps.parse()?;
+        let trace = run(&scenario);
+        let findings = judge(&scenario, &trace);
+        if let Some(finding) = findings.iter().find(|it| recognise(it).is_none()) {
+            return Err(report(name, &scenario, finding));
+        }
+    }
+    println!("{} mended faults, none found", MENDED.len());
+    Ok(())
+}
+
 fn fixed_seeds() -> Result<(), String> {
     let mut tally = Tally::default();
     (0..FIXED).try_for_each(|seed| tally.run(seed))?;
@@ -106,7 +121,7 @@ fn fixed_seeds() -> Result<(), String> {
 
 fn fresh_seeds(time: Duration) -> Result<(), String> {
     let mut tally = Tally::default();
-    let first = fastrand::Rng::new().u64(1 << 32..1 << 62);
+    let first = fresh_seed();
     let began = Watch::start();
     while began.elapsed() < time {
         tally.run(first + tally.seeds)?;
@@ -242,6 +257,11 @@ fn measure(time: Duration, first_seed: u64) -> Result<(), String> {
     Ok(())
 }
 
+/// Of the machine's own chance: that of the thread has been seeded by the runs before.
+fn fresh_seed() -> u64 {
+    RandomState::new().build_hasher().finish() >> 2
+}
+
 /// Real time, which says only when to stop.
 struct Watch(std::time::Instant);
 
@@ -260,3 +280,6 @@ impl Watch {
 const STEPS: usize = 60;
 
 const FIXED: u64 = 100;
+
+/// For how long the short form tries fresh seeds.
+const FRESH: Duration = Duration::from_secs(20);

@@ -1,7 +1,7 @@
 //! Faults that are known and not mended yet.
 //!
 //! A run fails on anything else, and on a fault of this list that its steps do not show any more:
-//! whoever mends one takes its entry away.
+//! whoever mends one moves its steps to the mended ones.
 
 use crate::finding::{Because, Finding, Kind};
 
@@ -279,5 +279,26 @@ pub const KNOWN: &[Known] = &[
         because: &[Because::ChangingVary],
         what: "A Vary that differs from response to response ends coalescing.",
         steps: "world memory=off; 0 mode by=origin vary=changing delay=227; 0 get; 581 get origin=1; 807 get; 808 get",
+    },
+    Known {
+        name: "changing-vary-regresses",
+        kind: Kind::Regressed,
+        because: &[Because::ChangingVary],
+        what: "A Vary that differs from response to response leaves older variants in use.",
+        steps: "world store=yes; 0 mode by=lang vary=changing; 0 get; 0 get lang=1; 1 get; 1 touch; 2 get lang=1",
+    },
+    Known {
+        name: "log-just-back",
+        kind: Kind::Outdated,
+        because: &[Because::Elsewhere, Because::Returned],
+        what: "When the log takes writes again, others trust it before what waited is announced.",
+        steps: "world others=2 store=yes; 0 get at=1 via=yes; 1 get at=2 r=2; 1 mode r=1 vary=changing; 1 value; 2 get at=1 r=1; 2 get; 2 change; 1002 get; 1002 fault what=full; 1002 change at=1 r=1; 8322 fault; 8323 get r=1",
+    },
+    Known {
+        name: "unstorable-beside",
+        kind: Kind::Regressed,
+        because: &[Because::Unstorable],
+        what: "A response that may not be stored leaves in use what was stored while it was fetched.",
+        steps: "world; 0 mode r=2 cc=swr delay=2600; 0 get r=2; 1 mode r=2 cc=no-store; 1 touch r=2; 1 get r=2",
     },
 ];

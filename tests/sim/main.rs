@@ -33,6 +33,7 @@ mod forms;
 mod generate;
 mod handler;
 mod known;
+mod mended;
 mod oracle;
 mod shrink;
 mod step;

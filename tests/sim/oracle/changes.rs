@@ -178,6 +178,10 @@ fn why_outdated(case: &Case<'_>, served: &Served<'_>, change: &Changed<'_>) -> B
             change.certainty == Certainty::Unknown,
             Because::OutcomeUnknown,
         ),
+        (
+            case.has_just_returned(served.exchange.began),
+            Because::Returned,
+        ),
         (served.get.via != change.change.via, Because::Namespaces),
         (served.get.utm || change.change.utm, Because::QueryRule),
     ];
@@ -289,11 +293,15 @@ pub fn is_marked(case: &Case<'_>, call: &Call) -> bool {
         exchange.is_some_and(|it| it.credentials) && !other.mode.cc.permits_sharing()
     };
     case.trace.calls.iter().any(|other| {
-        let lately = |when: Moment| when < call.began && when.ms + MARK > call.began.ms;
+        // It is marked once its body has come to its end, or before.
+        let is_lately = other.answered_at().is_some_and(|when| when < call.began)
+            && other
+                .ended()
+                .is_some_and(|ended| ended + MARK > call.began.ms);
         other.r == call.r
             && other.at == call.at
-            && other.answered_at().is_some_and(lately)
-            && (!case.is_reusable(&other.mode) || refused(other))
+            && is_lately
+            && (!case.is_reusable(other) || refused(other))
     })
 }
 

@@ -16,7 +16,9 @@ use std::collections::BTreeSet;
 
 use crate::fields::{size, version_of_tag};
 use crate::finding::{Because, Finding};
-use crate::step::{Asks, Cond, End, Get, Memory, Mode, Range, Scenario, Status, StoreFault, World};
+use crate::step::{
+    Asks, Cond, End, Get, Memory, Mode, OnMatch, Range, Scenario, Status, StoreFault, World,
+};
 use crate::trace::{Answered, Asked, Call, Exchange, Moment, Outcome, Seen, Trace};
 
 /// Everything that is wrong with a run.
@@ -155,14 +157,26 @@ impl<'a> Case<'a> {
         seen
     }
 
-    /// As [`is_ordinary`], and no longer than what is stored.
-    pub fn is_reusable(&self, mode: &Mode) -> bool {
-        is_ordinary(mode) && !(self.world.tight && size(mode) > TIGHT)
+    /// Whether the cache may keep what a call has answered with: as [`is_ordinary`], no longer
+    /// than what is stored, and no draft where the policy stores none.
+    pub fn is_reusable(&self, call: &Call) -> bool {
+        let is_draft = call.mode.on_match == OnMatch::Draft && call.status() == Some(304);
+        is_ordinary(&call.mode)
+            && !(self.world.tight && size(&call.mode) > TIGHT)
+            && !(self.world.picky && is_draft)
     }
 
     /// Whether a request is as plain as can be, so that the cache owes it everything.
     pub fn is_plain(&self, get: &Get) -> bool {
         !get.head && get.cond == Cond::None && get.range == Range::None && get.asks == Asks::Nothing
+    }
+
+    /// Whether the store had come back so lately that instances may not have announced yet what
+    /// they could not announce before.
+    fn has_just_returned(&self, when: Moment) -> bool {
+        self.trace.faults.iter().any(|(healed, fault)| {
+            fault.what == StoreFault::Heal && *healed < when && when.ms < healed.ms + 2_000
+        })
     }
 
     pub fn why_faults(&self, from: u64, to: u64) -> Vec<Because> {

@@ -1,9 +1,10 @@
 //! Checks that every request is answered in time.
 
-use super::Case;
+use super::work::plain_maker;
+use super::{Case, same_profile};
 use crate::finding::{Because, Finding, Kind};
 use crate::step::{Cc, Get, StoreFault};
-use crate::trace::{Asked, BodyEnd, Call, Exchange, Moment, Outcome};
+use crate::trace::{BodyEnd, Call, Exchange, Moment, Outcome};
 
 pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {
     for (id, exchange) in case.trace.exchanges.iter().enumerate() {
@@ -114,22 +115,33 @@ fn judge_serial(
     let since = since.map_or(Moment::default(), |(when, _)| *when);
     let before = |call: &&Call| {
         let is_answered = call.answered_at().is_some_and(|when| when < exchange.began);
-        let is_same = call.r == get.r && call.at == get.at && call.via == get.via;
+        let asked = plain_maker(case, call);
+        let is_same = asked.is_some_and(|(_, other)| same_profile(other, get));
         is_same && is_answered && call.began > since
     };
     let known: Vec<&Call> = case.trace.calls.iter().filter(before).collect();
     // It is asked anew once in a while.
     let is_lately = |call: &&Call| call.began.ms + 9_000 > exchange.began.ms;
     let may_have_ended = case.trace.calls.iter().any(|call| {
-        let marks = !case.is_reusable(&call.mode) && call.r == get.r && call.at == get.at;
+        let marks = !case.is_reusable(call) && call.r == get.r && call.at == get.at;
         marks && (9_000..25_000).contains(&exchange.began.ms.saturating_sub(call.began.ms))
     });
+    // What the cache may keep is shared again.
+    let is_lifted = |first: &Call| {
+        case.trace.calls.iter().any(|call| {
+            let is_same = call.r == get.r && call.at == get.at && call.via == get.via;
+            let is_later = call.ended().is_some_and(|ended| ended >= first.began.ms);
+            is_same && is_later && call.began < exchange.began && case.is_reusable(call)
+        })
+    };
     let is_known = known.len() >= 2
         && !may_have_ended
-        && known.first().is_some_and(is_lately)
+        && known
+            .first()
+            .is_some_and(|first| is_lately(first) && !is_lifted(first))
         && known.iter().all(|call| {
             cannot_be_shared(call.mode.cc)
-                && is_plain_call(case, call)
+                && has_no_credentials(case, call)
                 && matches!(call.status(), Some(200 | 304 | 404))
         });
     let store = if case.world.store { STORE } else { 0 };
@@ -154,16 +166,8 @@ fn judge_serial(
     }
 }
 
-fn is_plain_call(case: &Case<'_>, call: &Call) -> bool {
-    let asked = case
-        .trace
-        .exchanges
-        .get(call.exchange)
-        .map(|it| (it, &it.asked));
-    match asked {
-        Some((exchange, Asked::Get(get))) => case.is_plain(get) && !exchange.credentials,
-        _ => false,
-    }
+fn has_no_credentials(case: &Case<'_>, call: &Call) -> bool {
+    plain_maker(case, call).is_some_and(|(exchange, _)| !exchange.credentials)
 }
 
 fn cannot_be_shared(cc: Cc) -> bool {

@@ -46,7 +46,7 @@ fn judge_need(
     let window = (call.began, needless.began);
     let permits = call.mode.cc.permits_sharing();
     let excused = exchange.began.ms + case.skew() + 20 > expires
-        || !case.is_reusable(&call.mode)
+        || !case.is_reusable(call)
         || (exchange.credentials && !permits)
         || case.is_starting(call)
         || is_explained(case, window, get, call);
@@ -82,7 +82,7 @@ fn judge_failure(
     let call = case.call(before.by);
     let lasts = call.began.ms + call.mode.cc.fresh() + call.mode.cc.if_error();
     if failed
-        && case.is_reusable(&call.mode)
+        && case.is_reusable(call)
         && own
             .answered_at()
             .is_some_and(|when| when.ms + case.skew() + 20 < lasts)
@@ -341,6 +341,7 @@ fn judge_order(
             ),
             (mode.end == End::Trailers, Because::Trailers),
             (case.world.tight && size(mode) > TIGHT, Because::TooLong),
+            (old.mode.vary == Vary::Changing, Because::ChangingVary),
             (
                 served.by != served.made && case.call(served.by).began < new.began,
                 Because::AskedBefore,
@@ -364,7 +365,7 @@ fn judge_coalescing(case: &Case<'_>, n: usize, call: &Call, findings: &mut Vec<F
     let Some((exchange, get)) = plain_maker(case, call) else {
         return;
     };
-    if !case.is_reusable(&call.mode) || case.world.lease {
+    if !case.is_reusable(call) || case.world.lease {
         return;
     }
     let earlier = case.trace.calls[..n].iter().enumerate().find(|(_, other)| {
@@ -414,7 +415,7 @@ fn later(when: Moment) -> Moment {
 }
 
 /// The plain GET that caused a call, if one did.
-fn plain_maker<'a>(case: &Case<'a>, call: &Call) -> Option<(&'a Exchange, &'a Get)> {
+pub fn plain_maker<'a>(case: &Case<'a>, call: &Call) -> Option<(&'a Exchange, &'a Get)> {
     let exchange = case.trace.exchanges.get(call.exchange)?;
     match &exchange.asked {
         Asked::Get(get) if case.is_plain(get) => Some((exchange, get)),

@@ -1,0 +1,51 @@
+//! Faults that are mended: their steps find nothing any more.
+//!
+//! Whoever mends a fault of the list of known ones moves its steps here. So does whoever mends one
+//! that a fresh seed has found.
+
+/// The names of mended faults, and the steps that showed them.
+pub const MENDED: &[(&str, &str)] = &[
+    (
+        "purged-flight-scatters",
+        "world; 0 mode delay=5500 frames=1 gap=1; 0 get; 1 purge; 4983 get; 5983 get",
+    ),
+    ("nested-waits", "world nested=yes; 0 get"),
+    (
+        "nested-waits-failing",
+        "world nested=yes; 0 mode status=500; 1 get",
+    ),
+    (
+        "nested-strips-tags",
+        "world nested=yes strip=yes; 0 get; 7000 purge; 7001 get",
+    ),
+    (
+        "nested-says-hit",
+        "world nested=yes; 0 get; 0 get; 0 mode cc=short; 0 get",
+    ),
+    (
+        "nested-stale",
+        "world nested=yes; 0 mode cc=sie; 0 get; 10000 get",
+    ),
+    (
+        "nested-soft-purge",
+        "world nested=yes; 0 get; 5100 purge soft=yes; 5101 get; 16000 get",
+    ),
+    (
+        "nested-invents",
+        "world nested=yes; 0 mode check=date; 0 get; 30696 mode check=coarse; 99889 get",
+    ),
+    ("nested-forgets", "world nested=yes; 0 get; 61751 get"),
+    (
+        "nested-fetches-twice",
+        "world nested=yes; 0 mode r=1 cc=sie delay=5; 0 get r=1; 3360 change r=1; 7477 get r=1; 7478 get r=1",
+    ),
+    ("nested-counts", "world nested=yes; 0 mode cc=swr; 0 get"),
+    (
+        "nested-length",
+        "world nested=yes; 0 get; 63990 get; 63990 mode on_match=whole size=1; 82224 get head=yes",
+    ),
+    (
+        "nested-too-old",
+        "world nested=yes; 0 mode cc=swr; 0 get cond=other; 18814 get; 22712 get",
+    ),
+];

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::exchange::{Exchange, MethodClass, RequestFacts};
 use super::fields::{Exclusions, is_coding, is_hop_by_hop, is_set_cookie};
@@ -12,7 +12,7 @@ use super::syntax::dates::date_value;
 use super::syntax::directives::{Qualified, ResponseDirectives};
 use super::syntax::targeted;
 use super::tags::{Membership, is_tag_field, membership};
-use super::vary::{MAX_NAMES, Vary, insert, parse_vary};
+use super::vary::{MAX_NAMES, Vary, adds_member, insert, parse_vary};
 use crate::base::lines::{Lines, MAX_FIELDS, Writer};
 use crate::base::tags::Tags;
 use crate::status::Reason;
@@ -193,8 +193,9 @@ fn stored_lines(
     directives: &ResponseDirectives,
     rules: &StorageRules,
 ) -> Result<Lines, Reason> {
+    let unsaid = unsaid_vary(exchange);
     // This leaves room for a `Date`.
-    if exchange.headers.keys_len() >= MAX_FIELDS {
+    if exchange.headers.keys_len() + usize::from(unsaid.is_some()) >= MAX_FIELDS {
         return Err(Reason::TooManyFields);
     }
     let listed = [&directives.private, &directives.no_cache]
@@ -233,5 +234,21 @@ fn stored_lines(
     if !has_date && let Some(now) = date_value(exchange.response_time) {
         lines.push(&header::DATE, &now);
     }
+    if let Some(names) = unsaid {
+        lines.push(&header::VARY, &names);
+    }
     Ok(lines.finish())
+}
+
+/// The names that the handler's instructions alone give. They are stored as a line of `Vary`, so
+/// that whoever updates the stored response knows of them.
+fn unsaid_vary(exchange: &Exchange<'_>) -> Option<HeaderValue> {
+    let options = exchange.options.map_or(&[][..], |options| &options.vary);
+    let names = options.iter().map(|name| HeaderValue::from(name.clone()));
+    let unsaid: Vec<_> = names
+        .filter(|name| adds_member(exchange.headers, name))
+        .collect();
+    let bytes: Vec<&[u8]> = unsaid.iter().map(HeaderValue::as_bytes).collect();
+    let line = HeaderValue::from_bytes(&bytes.join(&b", "[..])).ok();
+    line.filter(|line| !line.is_empty())
 }

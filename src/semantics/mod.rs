@@ -42,8 +42,10 @@ pub(crate) use reuse::{Reuse, is_failure, may_serve_on_error, reuse};
 pub(crate) use rules::StorageRules;
 pub use rules::{CookieRule, SetCookieRule};
 pub(crate) use tags::{group_tag, invalidated_groups, is_tag, strip_tags, united_tags};
-pub(crate) use validate::{Freshened, HeadOutcome, freshen, head_updates, make_conditional};
-pub(crate) use vary::variant_value;
+pub(crate) use validate::{
+    Freshened, HeadOutcome, freshen, head_updates, is_about_another, make_conditional,
+};
+pub(crate) use vary::{MAX_NAMES, variant_value};
 
 #[cfg(test)]
 mod tests;

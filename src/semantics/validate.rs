@@ -1,15 +1,17 @@
 //! Revalidation: the request it takes, and what its answer does to a stored response
 //! (RFC 9111, sections 3.2, 4.3.1, 4.3.4 and 4.3.5).
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::admit::{Admitted, assess};
 use super::conditional::{EntityTag, stored_etag};
 use super::exchange::Exchange;
-use super::fields::{Exclusions, is_hop_by_hop, is_set_cookie, single};
+use super::fields::{Exclusions, is_coding, is_hop_by_hop, is_set_cookie, single};
 use super::rules::StorageRules;
 use super::syntax::dates::date_field;
 use super::syntax::tokens::trim_ows;
+use super::vary::adds_member;
+use crate::base::clock::Timestamp;
 use crate::status::Reason;
 
 /// What a 304 does to the stored response that it validates.
@@ -20,8 +22,8 @@ pub(crate) enum Freshened {
     /// Serve the stored content with these fields, once. It may not be kept, unless the reason lies
     /// in the request.
     Refused { refusal: Reason, headers: HeaderMap },
-    /// The 304 is about another response than the stored one, which must not be served. Fetch anew,
-    /// unconditionally.
+    /// The 304 is about another response than the stored one, which must not be updated by it. Fetch
+    /// anew, unconditionally.
     Mismatch,
 }
 
@@ -62,7 +64,7 @@ pub(crate) fn freshen(
     exchange: &Exchange<'_>,
     rules: &StorageRules,
 ) -> Freshened {
-    if validators(stored, exchange) == Validators::Differ {
+    if is_about_another(stored, exchange.headers, exchange.response_time) {
         return Freshened::Mismatch;
     }
     let merged = merge(stored, exchange.headers);
@@ -73,6 +75,12 @@ pub(crate) fn freshen(
             headers: without_age(merged),
         },
     }
+}
+
+/// Whether a 304 with these fields, at this moment, is about another response than the stored one
+/// whose validators were sent.
+pub(crate) fn is_about_another(stored: &HeaderMap, new: &HeaderMap, now: Timestamp) -> bool {
+    validators(stored, new, now) == Validators::Differ
 }
 
 /// Applies the response to a `HEAD` request to what is stored for `GET`, `len` bytes long.
@@ -94,7 +102,7 @@ pub(crate) fn head_updates(
     if exchange.status != StatusCode::OK || stored_status != StatusCode::OK {
         return HeadOutcome::Nothing;
     }
-    let validators = validators(stored, exchange);
+    let validators = validators(stored, exchange.headers, exchange.response_time);
     if validators == Validators::Differ || !length_matches(exchange.headers, len) {
         return HeadOutcome::Invalidate;
     }
@@ -138,13 +146,12 @@ enum Validators {
 /// leave the `ETag` out of a 304 are common.
 ///
 /// A tag decides where both have one; `Last-Modified` only where not, as it is the weaker.
-fn validators(stored: &HeaderMap, exchange: &Exchange<'_>) -> Validators {
-    let new = exchange.headers;
+fn validators(stored: &HeaderMap, new: &HeaderMap, now: Timestamp) -> Validators {
     if new.contains_key(header::ETAG) && stored.contains_key(header::ETAG) {
         return outcome(same_etag(stored, new));
     }
     if new.contains_key(header::LAST_MODIFIED) && stored.contains_key(header::LAST_MODIFIED) {
-        let date = |headers| date_field(headers, header::LAST_MODIFIED, exchange.response_time);
+        let date = |headers| date_field(headers, header::LAST_MODIFIED, now);
         let same = single(new, header::LAST_MODIFIED) == single(stored, header::LAST_MODIFIED);
         return outcome(same || date(new).is_some_and(|new| date(stored) == Some(new)));
     }
@@ -190,35 +197,31 @@ fn length_matches(headers: &HeaderMap, len: u64) -> bool {
 /// RFC 9111, section 3.2: "the cache MUST add each header field in the provided response to
 /// the stored response, replacing field values that are already present", except for fields
 /// not stored, "the Content-Length header field", and those that the stored content depends
-/// on. `Content-Type` is updated: nothing here was derived from it.
+/// on. Here those are all that say how to read the content, `Content-Type` as well, since many
+/// frameworks give one to a response without content. `Vary` is united: who may have the content
+/// does not get wider by an answer that has none.
 ///
 /// The age restarts from the new response's `Age` and `Date`, so the stored `Date` is dropped even if
 /// there is no new one.
 fn merge(stored: &HeaderMap, new: &HeaderMap) -> HeaderMap {
     let nominated = Exclusions::of(new, []);
     let kept_as_is = |name: &HeaderName| {
-        is_hop_by_hop(name)
-            || nominated.contains(name)
-            || is_set_cookie(name)
-            || matches!(
-                *name,
-                header::CONTENT_LENGTH | header::CONTENT_ENCODING | header::CONTENT_RANGE
-            )
+        is_hop_by_hop(name) || nominated.contains(name) || is_set_cookie(name) || is_coding(name)
     };
-    let replaced = |name: &HeaderName| new.contains_key(name) && !kept_as_is(name);
+    let replaced = |name: &HeaderName| {
+        *name == header::DATE
+            || (*name != header::VARY && new.contains_key(name) && !kept_as_is(name))
+    };
+    let added = |(name, value): &(&HeaderName, &HeaderValue)| match **name {
+        header::VARY => adds_member(stored, value),
+        _ => !kept_as_is(name),
+    };
     let capacity = stored.keys_len().saturating_add(new.keys_len());
     let mut merged = HeaderMap::try_with_capacity(capacity).unwrap_or_default();
-    for (name, value) in stored {
-        if *name == header::DATE || replaced(name) {
-            continue;
-        }
+    let stays = stored.iter().filter(|(name, _)| !replaced(name));
+    for (name, value) in stays.chain(new.iter().filter(added)) {
         // Of too many fields, the first are kept.
         let _ = merged.try_append(name.clone(), value.clone());
-    }
-    for (name, value) in new {
-        if !kept_as_is(name) {
-            let _ = merged.try_append(name.clone(), value.clone());
-        }
     }
     merged
 }

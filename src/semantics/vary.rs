@@ -60,16 +60,15 @@ pub(crate) fn forget_memo() {
 fn parse_lines(headers: &HeaderMap) -> Vary {
     let mut names = Vec::new();
     let mut invalid = false;
-    for line in headers.get_all(header::VARY) {
-        for member in line.as_bytes().split(|&byte| byte == b',').map(trim_ows) {
-            match member {
-                b"" => {}
-                b"*" => return Vary::Any,
-                name => match HeaderName::from_bytes(name) {
-                    Ok(name) if names.len() <= MAX_NAMES => insert(&mut names, name),
-                    _ => invalid = true,
-                },
-            }
+    for member in headers.get_all(header::VARY).iter().flat_map(members) {
+        match member {
+            b"*" => return Vary::Any,
+            // A name may have a star in it, and no field has: more than one field is meant.
+            name if name.contains(&b'*') => invalid = true,
+            name => match HeaderName::from_bytes(name) {
+                Ok(name) if names.len() <= MAX_NAMES => insert(&mut names, name),
+                _ => invalid = true,
+            },
         }
     }
     if invalid || names.len() > MAX_NAMES {
@@ -79,6 +78,21 @@ fn parse_lines(headers: &HeaderMap) -> Vary {
     } else {
         Vary::Fields(names.into())
     }
+}
+
+/// The members of a line that say something.
+fn members(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    let members = line.as_bytes().split(|&byte| byte == b',').map(trim_ows);
+    members.filter(|member| !member.is_empty())
+}
+
+/// Whether a line of `Vary` has a member that the lines of `headers` do not have.
+pub(crate) fn adds_member(headers: &HeaderMap, line: &HeaderValue) -> bool {
+    let mut new = members(line);
+    new.any(|member| {
+        let mut known = headers.get_all(header::VARY).iter().flat_map(members);
+        !known.any(|known| known.eq_ignore_ascii_case(member))
+    })
 }
 
 /// Adds a name to a sorted list, unless it is there.
@@ -120,10 +134,9 @@ pub(crate) fn variant_value(name: &HeaderName, headers: &HeaderMap, out: &mut Ve
         header::ACCEPT_ENCODING => normalize_accept_encoding(lines),
         header::ACCEPT_LANGUAGE => normalize_accept_language(&joined(lines)),
         header::ACCEPT | header::ACCEPT_CHARSET => without_space_around(&joined(lines), b",;"),
-        // Credentials are not a list.
-        header::AUTHORIZATION => joined(lines),
         header::COOKIE => joined_by(b"; ", lines),
-        _ => without_space_around(&joined(lines), b","),
+        // Only a field's own syntax says where white space does not count, and this is any field.
+        _ => joined(lines),
     };
     out.extend_from_slice(&u64::try_from(value.len()).unwrap_or(u64::MAX).to_be_bytes());
     out.extend_from_slice(&value);

@@ -596,7 +596,9 @@ fn two_requests_select_the_same_variant_only_if_they_mean_the_same() {
         (&["b"], 3),
         (&["a", "b"], 4),
         (&["a, b"], 4),
-        (&["a\t,b "], 4),
+        (&["a, b "], 4),
+        (&["a\t,b "], 16),
+        (&["a,b"], 17),
         (&["b", "a"], 5),
         (&["a", "a"], 6),
         (&["A"], 7),
@@ -608,7 +610,7 @@ fn two_requests_select_the_same_variant_only_if_they_mean_the_same() {
         (&["\"a\\\", b\""], 13),
         (&["\"a\\\",b\""], 14),
         (&["\"a\" , b"], 15),
-        (&["\"a\",b"], 15),
+        (&["\"a\",b"], 18),
     ];
     let credentials: Table<'_> = &[
         (&[], 0),

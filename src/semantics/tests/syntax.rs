@@ -494,6 +494,14 @@ fn vary_over_lines_and_white_space() {
         (&["foo;q=1"], Vary::Invalid),
         (&["föö"], Vary::Invalid),
         (&["foo:"], Vary::Invalid),
+        // A star is a letter of names as well, and no field has one.
+        (&["*x"], Vary::Invalid),
+        (&["x*"], Vary::Invalid),
+        (&["x-*"], Vary::Invalid),
+        (&["**"], Vary::Invalid),
+        (&["Foo, *x"], Vary::Invalid),
+        (&["Foo", "Bar, *;q=1"], Vary::Invalid),
+        (&["*x, *"], Vary::Any),
         (&["foo bar, *"], Vary::Any),
     ];
     for (lines, expected) in table {
@@ -583,7 +591,7 @@ fn variants_differ_exactly_where_requests_do() {
     };
     let same: &[(&str, &[&str], &[&str])] = &[
         ("foo", &["1, 2"], &["1", "2"]),
-        ("foo", &["1,2"], &[" 1, 2 "]),
+        ("foo", &["1, 2"], &[" 1, 2 "]),
         ("foo", &["a  b"], &[" a  b\t"]),
         ("accept-language", &["en, de"], &["de, en"]),
         ("accept-language", &["en, de"], &["eN, De"]),
@@ -605,6 +613,9 @@ fn variants_differ_exactly_where_requests_do() {
         ("foo", &["1"], &["2"]),
         ("foo", &["1"], &["1", "1"]),
         ("foo", &["a b"], &["a  b"]),
+        // Whether white space counts in a field, only its own syntax says.
+        ("foo", &["1,2"], &["1, 2"]),
+        ("x-user", &["smith , john"], &["smith,john"]),
         ("foo", &["A"], &["a"]),
         ("foo", &["\"a, b\""], &["\"a,b\""]),
         ("foo", &["\"\\\", \""], &["\"\\\",\""]),

@@ -84,7 +84,8 @@ settings! {
     /// The number of variants (`Vary`) that are stored of one resource.
     ///
     /// Default: 64. Allowed: at least 1. Clients choose the header fields that variants differ
-    /// by, so without a bound one client could fill the store. Further variants pass unstored.
+    /// by, so without a bound one client could fill the store. At the bound the
+    /// variant that was stored longest ago gives way to the next.
     max_variants: usize {
         default: 64,
         allowed: 1..,

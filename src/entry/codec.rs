@@ -23,7 +23,7 @@ use twox_hash::XxHash3_64;
 use input::Input;
 
 use super::{
-    Entry, Head, Marker, Record, StoredHeaders, Value, Variants, Verified, sendable_length,
+    Entry, Head, Marker, Names, Record, StoredHeaders, Value, Variants, Verified, sendable_length,
 };
 use crate::base::frames::{put_bytes, put_length};
 use crate::base::position::Moment;
@@ -160,16 +160,16 @@ fn decompress(_input: &mut Input<'_>, _format: Format) -> Result<Bytes, Undecoda
 fn encode_marker(out: &mut BytesMut, marker: &Marker) {
     let Marker {
         key,
-        fields,
-        kept_until,
+        names,
+        kept_until: _,
         variants: _,
     } = marker;
     out.put_u8(MARKER);
-    out.put_u64_le(kept_until.as_millis());
     put_bytes(out, key.canonical());
-    put_length(out, fields.len());
-    for name in fields.iter() {
+    put_length(out, names.fields().len());
+    for (name, end) in names.iter() {
         put_bytes(out, name.as_str().as_bytes());
+        out.put_u64_le(end.as_millis());
     }
 }
 
@@ -242,18 +242,14 @@ fn decode_head(input: &mut Input<'_>, key: &Key) -> Option<impl FnOnce(u64) -> H
 }
 
 fn decode_marker(input: &mut Input<'_>, key: &Key) -> Option<Marker> {
-    let kept_until = input.time()?;
     let key = input.key(key)?;
-    let mut fields = Vec::new();
+    let mut names = Vec::new();
     for _ in 0..input.count()? {
-        fields.push(HeaderName::from_bytes(input.bytes()?).ok()?);
+        let name = HeaderName::from_bytes(input.bytes()?).ok()?;
+        names.push((name, input.time()?));
     }
-    input.left().is_empty().then_some(Marker {
-        key,
-        fields: fields.into(),
-        kept_until,
-        variants: Variants::default(),
-    })
+    let names = Names::read(names).filter(|_| input.left().is_empty())?;
+    Some(Marker::new(key, names, Variants::default()))
 }
 
 fn decode_value(input: &mut Input<'_>, key: &Key) -> Option<Value> {

@@ -2,9 +2,10 @@
 
 pub(crate) mod codec;
 mod headers;
+mod marker;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::header::ETAG;
@@ -20,6 +21,7 @@ use crate::semantics::Lifetimes;
 
 use headers::RESERVED;
 pub(crate) use headers::{StoredHeaders, sendable_length};
+pub(crate) use marker::{Known, Marker, Names, Variants};
 
 /// A complete stored response.
 pub(crate) struct Entry {
@@ -205,65 +207,6 @@ impl fmt::Debug for Head {
     }
 }
 
-/// The record under the base key of a resource whose responses vary.
-#[derive(Debug)]
-pub(crate) struct Marker {
-    pub(crate) key: Key,
-    /// The names that the responses vary on, sorted. Together with the request's values
-    /// of them the base key becomes the variant's.
-    pub(crate) fields: Arc<[HeaderName]>,
-    pub(crate) kept_until: Timestamp,
-    /// The variants that this instance knows of; not part of the stored form.
-    pub(crate) variants: Variants,
-}
-
-impl Marker {
-    /// The only variant, while there is one.
-    pub(crate) const fn only(&self) -> Option<&Arc<Entry>> {
-        match &self.variants {
-            Variants::Only(entry) => Some(entry),
-            Variants::Several(_) => None,
-        }
-    }
-}
-
-/// The variants of a resource, as one instance knows them.
-#[derive(Clone, Debug)]
-pub(crate) enum Variants {
-    /// Kept with the marker, so that one look-up finds it. Most resources have one variant.
-    Only(Arc<Entry>),
-    /// Each under its own key. There may be none that this instance knows of.
-    Several(Known),
-}
-
-impl Default for Variants {
-    fn default() -> Self {
-        Self::Several(Known::default())
-    }
-}
-
-/// The hashes of a resource's variants, which bound their number.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Known(Arc<Mutex<Vec<u128>>>);
-
-impl Known {
-    /// Adds a variant, unless `max` others are still `present`.
-    pub(crate) fn admit(&self, hash: u128, max: usize, present: impl Fn(u128) -> bool) -> bool {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.contains(&hash) {
-            return true;
-        }
-        if known.len() >= max {
-            known.retain(|hash| present(*hash));
-        }
-        let has_room = known.len() < max;
-        if has_room {
-            known.push(hash);
-        }
-        has_room
-    }
-}
-
 /// A value of the application's own.
 pub(crate) struct Value {
     pub(crate) key: Key,
@@ -356,7 +299,7 @@ impl Record {
             Self::Marker(marker) => {
                 counted::<Marker>()
                     + marker.key.canonical().len()
-                    + marker.fields.len() * size_of::<HeaderName>()
+                    + marker.fields().len() * size_of::<(HeaderName, Timestamp)>()
             }
             Self::Value(value) => {
                 counted::<Value>()

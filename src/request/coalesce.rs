@@ -145,7 +145,7 @@ impl Miss {
         let entry = self.lookup.entry.clone()?;
         match self.judge(&entry.head) {
             Decision::Serve(outcome) if is_wanted(&entry) => {
-                cache.tiers().promote(&self.lookup, self.now);
+                self.promote();
                 Some((entry, outcome))
             }
             _ => None,

@@ -41,6 +41,15 @@ impl Fallback {
         }
     }
 
+    /// What is left when the handler's 304 is about another response than the stored one.
+    pub(super) const fn contradicted(&self) -> Self {
+        let why = match self {
+            Self::Nothing(why, _) | Self::Entry(_, why, _) => *why,
+            Self::Refreshing(_) => Forwarded::Stale,
+        };
+        Self::Nothing(why, Reason::ValidatorMismatch)
+    }
+
     /// The stored response whose validators the fetch sends.
     pub(crate) fn to_validate(&self) -> Option<&Arc<Entry>> {
         self.entry()

@@ -51,6 +51,13 @@ impl Miss {
         self.settings.judge(head, &self.facts, self.now)
     }
 
+    /// Keeps the entry that the shared store has in memory as well.
+    pub(crate) fn promote(&self) {
+        let cache = self.cache();
+        let is_usable = |head: &Head| cache.validity(head, self.now).is_usable();
+        cache.tiers().promote(&self.lookup, &is_usable, self.now);
+    }
+
     pub(crate) fn may_serve_on_error(&self, head: &Head, now: Timestamp) -> bool {
         self.settings.may_serve_on_error(head, &self.facts, now)
     }

@@ -206,7 +206,7 @@ impl Miss {
             }
         }
         if !is_useless {
-            self.cache().tiers().promote(&self.lookup, self.now);
+            self.promote();
         }
         (Some(found), decision)
     }

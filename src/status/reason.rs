@@ -102,8 +102,6 @@ reasons! {
     VaryAny = "vary-any",
     /// `Vary` cannot be parsed, or names too many fields.
     VaryInvalid = "vary-invalid",
-    /// The resource has as many variants as it may.
-    TooManyVariants = "too-many-variants",
     /// The response has so many fields that no more can be added.
     TooManyFields = "too-many-fields",
     /// The tags are too many, too long, or not tags: not all of them could purge the response.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use crate::entry::{Entry, Marker};
+use crate::entry::{Entry, Marker, Record};
 use crate::key::{Key, KeyBuilder, KeyRef};
 
 /// The result of looking a request up so far.
@@ -37,10 +37,33 @@ impl Lookup {
         }
     }
 
-    /// The fields that the entry varies on.
+    /// The fields of the request's key, as far as it is known how the resource varies.
     pub(crate) fn fields(&self) -> Arc<[HeaderName]> {
         let marker = self.marker.as_ref();
-        marker.map_or_else(Arc::default, |marker| Arc::clone(&marker.fields))
+        marker.map_or_else(Arc::default, |marker| Arc::clone(marker.fields()))
+    }
+
+    /// These fields and those that a response names.
+    pub(crate) fn fields_and(&self, vary: &Arc<[HeaderName]>) -> Arc<[HeaderName]> {
+        let known = self.fields();
+        let mut new = vary.iter().filter(|name| !known.contains(name)).peekable();
+        if new.peek().is_none() {
+            return known;
+        }
+        if known.is_empty() {
+            return Arc::clone(vary);
+        }
+        let mut all: Vec<_> = known.iter().chain(new).cloned().collect();
+        all.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        all.into()
+    }
+
+    /// Takes over a response of the shared store. Otherwise the entry of memory stays: a stale one is
+    /// better than none.
+    pub(super) fn found(&mut self, record: Record) {
+        if let Record::Response(entry) = record {
+            self.entry = Some(entry);
+        }
     }
 
     /// The most specific key that is known. Requests with the same key share one flight.

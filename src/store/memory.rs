@@ -10,7 +10,7 @@ use quick_cache::sync::{Cache, EntryAction};
 use crate::base::clock::Timestamp;
 use crate::base::random;
 use crate::entry::{Entry, Record};
-use crate::key::{Key, KeyRef};
+use crate::key::KeyRef;
 
 /// A scan-resistant map of records, weighted by their size (quick_cache: S3-FIFO).
 pub(crate) struct Memory {
@@ -91,7 +91,12 @@ impl Memory {
         });
     }
 
-    /// Whether there is a record under this hash.
+    /// The response under this hash, whatever its key is. Nobody is answered with it.
+    pub(crate) fn response_of(&self, hash: u128) -> Option<Arc<Entry>> {
+        self.records.peek(&hash)?.record.into_response()
+    }
+
+    /// Whether there is anything under this hash.
     pub(crate) fn contains(&self, hash: u128) -> bool {
         self.records.contains_key(&hash)
     }
@@ -109,8 +114,8 @@ impl Memory {
         }
     }
 
-    pub(crate) fn remove(&self, key: &Key) {
-        self.records.remove(&key.hash());
+    pub(crate) fn remove(&self, hash: u128) {
+        self.records.remove(&hash);
     }
 
     /// Removes all records.

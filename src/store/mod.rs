@@ -33,10 +33,11 @@ pub use in_process::{InProcessStore, Outage};
 pub(crate) use lookup::{Lookup, MemoryLookup};
 pub(crate) use memory::Memory;
 pub(crate) use shared::{Flushed, Shared, SharedSettings};
-pub(crate) use tiers::{Reach, Stored, Tiers};
+pub(crate) use tiers::{Reach, Tiers};
 #[cfg(feature = "tls")]
 pub use valkey::TlsSettings;
 pub use valkey::{CredentialsProvider, StoreUrl, UrlError, ValkeySettings, ValkeyStore};
+pub(crate) use variants::NewResponse;
 
 /// A boxed future, so that [`SharedStore`] can be a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -5,36 +5,26 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::rejected::{BadValueAction, Counters};
 use super::shared::Proof;
-use super::variants::{self, Inserted, NewMarker, VariantIndex};
+use super::variants::{self, IsUsable, NewResponse, Placed, VariantIndex};
 use super::{Flushed, Lookup, Memory, MemoryLookup, Shared, SharedStore, StoreError};
 use crate::base::clock::Timestamp;
 use crate::entry::codec;
-use crate::entry::{Entry, Marker, Record, Value};
+use crate::entry::{Record, Value};
 use crate::key::{Key, KeyBuilder};
 
 /// Both tiers. A read asks memory and then the store. A write changes memory at once, and the store
 /// in the background.
 #[derive(Debug)]
 pub(crate) struct Tiers {
-    memory: Memory,
+    pub(super) memory: Memory,
     shared: Option<Shared>,
-    variants: VariantIndex,
+    pub(super) variants: VariantIndex,
     counters: Arc<Counters>,
-}
-
-/// Whether a response was stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stored {
-    Yes,
-    /// The resource has as many variants as it may.
-    TooManyVariants,
-    /// The response was purged before it was complete.
-    Purged,
 }
 
 /// The tiers that get a record.
@@ -80,7 +70,7 @@ impl Tiers {
         match self.memory.get(builder.base(), now) {
             Some(Record::Response(entry)) => found.entry = Some(entry),
             Some(Record::Marker(marker)) => {
-                let variant = builder.vary(&marker.fields, headers);
+                let variant = builder.vary(marker.fields(), headers);
                 found.entry = variants::find(&self.memory, &marker, variant, now);
                 found.marker = Some(marker);
             }
@@ -102,9 +92,10 @@ impl Tiers {
         is_away
     }
 
-    /// Completes a look-up from the shared store. It takes two round trips if the store has a
-    /// marker that this instance did not know, and one otherwise. A fault is a miss.
-    /// [`Tiers::promote`] then puts the entry into memory.
+    /// Completes a look-up from the shared store: one round trip where the resource is known not to
+    /// vary or the variant is there. A variant that is not there is a reason to read the marker
+    /// again, since another instance may know of more names. A fault is a miss. An entry that was
+    /// found is not in memory before [`Tiers::promote`].
     pub(crate) async fn look_in_store(
         &self,
         lookup: &mut Lookup,
@@ -112,68 +103,46 @@ impl Tiers {
         now: Timestamp,
         deadline: Instant,
     ) {
-        let found = self.fetch(lookup.key(), now, deadline).await;
-        if lookup.marker.is_some() {
-            // Otherwise the entry of memory stays: a stale one is better than none.
-            if let Some(entry) = found.and_then(Record::into_response) {
-                lookup.entry = Some(entry);
+        if let Some(variant) = &lookup.variant {
+            match self.fetch(variant, now, deadline).await {
+                Ok(None) => {}
+                Ok(Some(record)) => return lookup.found(record),
+                Err(Unread) => return,
             }
-            return;
         }
-        match found {
-            Some(Record::Response(entry)) => lookup.entry = Some(entry),
-            Some(Record::Marker(marker)) => {
-                let variant = lookup.base.variant(&marker.fields, headers);
-                let found = self.fetch(&variant, now, deadline).await;
-                lookup.entry = found.and_then(Record::into_response);
-                if lookup.entry.is_none() || self.memory.is_off() {
-                    self.memory.insert(Record::Marker(Arc::clone(&marker)));
-                }
-                lookup.variant = Some(variant);
-                lookup.marker = Some(marker);
-            }
-            Some(Record::Value(_)) | None => {}
-        }
-    }
-
-    /// Puts the entry that was found in the shared store into memory, unless memory has a newer
-    /// one.
-    pub(crate) fn promote(&self, lookup: &Lookup, now: Timestamp) {
-        let Some(entry) = &lookup.entry else {
+        let Ok(record) = self.fetch(&lookup.base, now, deadline).await else {
             return;
         };
-        match &lookup.marker {
-            Some(marker) if !self.memory.is_off() => {
-                self.promote_variant(&lookup.base, marker, entry, now);
-            }
-            Some(_) => {}
-            None => {
-                let standing = self.memory.peek(lookup.base.borrow(), now);
-                let standing = standing.and_then(Record::into_response);
-                if !standing.is_some_and(|standing| standing.is_newer_than(entry)) {
-                    self.memory.insert(Record::Response(Arc::clone(entry)));
-                }
+        let (read, marker) = match (record, &lookup.marker) {
+            (Some(Record::Marker(marker)), _) => (Some(Arc::clone(&marker)), marker),
+            (_, Some(marker)) => (None, Arc::clone(marker)),
+            (Some(record), None) => return lookup.found(record),
+            (None, None) => return,
+        };
+        let marker = self
+            .variants
+            .learn(&self.memory, &lookup.base, &marker, now);
+        if read.is_none_or(|read| read.names != marker.names) {
+            let record = Record::Marker(Arc::clone(&marker));
+            self.write_behind(record, now, Reach::BothTiers, ());
+        }
+        let variant = lookup.base.variant(marker.fields(), headers);
+        lookup.marker = Some(marker);
+        if lookup.variant.as_ref() != Some(&variant) {
+            let found = self.fetch(&variant, now, deadline).await;
+            lookup.variant = Some(variant);
+            if let Ok(Some(record)) = found {
+                lookup.found(record);
             }
         }
     }
 
-    /// Puts a variant of the shared store into memory. The bound on variants does not apply.
-    fn promote_variant(&self, base: &Key, marker: &Marker, entry: &Arc<Entry>, now: Timestamp) {
-        let canonical = entry.head.key.canonical();
-        let standing = match self.memory.peek(base.borrow(), now) {
-            Some(Record::Marker(marker)) => variants::find(&self.memory, &marker, canonical, now),
-            _ => None,
-        };
-        if standing.is_some_and(|standing| standing.is_newer_than(entry)) {
-            return;
-        }
-        let lead = NewMarker {
-            base,
-            fields: &marker.fields,
-            kept_until: marker.kept_until,
-        };
-        if let Inserted::TooMany = self.variants.place(&self.memory, lead, entry, now) {
-            self.memory.insert(Record::Response(Arc::clone(entry)));
+    /// Puts the entry that was found in the shared store into memory, unless memory has a newer one.
+    pub(crate) fn promote(&self, lookup: &Lookup, is_usable: IsUsable<'_>, now: Timestamp) {
+        if let Some(entry) = &lookup.entry {
+            let (base, fields) = (&lookup.base, lookup.fields());
+            self.variants
+                .promote(&self.memory, base, &fields, entry, is_usable, now);
         }
     }
 
@@ -191,7 +160,8 @@ impl Tiers {
         now: Timestamp,
         deadline: Instant,
     ) -> Option<Arc<Value>> {
-        self.fetch(key, now, deadline).await?.into_value()
+        let found = self.fetch(key, now, deadline).await;
+        found.ok().flatten()?.into_value()
     }
 
     /// Puts a value of the shared store into memory.
@@ -199,39 +169,39 @@ impl Tiers {
         self.memory.insert(Record::Value(Arc::clone(value)));
     }
 
-    /// Stores a response that varies on `fields`: in memory at once, and in the shared store in the
-    /// background. `until_written` is dropped when the shared store has the response, or when it is
-    /// certain that it will not get it.
-    pub(crate) fn store_response(
+    /// Puts a response into memory, under its request's values of all the fields that count.
+    pub(crate) fn place(
         &self,
-        base: &Key,
-        fields: &Arc<[HeaderName]>,
-        entry: Arc<Entry>,
+        new: NewResponse<'_>,
+        is_usable: IsUsable<'_>,
+        now: Timestamp,
+    ) -> Placed {
+        self.variants.place(&self.memory, new, is_usable, now)
+    }
+
+    /// Stores a response that memory has in the shared store, in the background. `until_written` is
+    /// dropped when the shared store has the response, or when it is certain that it will not get it.
+    pub(crate) fn write_placed(
+        &self,
+        placed: &Placed,
         now: Timestamp,
         reach: Reach,
         until_written: impl Send + 'static,
-    ) -> Stored {
-        let kept_until = entry.head.lifetimes.kept_until;
-        if fields.is_empty() {
-            self.memory.insert(Record::Response(Arc::clone(&entry)));
-            self.write_behind(Record::Response(entry), now, reach, until_written);
-            return Stored::Yes;
+    ) {
+        let Placed {
+            entry,
+            fields: _,
+            marker,
+            displaced,
+        } = placed;
+        if let Some(marker) = marker {
+            self.write_behind(Record::Marker(Arc::clone(marker)), now, reach, ());
         }
-        let lead = NewMarker {
-            base,
-            fields,
-            kept_until: kept_until.saturating_add(MARKER_SLACK),
-        };
-        match self.variants.place(&self.memory, lead, &entry, now) {
-            Inserted::TooMany => return Stored::TooManyVariants,
-            Inserted::Here(marker) => {
-                if let Some(marker) = marker {
-                    self.write_behind(Record::Marker(marker), now, reach, ());
-                }
-            }
+        if let (Some(key), Some(shared)) = (displaced, &self.shared) {
+            shared.remove_behind(key);
         }
-        self.write_behind(Record::Response(entry), now, reach, until_written);
-        Stored::Yes
+        let record = Record::Response(Arc::clone(entry));
+        self.write_behind(record, now, reach, until_written);
     }
 
     /// Stores one of the application's own values: in memory at once, and in the shared store in
@@ -275,7 +245,7 @@ impl Tiers {
         key: &Key,
         deadline: Instant,
     ) -> Result<(), StoreError> {
-        self.memory.remove(key);
+        self.memory.remove(key.hash());
         let Some(shared) = &self.shared else {
             return Ok(());
         };
@@ -315,26 +285,33 @@ impl Tiers {
     }
 
     /// Reads and checks a record of the shared store.
-    async fn fetch(&self, key: &Key, now: Timestamp, deadline: Instant) -> Option<Record> {
-        let shared = self.shared.as_ref()?;
+    async fn fetch(
+        &self,
+        key: &Key,
+        now: Timestamp,
+        deadline: Instant,
+    ) -> Result<Option<Record>, Unread> {
+        let Some(shared) = &self.shared else {
+            return Err(Unread);
+        };
         let bytes = match shared.store.get(&shared.name(key), deadline).await {
-            Ok(bytes) => bytes?,
+            Ok(bytes) => bytes,
             // The value stays until the next response overwrites it.
             Err(StoreError::TooLong) => {
                 self.counters.too_long.fetch_add(1, Ordering::Relaxed);
-                return None;
+                return Ok(None);
             }
             Err(_logged_by_the_store) => {
                 self.counters.failed_reads.fetch_add(1, Ordering::Relaxed);
-                return None;
+                return Err(Unread);
             }
         };
-        let record = self.check(shared, &bytes, key, now)?;
-        if !is_timely(&record, now) {
+        let record = bytes.and_then(|bytes| self.check(shared, &bytes, key, now));
+        if record.as_ref().is_some_and(|it| !is_timely(it, now)) {
             self.counters.untimely.fetch_add(1, Ordering::Relaxed);
-            return None;
+            return Ok(None);
         }
-        Some(record)
+        Ok(record)
     }
 
     /// Decodes a record of `key`. Any other bytes are a miss, which is counted and acted on.
@@ -354,6 +331,9 @@ impl Tiers {
     }
 }
 
+/// The store does not say what it has.
+struct Unread;
+
 /// Whether a record may be used now. Its own times decide, and not the time to live of its key. A
 /// record from an instance whose clock is too far ahead may not be used.
 fn is_timely(record: &Record, now: Timestamp) -> bool {
@@ -367,7 +347,3 @@ fn is_timely(record: &Record, now: Timestamp) -> bool {
 
 /// How far the clocks of two instances may differ.
 const MAX_SKEW: Duration = Duration::from_secs(60);
-
-/// How much longer a marker is kept than its variant, so that the next variant need not write the
-/// marker again.
-const MARKER_SLACK: Duration = Duration::from_secs(300);

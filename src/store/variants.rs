@@ -1,16 +1,18 @@
 //! Where the variants of a resource are kept in memory (RFC 9111 4.1).
 //!
-//! A marker stands under the resource's own key and names the request's fields that matter. Most
-//! resources have one variant, which stands there as well; further ones stand under their own keys.
+//! A marker stands under the resource's own key and names the request's fields that matter. Every
+//! response is stored under its request's values of all of them. Most resources have one variant,
+//! which stands with the marker; further ones stand under their own keys.
 
 use std::sync::Arc;
 
-use http::HeaderName;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
 
 use super::Memory;
 use crate::base::clock::Timestamp;
 use crate::base::sync::Striped;
-use crate::entry::{Entry, Known, Marker, Record, Variants};
+use crate::entry::{Entry, Head, Known, Marker, Names, Record, Variants};
 use crate::key::{Key, KeyRef};
 
 /// Changes the markers in memory, one change at a time for each resource.
@@ -20,21 +22,33 @@ pub(super) struct VariantIndex {
     changing: Striped<()>,
 }
 
-/// What leads to a variant, unless a marker stands already.
-pub(super) struct NewMarker<'a> {
-    pub(super) base: &'a Key,
-    /// What the resource's responses vary on.
-    pub(super) fields: &'a Arc<[HeaderName]>,
-    pub(super) kept_until: Timestamp,
+/// A complete response that is about to be stored.
+pub(crate) struct NewResponse<'a> {
+    /// The key of the resource.
+    pub(crate) base: &'a Key,
+    /// What its own `Vary` names.
+    pub(crate) vary: &'a [HeaderName],
+    /// The fields of its key.
+    pub(crate) fields: Arc<[HeaderName]>,
+    /// Those of its request.
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) head: Head,
+    pub(crate) body: Bytes,
 }
 
-/// What became of a variant.
-pub(super) enum Inserted {
-    /// It stands in memory; the marker, if there is a new one for others to know of.
-    Here(Option<Arc<Marker>>),
-    /// The resource has as many variants as it may.
-    TooMany,
+/// A response that memory has, and what the shared store has to be told.
+pub(crate) struct Placed {
+    pub(crate) entry: Arc<Entry>,
+    /// The fields of its key.
+    pub(crate) fields: Arc<[HeaderName]>,
+    /// The marker, if others have to know of it.
+    pub(super) marker: Option<Arc<Marker>>,
+    /// The key of a variant that has given way to it.
+    pub(super) displaced: Option<Key>,
 }
+
+/// Whether a stored response may be used, as far as the purges say.
+pub(crate) type IsUsable<'a> = &'a dyn Fn(&Head) -> bool;
 
 impl VariantIndex {
     /// An index that allows `most` variants of a resource.
@@ -45,100 +59,201 @@ impl VariantIndex {
         }
     }
 
-    /// Keeps a variant in memory, and what leads to it.
+    /// Keeps a response in memory under its request's values of all the names that count for the
+    /// resource, and what leads to it.
     pub(super) fn place(
         &self,
         memory: &Memory,
-        lead: NewMarker<'_>,
-        entry: &Arc<Entry>,
+        new: NewResponse<'_>,
+        is_usable: IsUsable<'_>,
         now: Timestamp,
-    ) -> Inserted {
-        let _one_at_a_time = self.changing.lock(lead.base.hash());
-        let standing = match memory.peek(lead.base.borrow(), now) {
-            Some(Record::Marker(marker)) if marker.fields == *lead.fields => Some(marker),
-            _ => None,
+    ) -> Placed {
+        let NewResponse {
+            base,
+            vary,
+            fields,
+            headers,
+            mut head,
+            body,
+        } = new;
+        let _one_at_a_time = self.changing.lock(base.hash());
+        let standing = standing(memory, base, now);
+        let names = match &standing {
+            None => Names::default(),
+            Some(marker) => marker.names.clone(),
         };
-        let Some(variants) = self.joined(memory, standing.as_deref(), entry, now) else {
-            return Inserted::TooMany;
+        let names = names.with_response(vary, head.lifetimes.kept_until, now);
+        if *names.fields() != fields {
+            head.key = base.variant(names.fields(), headers);
+        }
+        let entry = Arc::new(Entry { head, body });
+        if names.is_empty() {
+            memory.insert(Record::Response(Arc::clone(&entry)));
+            return Placed {
+                entry,
+                fields: Arc::default(),
+                marker: None,
+                displaced: None,
+            };
+        }
+        let is_known = standing.as_ref().is_some_and(|it| it.names == names);
+        let variants = still_led_to(memory, standing.as_deref(), &names);
+        let (variants, displaced) = self.add(memory, variants, &entry, is_usable, now);
+        let marker = settle(memory, base, standing, names, variants);
+        Placed {
+            entry,
+            fields: Arc::clone(marker.fields()),
+            marker: (!is_known).then_some(marker),
+            displaced,
+        }
+    }
+
+    /// Keeps a response of the shared store in memory as well, unless memory has a newer one, or
+    /// knows by now of other names than it was found by.
+    pub(super) fn promote(
+        &self,
+        memory: &Memory,
+        base: &Key,
+        fields: &[HeaderName],
+        entry: &Arc<Entry>,
+        is_usable: IsUsable<'_>,
+        now: Timestamp,
+    ) {
+        let _one_at_a_time = self.changing.lock(base.hash());
+        let canonical = entry.head.key.canonical();
+        let (known, marker) = match memory.peek(base.borrow(), now) {
+            Some(Record::Marker(marker)) => (find(memory, &marker, canonical, now), Some(marker)),
+            Some(Record::Response(known)) => (Some(known), None),
+            Some(Record::Value(_)) | None => (None, None),
         };
-        let is_alone = matches!(variants, Variants::Only(_));
-        let lasts = standing
-            .as_ref()
-            .is_some_and(|marker| marker.kept_until >= entry.head.lifetimes.kept_until);
-        let stands = lasts && standing.as_ref().is_some_and(|it| it.only().is_none());
-        let marker = (!stands).then(|| Arc::new(lead.marker(standing.as_deref(), variants)));
-        if let Some(marker) = &marker {
-            memory.insert(Record::Marker(Arc::clone(marker)));
+        let by = marker.as_ref().map_or(&[][..], |marker| marker.fields());
+        if by != fields || known.is_some_and(|known| known.is_newer_than(entry)) {
+            return;
         }
-        if !is_alone {
-            memory.insert(Record::Response(Arc::clone(entry)));
+        let Some(marker) = marker else {
+            return memory.insert(Record::Response(Arc::clone(entry)));
+        };
+        if !memory.is_off() {
+            let variants = marker.variants.clone();
+            let (variants, _stays_in_the_store) = self.add(memory, variants, entry, is_usable, now);
+            let names = marker.names.clone();
+            settle(memory, base, Some(marker), names, variants);
         }
-        Inserted::Here(marker.filter(|_| !lasts))
+    }
+
+    /// Unites a marker with the one in memory, if there is one, and keeps it there.
+    pub(super) fn learn(
+        &self,
+        memory: &Memory,
+        base: &Key,
+        learnt: &Arc<Marker>,
+        now: Timestamp,
+    ) -> Arc<Marker> {
+        let _one_at_a_time = self.changing.lock(base.hash());
+        let standing = standing(memory, base, now);
+        let Some(marker) = &standing else {
+            memory.insert(Record::Marker(Arc::clone(learnt)));
+            return Arc::clone(learnt);
+        };
+        let names = marker.names.united(&learnt.names, now);
+        let variants = still_led_to(memory, Some(marker), &names);
+        settle(memory, base, standing, names, variants)
     }
 
     /// Removes the response under `key` from memory. It may be a variant of the resource under
     /// `base`.
     pub(super) fn forget(&self, memory: &Memory, base: &Key, key: &Key, now: Timestamp) {
         let _one_at_a_time = self.changing.lock(base.hash());
-        memory.remove(key);
-        if let Some(Record::Marker(marker)) = memory.peek(base.borrow(), now)
+        memory.remove(key.hash());
+        if let Some(marker) = standing(memory, base, now)
             && marker.only().is_some_and(|only| only.head.key == *key)
         {
-            memory.insert(Record::Marker(Arc::new(Marker {
-                key: base.clone(),
-                fields: Arc::clone(&marker.fields),
-                kept_until: marker.kept_until,
-                variants: Variants::default(),
-            })));
+            let names = marker.names.clone();
+            settle(memory, base, Some(marker), names, Variants::default());
         }
     }
 
-    /// The variants of which `entry` is one; `None` if there are too many without it.
-    fn joined(
+    /// Adds a variant to those of a resource, and keeps it in memory. The key of the variant that
+    /// gives way.
+    fn add(
         &self,
         memory: &Memory,
-        standing: Option<&Marker>,
+        variants: Variants,
         entry: &Arc<Entry>,
+        is_usable: IsUsable<'_>,
         now: Timestamp,
-    ) -> Option<Variants> {
-        let hash = entry.head.key.hash();
-        let known = match standing.map(|marker| &marker.variants) {
-            Some(Variants::Several(known)) => known.clone(),
-            Some(Variants::Only(only))
-                if only.head.key != entry.head.key && now < only.head.lifetimes.kept_until =>
-            {
+    ) -> (Variants, Option<Key>) {
+        let is_live = |it: &Entry| now < it.head.lifetimes.kept_until && is_usable(&it.head);
+        let known = match variants {
+            Variants::Several(known) => known,
+            Variants::Only(only) if only.head.key != entry.head.key && is_live(&only) => {
                 let known = Known::default();
-                let mut both = [only.head.key.hash(), hash].into_iter();
-                if !both.all(|hash| known.admit(hash, self.most, |_| true)) {
-                    return None;
-                }
-                memory.insert(Record::Response(Arc::clone(only)));
+                known.add(only.head.key.hash(), self.most, |_| ());
+                memory.insert(Record::Response(only));
                 known
             }
-            _ if memory.is_off() => Known::default(),
-            _ => return Some(Variants::Only(Arc::clone(entry))),
+            Variants::Only(_) => Known::default(),
         };
-        known
-            .admit(hash, self.most, |hash| memory.contains(hash))
-            .then_some(Variants::Several(known))
+        if known.is_empty() && !memory.is_off() {
+            return (Variants::Only(Arc::clone(entry)), None);
+        }
+        let live = |hash| memory.response_of(hash).filter(|entry| is_live(entry));
+        // What is not there, past its time or purged has no rank, and so it gives way first.
+        let rank = |hash| live(hash).map(|entry| entry.head.lifetimes.stored);
+        let lowest = known.add(entry.head.key.hash(), self.most, rank);
+        let displaced = lowest.and_then(live).map(|entry| entry.head.key.clone());
+        if let Some(hash) = lowest {
+            memory.remove(hash);
+        }
+        memory.insert(Record::Response(Arc::clone(entry)));
+        (Variants::Several(known), displaced)
     }
 }
 
-impl NewMarker<'_> {
-    /// The marker that follows the one that stands, or the first.
-    fn marker(self, standing: Option<&Marker>, variants: Variants) -> Marker {
-        Marker {
-            key: match &variants {
-                Variants::Only(entry) => self.base.within(&entry.head.key),
-                Variants::Several(_) => self.base.clone(),
-            },
-            fields: Arc::clone(self.fields),
-            kept_until: standing.map_or(self.kept_until, |marker| {
-                marker.kept_until.max(self.kept_until)
-            }),
-            variants,
-        }
+/// The marker of a resource in memory.
+fn standing(memory: &Memory, base: &Key, now: Timestamp) -> Option<Arc<Marker>> {
+    match memory.peek(base.borrow(), now) {
+        Some(Record::Marker(marker)) => Some(marker),
+        _ => None,
     }
+}
+
+/// The variants that look-ups find by these names. What other names led to goes from memory.
+fn still_led_to(memory: &Memory, standing: Option<&Marker>, names: &Names) -> Variants {
+    match standing {
+        Some(marker) if marker.fields() == names.fields() => marker.variants.clone(),
+        Some(marker) => {
+            if let Variants::Several(known) = &marker.variants {
+                let gone = known.hashes().into_iter();
+                gone.for_each(|hash| memory.remove(hash));
+            }
+            Variants::default()
+        }
+        None => Variants::default(),
+    }
+}
+
+/// The marker with these names and variants, which stands in memory.
+fn settle(
+    memory: &Memory,
+    base: &Key,
+    standing: Option<Arc<Marker>>,
+    names: Names,
+    variants: Variants,
+) -> Arc<Marker> {
+    if let Some(marker) = standing
+        && marker.names == names
+        && marker.variants.are(&variants)
+    {
+        return marker;
+    }
+    let key = match &variants {
+        Variants::Only(entry) => base.within(&entry.head.key),
+        Variants::Several(_) => base.clone(),
+    };
+    let marker = Arc::new(Marker::new(key, names, variants));
+    memory.insert(Record::Marker(Arc::clone(&marker)));
+    marker
 }
 
 /// The variant with this canonical form of a key, if memory has it and it belongs to the marker.
@@ -159,152 +274,6 @@ pub(super) fn find(
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use http::header::ACCEPT_LANGUAGE;
-    use http::{HeaderMap, HeaderValue, StatusCode};
-
-    use super::*;
-    use crate::base::lines::Lines;
-    use crate::base::position::Moment;
-    use crate::base::tags::Tags;
-    use crate::entry::{Head, StoredHeaders, Verified};
-    use crate::key::KeyBuilder;
-    use crate::semantics::{Flags, Lifetimes};
-    use crate::store::{MemoryLookup, Reach, Stored, Tiers};
-
-    #[test]
-    fn the_only_variant_is_one_record_until_there_is_another() {
-        let tiers = tiers();
-        let table = [
-            (0, "de", 1),
-            (1, "de", 1),
-            (2, "en", 3),
-            (3, "de", 3),
-            (4, "fr", 4),
-        ];
-        for (second, language, records) in table {
-            store(&tiers, language, second);
-            assert_eq!(tiers.memory().len(), records, "{second}");
-        }
-        let stored = |language| look(&tiers, language, 9).map(|it| it.head.lifetimes.stored);
-        assert_eq!(stored("de"), Some(at(3)), "the newest of each");
-        assert_eq!(stored("en"), Some(at(2)));
-        assert_eq!(stored("fr"), Some(at(4)));
-        assert_eq!(stored("es"), None);
-    }
-
-    #[test]
-    fn no_more_variants_are_kept_than_may_be() {
-        let tiers = Tiers::new(1 << 20, None, 1);
-        assert_eq!(store(&tiers, "de", 1), Stored::Yes);
-        assert_eq!(store(&tiers, "en", 2), Stored::TooManyVariants);
-        assert!(look(&tiers, "en", 3).is_none());
-        assert!(look(&tiers, "de", 3).is_some());
-        // The first one's time is over.
-        assert_eq!(store(&tiers, "en", 1 + LIFETIME), Stored::Yes);
-        assert!(look(&tiers, "en", 2 + LIFETIME).is_some());
-    }
-
-    #[test]
-    fn a_variant_is_forgotten_and_how_the_resource_varies_is_not() {
-        let tiers = tiers();
-        let variant = |language| base().variant(&FIELDS, &headers(language));
-        store(&tiers, "de", 1);
-        tiers.forget(&base(), &variant("en"), at(2));
-        assert!(look(&tiers, "de", 3).is_some(), "another was forgotten");
-        tiers.forget(&base(), &variant("de"), at(2));
-        let found = find(&tiers, "de", 3);
-        assert!(found.entry.is_none() && found.marker.is_some());
-        store(&tiers, "de", 4);
-        store(&tiers, "en", 5);
-        tiers.forget(&base(), &variant("de"), at(6));
-        assert!(look(&tiers, "de", 7).is_none());
-        assert!(look(&tiers, "en", 7).is_some());
-    }
-
-    #[test]
-    fn without_memory_only_the_marker_is_kept() {
-        let tiers = Tiers::new(0, None, 10);
-        for language in ["de", "en"] {
-            store(&tiers, language, 1);
-            let found = find(&tiers, language, 2);
-            assert!(found.entry.is_none() && found.marker.is_some());
-        }
-        assert_eq!(tiers.memory().len(), 1);
-    }
-
-    #[test]
-    fn two_variants_stored_at_once_are_both_there() {
-        for _ in 0..200 {
-            let tiers = tiers();
-            std::thread::scope(|threads| {
-                for language in ["de", "en"] {
-                    threads.spawn(|| store(&tiers, language, 1));
-                }
-            });
-            assert!(look(&tiers, "de", 2).is_some() && look(&tiers, "en", 2).is_some());
-        }
-    }
-
-    fn tiers() -> Tiers {
-        Tiers::new(1 << 20, None, 10)
-    }
-
-    fn at(second: u64) -> Timestamp {
-        Timestamp::from_secs(second)
-    }
-
-    fn store(tiers: &Tiers, language: &str, second: u64) -> Stored {
-        let until = at(second + LIFETIME);
-        let head = Head {
-            key: base().variant(&FIELDS, &headers(language)),
-            status: StatusCode::OK,
-            headers: StoredHeaders::new(Lines::default(), None),
-            lifetimes: Lifetimes {
-                born: at(second),
-                stored: at(second),
-                fresh_until: until,
-                swr_until: until,
-                sie_until: until,
-                kept_until: until,
-                flags: Flags::default(),
-            },
-            moment: Moment::default(),
-            tags: Tags::default(),
-            verified: Verified::never(),
-        };
-        let entry = Arc::new(Entry {
-            head,
-            body: Bytes::from_static(b"content"),
-        });
-        tiers.store_response(
-            &base(),
-            &FIELDS.into(),
-            entry,
-            at(second),
-            Reach::BothTiers,
-            (),
-        )
-    }
-
-    fn look(tiers: &Tiers, language: &str, second: u64) -> Option<Arc<Entry>> {
-        find(tiers, language, second).entry
-    }
-
-    fn find(tiers: &Tiers, language: &str, second: u64) -> MemoryLookup {
-        let mut builder = KeyBuilder::of_key(&base());
-        tiers.look_in_memory(&mut builder, &headers(language), at(second))
-    }
-
-    fn base() -> Key {
-        Key::of_value("", "a resource")
-    }
-
-    fn headers(language: &str) -> HeaderMap {
-        HeaderMap::from_iter([(ACCEPT_LANGUAGE, HeaderValue::from_str(language).unwrap())])
-    }
-
-    const FIELDS: [HeaderName; 1] = [ACCEPT_LANGUAGE];
-    const LIFETIME: u64 = 1000;
-}
+mod properties;
+#[cfg(test)]
+mod tests;

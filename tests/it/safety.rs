@@ -45,6 +45,14 @@ async fn django_cve_2026_6907_vary_star_in_any_place_is_never_reused() {
     }
 }
 
+/// No field has a star in its name, so more than one field is meant.
+#[tokio::test]
+async fn a_star_in_a_name_of_vary_makes_a_response_unusable() {
+    for vary in ["*x", "x-*", "accept, *x", "*;q=1", "**"] {
+        assert_never_shared(&[FRESH, ("vary", vary)], &[]).await;
+    }
+}
+
 #[tokio::test]
 async fn django_cve_2026_48587_white_space_around_vary_star_does_not_hide_it() {
     for vary in [" *", "* ", "\t*\t", "accept ,\t* ", ",*,", " , *"] {

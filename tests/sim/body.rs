@@ -54,7 +54,10 @@ impl Frames {
     }
 }
 
-/// A body of the simulation, of requests as of responses.
+/// What requests have for a body.
+pub type NoBody = http_body_util::Empty<Bytes>;
+
+/// The body of a response.
 #[derive(Debug, Default)]
 pub struct SimBody {
     rest: Frames,

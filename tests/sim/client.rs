@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep, timeout_at};
 use tower::ServiceExt;
 
-use crate::body::{SimBody, SimError};
+use crate::body::{NoBody, SimError};
 use crate::facts::Facts;
 use crate::fields::path;
 use crate::handler::{AUTHORITY, Origin};
@@ -69,7 +69,7 @@ pub async fn exchange(
             0,
         ),
     };
-    let mut request = Request::new(SimBody::empty());
+    let mut request = Request::new(NoBody::new());
     *request.method_mut() = method.parse().unwrap();
     *request.uri_mut() = target.parse().unwrap();
     *request.headers_mut() = headers;
@@ -119,7 +119,7 @@ struct Reading {
 }
 
 impl Reading {
-    async fn run(self, service: Service, request: Request<SimBody>) {
+    async fn run(self, service: Service, request: Request<NoBody>) {
         let Self { id, recorder, .. } = &self;
         match service.oneshot(request).await {
             Err(SimError(call)) => recorder.note(|trace, now| {

@@ -118,20 +118,8 @@ pub enum Because {
     UnrelatedPurge,
     ManyPurges,
     // What the handler said.
-    NarrowerVary,
-    ChangingVary,
-    /// Another response for the same named other fields.
-    OtherVary,
-    /// Others asked for other variants.
-    OtherVariants,
-    /// Variants that are purged or outdated.
-    DeadVariants,
-    SometimesVary,
-    OddVary,
     OddPublic,
     OddPrivate,
-    TypedNotModified,
-    OtherTag,
     Draft,
     Guarded,
     SetCookie,
@@ -151,7 +139,6 @@ pub enum Because {
     OddHost,
     Upgrade,
     // What the world is like.
-    TwoVariants,
     Skew,
     SlowReaders,
     Lease,

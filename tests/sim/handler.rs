@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use tokio::time::{sleep, timeout};
 use tower_response_cache::BoxFuture;
 
-use crate::body::{Frames, SimBody, SimError};
+use crate::body::{Frames, NoBody, SimBody, SimError};
 use crate::content::content;
 use crate::facts::Facts;
 use crate::fields::{RESOURCES, directives, etag, modified, path, resource_of, size, tag, vary};
@@ -91,7 +91,7 @@ impl Origin {
     async fn answer(
         self: Arc<Self>,
         instance: u8,
-        request: Request<SimBody>,
+        request: Request<NoBody>,
     ) -> Result<Response<SimBody>, SimError> {
         let headers = request.headers();
         let number =
@@ -344,7 +344,7 @@ pub struct Handler {
     pub instance: u8,
 }
 
-impl tower_service::Service<Request<SimBody>> for Handler {
+impl tower_service::Service<Request<NoBody>> for Handler {
     type Response = Response<SimBody>;
     type Error = SimError;
     type Future = BoxFuture<'static, Result<Response<SimBody>, SimError>>;
@@ -353,7 +353,7 @@ impl tower_service::Service<Request<SimBody>> for Handler {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<SimBody>) -> Self::Future {
+    fn call(&mut self, request: Request<NoBody>) -> Self::Future {
         Box::pin(Arc::clone(&self.origin).answer(self.instance, request))
     }
 }

@@ -17,7 +17,7 @@ use tower_response_cache::{
     QueryRule, SetCookieRule, TokioClock, ValueOptions, testing,
 };
 
-use crate::body::{SimBody, SimError};
+use crate::body::{NoBody, SimError};
 use crate::client::exchange;
 use crate::fields::{RESOURCES, path, tag};
 use crate::handler::{AUTHORITY, Handler, Origin};
@@ -29,7 +29,7 @@ use crate::teeth;
 use crate::trace::{Asked, PurgeDone, Recorder, Rest, Trace, ValueDone};
 
 /// What a client sends its requests to.
-pub type Service = BoxCloneSyncService<Request<SimBody>, Response<Content>, SimError>;
+pub type Service = BoxCloneSyncService<Request<NoBody>, Response<Content>, SimError>;
 
 /// What it gives them to read.
 pub type Content = UnsyncBoxBody<Bytes, BodyError>;
@@ -327,7 +327,7 @@ impl Instance {
 
 fn boxed<S, B>(service: S) -> Service
 where
-    S: tower_service::Service<Request<SimBody>, Response = Response<B>, Error = SimError>,
+    S: tower_service::Service<Request<NoBody>, Response = Response<B>, Error = SimError>,
     S: Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes, Error = BodyError> + Send + 'static,

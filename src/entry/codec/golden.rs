@@ -61,12 +61,13 @@ fn entry() -> Entry {
 }
 
 fn marker() -> Marker {
-    Marker {
-        key: Key::from_canonical(b"a base key"),
-        fields: [HeaderName::from_static("accept-language")].into(),
-        kept_until: Timestamp::from_secs(1_790_003_600),
-        variants: Variants::default(),
-    }
+    let names = [
+        ("accept-language", 1_790_003_600),
+        ("origin", 1_790_000_060),
+    ];
+    let names = names.map(|(name, end)| (HeaderName::from_static(name), Timestamp::from_secs(end)));
+    let key = Key::from_canonical(b"a base key");
+    Marker::new(key, names.into_iter().collect(), Variants::default())
 }
 
 fn value() -> Value {
@@ -109,7 +110,7 @@ fn facts(record: &Record) -> String {
         Record::Marker(marker) => {
             format!(
                 "{:?} {:?} {:?}",
-                marker.key, marker.fields, marker.kept_until
+                marker.key, marker.names, marker.kept_until
             )
         }
         Record::Value(value) => {

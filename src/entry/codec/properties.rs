@@ -56,7 +56,7 @@ fn same_content(one: &Record, other: &Record) -> bool {
         (Record::Value(one), Record::Value(other)) => {
             one.bytes == other.bytes && one.tags == other.tags
         }
-        (Record::Marker(one), Record::Marker(other)) => one.fields == other.fields,
+        (Record::Marker(one), Record::Marker(other)) => one.names == other.names,
         _ => false,
     }
 }
@@ -154,12 +154,11 @@ fn entries() -> impl Strategy<Value = Entry> {
 }
 
 fn markers() -> impl Strategy<Value = Marker> {
-    let fields = prop::collection::vec(names(), 0..4);
-    (keys(), fields, times()).prop_map(|(key, fields, kept_until)| Marker {
-        key,
-        fields: fields.into(),
-        kept_until,
-        variants: Variants::default(),
+    let names = prop::collection::btree_map(names().prop_map(|it| it.to_string()), times(), 0..4);
+    (keys(), names).prop_map(|(key, names)| {
+        let names = names.into_iter();
+        let names = names.map(|(name, end)| (name.parse().unwrap(), end));
+        Marker::new(key, names.collect(), Variants::default())
     })
 }
 

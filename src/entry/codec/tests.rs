@@ -50,12 +50,9 @@ fn entry_with(headers: &HeaderMap, body: &[u8]) -> Record {
 }
 
 fn marker() -> Record {
-    Record::Marker(Arc::new(Marker {
-        key: key("k"),
-        fields: [CONTENT_TYPE, LINK].into(),
-        kept_until: Timestamp::from_millis(9),
-        variants: Variants::default(),
-    }))
+    let names = [CONTENT_TYPE, LINK].map(|name| (name, Timestamp::from_millis(9)));
+    let names = names.into_iter().collect();
+    Record::Marker(Arc::new(Marker::new(key("k"), names, Variants::default())))
 }
 
 fn value() -> Record {

@@ -30,6 +30,9 @@ pub(super) struct FetchContext {
     pub(super) lookup: Lookup,
     pub(super) fallback: Fallback,
     pub(super) leader: Option<Leader>,
+    /// The handler got the cache's conditions in place of the client's own conditions or range,
+    /// which the cache then has to answer itself.
+    pub(super) has_replaced_conditions: bool,
     /// What was known of purges before the handler was called. A purge that comes while the handler
     /// works is later, and wins.
     pub(super) moment: Moment,
@@ -96,14 +99,6 @@ impl FetchContext {
             response.headers_mut().append(SET_COOKIE, cookie.clone());
         }
         response
-    }
-
-    /// Whether the handler got the cache's conditions in place of the client's own conditions or
-    /// range, which the cache then has to answer itself.
-    pub(super) fn has_replaced_conditions(&self) -> bool {
-        (self.facts.conditional || self.facts.range)
-            && (self.fallback.to_validate().is_some()
-                || matches!(self.fallback, Fallback::Refreshing(_)))
     }
 
     /// Lets the followers call the handler themselves, and remembers why for later requests if

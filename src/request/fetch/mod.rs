@@ -1,5 +1,6 @@
 //! The call of the handler, and what its answer does to the cache.
 
+mod again;
 mod context;
 mod revalidate;
 mod store;
@@ -26,6 +27,7 @@ use crate::response::body::ResponseBody;
 use crate::semantics::{self, Admitted, MethodClass};
 use crate::status::Reason;
 
+use again::Again;
 use context::FetchContext;
 
 pin_project! {
@@ -36,6 +38,8 @@ pin_project! {
     {
         #[pin]
         call: Oneshot<S, Request<B>>,
+        // The same request without conditions, if the call has those of the cache.
+        again: Option<Box<Again<S, B>>>,
         // How long the handler may take if a stale response can be served instead.
         patience: Option<Pin<Box<Sleep>>>,
         fetch_context: FetchContext,
@@ -44,7 +48,8 @@ pin_project! {
 
 impl<S, B> Fetch<S, B>
 where
-    S: Service<Request<B>>,
+    S: Service<Request<B>> + Clone,
+    B: 'static,
 {
     pub(crate) fn new(
         miss: Miss,
@@ -73,11 +78,14 @@ where
             Fallback::Refreshing(entry) => Some(entry),
             fallback => fallback.to_validate(),
         };
-        if let Some(entry) = to_validate {
-            semantics::make_conditional(&mut parts.headers, entry.head.headers.ready());
-        }
         let passage = Passage::go_on(&mut parts.extensions, &settings.cache);
         let Inner { service, body } = inner;
+        let mut again = None;
+        if let Some(entry) = to_validate {
+            again = Again::of(&service, &parts);
+            semantics::make_conditional(&mut parts.headers, entry.head.headers.ready());
+        }
+        let has_replaced_conditions = to_validate.is_some() && (facts.conditional || facts.range);
         let fetch_context = FetchContext {
             moment,
             settings,
@@ -87,11 +95,13 @@ where
             lookup,
             fallback,
             leader,
+            has_replaced_conditions,
             request_time: now,
             response_time: now,
         };
         Self {
             call: Oneshot::new(service, Request::from_parts(parts, body)),
+            again,
             patience: fetch_context
                 .patience()
                 .map(|patience| Box::pin(sleep(patience))),
@@ -108,15 +118,22 @@ where
     type Output = Result<Response<ResponseBody<R>>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let polled = this.call.poll(context);
-        if this.fetch_context.passage.has_reached_another() {
-            *this.patience = None;
-            this.fetch_context.step_aside();
-            return polled.map_ok(|response| this.fetch_context.hand_through(response));
-        }
-        if let Poll::Ready(result) = polled {
-            return Poll::Ready(this.fetch_context.on_result(result));
+        let mut this = self.project();
+        loop {
+            let polled = this.call.as_mut().poll(context);
+            if this.fetch_context.passage.has_reached_another() {
+                *this.patience = None;
+                this.fetch_context.step_aside();
+                return polled.map_ok(|response| this.fetch_context.hand_through(response));
+            }
+            let Poll::Ready(result) = polled else { break };
+            match this.again.take() {
+                Some(again) if this.fetch_context.is_contradicted(&result) => {
+                    this.fetch_context.drop_contradicted();
+                    this.call.set(again.call());
+                }
+                _ => return Poll::Ready(this.fetch_context.on_result(result)),
+            }
         }
         if let Some(patience) = this.patience
             && patience.as_mut().poll(context).is_ready()

@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, response};
 
 use super::context::FetchContext;
 use super::store::storing;
 use crate::entry::{Entry, Head};
 use crate::response::body::ResponseBody;
-use crate::response::passed::with_status_line;
 use crate::semantics::{self, Admitted, Freshened, HeadOutcome};
 use crate::status::{Outcome, Reason};
 
@@ -35,8 +33,8 @@ impl FetchContext {
                 Ok(admitted) => {
                     let new_entry = self.new_entry(stored.status, admitted, length);
                     let commit = self.take_commit(stored.status);
-                    let (updated, stored) =
-                        commit.commit(new_entry, entry.body.clone(), self.response_time);
+                    let (now, body) = (self.response_time, entry.body.clone());
+                    let (updated, stored) = commit.commit(new_entry, body, &self.headers, now);
                     return self.answer_fetched(&updated, storing(outcome, stored), head);
                 }
                 Err(refused) => refused,
@@ -73,19 +71,30 @@ impl FetchContext {
         }
     }
 
-    /// RFC 9111 4.3.4: a 304 whose strong validator differs from the stored one's is about another
-    /// response. The cache cannot ask for that one, since the request's body is spent. So the
-    /// stored response is removed, and is served this once only if a stale response may replace a
-    /// failed fetch. RFC 9111 4.2.4: a cache "MUST NOT generate a stale response unless it is
-    /// disconnected or doing so is explicitly permitted".
-    fn mismatched<R>(&mut self, entry: &Arc<Entry>, outcome: Outcome) -> Response<ResponseBody<R>> {
+    /// Whether the handler's 304 names a strong validator that is not the stored response's. RFC 9111
+    /// 4.3.4: such a 304 is about another response.
+    pub(super) fn is_contradicted<R, E>(&self, result: &Result<Response<R>, E>) -> bool {
+        let (Ok(response), Some(entry)) = (result, self.fallback.to_validate()) else {
+            return false;
+        };
+        let stored = entry.head.headers.ready();
+        response.status() == StatusCode::NOT_MODIFIED
+            && semantics::is_about_another(stored, response.headers(), self.cache().now())
+    }
+
+    /// Goes on as if the stored response had not been there.
+    pub(super) fn drop_contradicted(&mut self) {
+        self.remove_stored();
+        self.fallback = self.fallback.contradicted();
+        self.lookup.entry = None;
+        self.request_time = self.cache().now();
+    }
+
+    /// The request cannot be made once more. The handler has said that what was asked about has not
+    /// changed, and that is what the client gets; the next request is unconditional.
+    fn mismatched<R>(&self, entry: &Entry, outcome: Outcome) -> Response<ResponseBody<R>> {
         self.remove_stored();
         let outcome = outcome.because(Reason::ValidatorMismatch);
-        if !self.may_serve_on_error(&entry.head, self.response_time) {
-            let mut response = Response::new(ResponseBody::stored(Bytes::new()));
-            *response.status_mut() = StatusCode::BAD_GATEWAY;
-            return with_status_line(response, outcome, self.cache().status_name());
-        }
         self.response_builder()
             .answer(&entry.head, &entry.body, outcome)
     }
@@ -108,7 +117,8 @@ impl FetchContext {
                 let new_entry = self.new_entry(stored.status, admitted, Some(length));
                 let commit = self.take_commit(stored.status);
                 // `Cache-Status` says of a HEAD response that it was forwarded, and no more.
-                let _ = commit.commit(new_entry, entry.body.clone(), self.response_time);
+                let (now, body) = (self.response_time, entry.body.clone());
+                let _ = commit.commit(new_entry, body, &self.headers, now);
             }
             HeadOutcome::Invalidate => self.remove_stored(),
             HeadOutcome::Nothing => {}

@@ -13,12 +13,11 @@ use crate::base::tags::Tags;
 use crate::entry::{Head, StoredHeaders, Verified, sendable_length};
 use crate::flight::{Credentials, Uncacheable};
 use crate::recording::to_send_and_to_keep;
-use crate::request::fill::{Commit, Fill, NewEntry, Peeked, Recorded, peek};
+use crate::request::fill::{Commit, Fill, NewEntry, Peeked, Recorded, Stored, peek};
 use crate::request::handler::Content;
 use crate::response::body::ResponseBody;
 use crate::semantics::{self, Admitted, Lifetimes};
 use crate::status::{Outcome, Reason};
-use crate::store::Stored;
 
 impl FetchContext {
     /// Stores a response at once if its body is complete already, or else while it streams.
@@ -56,11 +55,10 @@ impl FetchContext {
         }
         let new_entry = self.new_response(&head, admitted, Some(length));
         let (to_send, to_keep) = to_send_and_to_keep(bytes);
-        let (entry, stored) =
-            self.take_commit(head.status)
-                .commit(new_entry, to_keep, self.response_time);
+        let commit = self.take_commit(head.status);
+        let (entry, stored) = commit.commit(new_entry, to_keep, &self.headers, self.response_time);
         let outcome = storing(self.outcome(head.status), stored);
-        if self.has_replaced_conditions() {
+        if self.has_replaced_conditions {
             return self.answer_fetched(&entry, outcome, &head);
         }
         self.pass(head, ResponseBody::stored(to_send), outcome)
@@ -80,6 +78,7 @@ impl FetchContext {
         let fill = Fill {
             new_entry: self.new_response(&head, admitted, declared),
             commit: self.take_commit(head.status),
+            headers: std::mem::take(&mut self.headers),
             declared,
             max_body: self.max_body(),
             deadline: self.cache().config().fill_deadline,
@@ -178,10 +177,11 @@ impl FetchContext {
             groups,
         } = admitted;
         let base = &self.lookup.base;
-        let key = if vary.is_empty() {
+        let fields = self.lookup.fields_and(&vary);
+        let key = if fields.is_empty() {
             base.clone()
         } else {
-            base.variant(&vary, &self.headers)
+            base.variant(&fields, &self.headers)
         };
         if lifetimes.flags.contains(semantics::Flags::ASSIGNED) {
             jitter(&mut lifetimes);
@@ -202,7 +202,7 @@ impl FetchContext {
             tags: with_groups(own, &base.group_tags(&groups)),
             verified: Verified::never(),
         };
-        NewEntry { head, fields: vary }
+        NewEntry { head, fields, vary }
     }
 
     /// The commit of a response with this status, which takes over the leader of this fetch.
@@ -223,7 +223,6 @@ impl FetchContext {
 pub(super) fn storing(outcome: Outcome, stored: Stored) -> Outcome {
     match stored {
         Stored::Yes => outcome.and_stored(),
-        Stored::TooManyVariants => outcome.because(Reason::TooManyVariants),
         Stored::Purged => outcome.because(Reason::Purged),
     }
 }

@@ -12,7 +12,7 @@ mod recorder;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 
 pub(crate) use peek::{Peeked, peek};
 #[cfg(all(test, shuttle))]
@@ -25,14 +25,24 @@ use crate::entry::{Entry, Head};
 use crate::flight::{Credentials, Leader, Uncacheable};
 use crate::key::Key;
 use crate::purge::Validity;
-use crate::store::{Reach, Stored};
+use crate::store::{NewResponse, Reach};
 
 /// The head of a response that is to be stored.
 #[derive(Debug)]
 pub(crate) struct NewEntry {
     pub(crate) head: Head,
-    /// The request fields that the response varies on.
+    /// The fields of its key: all that is known to matter for the resource.
     pub(crate) fields: Arc<[HeaderName]>,
+    /// What its own `Vary` names.
+    pub(crate) vary: Arc<[HeaderName]>,
+}
+
+/// Whether a complete response was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    Yes,
+    /// It was purged before it was complete.
+    Purged,
 }
 
 /// Where a complete response is stored, and the flight that it ends. Dropping it fails the flight.
@@ -51,11 +61,13 @@ pub(crate) struct Commit {
 
 impl Commit {
     /// Stores the entry and then ends the flight, so that no request misses both. If memory is
-    /// off, the flight stays open until the shared store has the entry.
+    /// off, the flight stays open until the shared store has the entry. `headers` are those of the
+    /// request.
     pub(crate) fn commit(
         self,
         new_entry: NewEntry,
         body: Bytes,
+        headers: &HeaderMap,
         now: Timestamp,
     ) -> (Arc<Entry>, Stored) {
         let Self {
@@ -66,29 +78,41 @@ impl Commit {
             mut leader,
             auto_etag,
         } = self;
-        let NewEntry { mut head, fields } = new_entry;
+        let NewEntry {
+            mut head,
+            fields,
+            vary,
+        } = new_entry;
         if auto_etag && let Some(tagged) = head.with_etag_of(&body) {
             head = tagged;
         }
-        let entry = Arc::new(Entry { head, body });
         // An entry that was purged while it was fetched would only hide a newer one. Requests that
         // arrived before it was fetched may have it all the same.
-        if cache.validity(&entry.head, now) == Validity::Purged {
+        if cache.validity(&head, now) == Validity::Purged {
+            let entry = Arc::new(Entry { head, body });
             if let Some(leader) = leader {
                 leader.share_entry(Arc::clone(&entry), fields);
             }
             return (entry, Stored::Purged);
         }
-        let reach = if cache.is_purge_pending(&entry.head) {
+        let reach = if cache.is_purge_pending(&head) {
             Reach::Memory
         } else {
             Reach::BothTiers
         };
-        cache.flights().remove_hit_for_miss(&base, credentials);
-        cache
-            .flights()
-            .remove_hit_for_miss(&entry.head.key, credentials);
         let tiers = cache.tiers();
+        let new = NewResponse {
+            base: &base,
+            vary: &vary,
+            fields,
+            headers,
+            head,
+            body,
+        };
+        let placed = tiers.place(new, &|head| cache.validity(head, now).is_usable(), now);
+        let flights = cache.flights();
+        flights.remove_hit_for_miss(&base, credentials);
+        flights.remove_hit_for_miss(&placed.entry.head.key, credentials);
         let lease = leader.as_mut().and_then(Leader::take_lease);
         let (open, ending) = if tiers.memory().is_off() {
             (leader, None)
@@ -96,20 +120,13 @@ impl Commit {
             (None, leader)
         };
         if let Some(leader) = &open {
-            leader.share_entry(Arc::clone(&entry), Arc::clone(&fields));
+            leader.share_entry(Arc::clone(&placed.entry), Arc::clone(&placed.fields));
         }
-        let stored = tiers.store_response(
-            &base,
-            &fields,
-            Arc::clone(&entry),
-            now,
-            reach,
-            (lease, open),
-        );
+        tiers.write_placed(&placed, now, reach, (lease, open));
         if let Some(leader) = ending {
-            leader.finish(&entry, fields);
+            leader.finish(&placed.entry, placed.fields);
         }
-        (entry, stored)
+        (placed.entry, Stored::Yes)
     }
 
     /// A whole response that is not stored replaces the stored one all the same.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
 use http_body::Frame;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
@@ -30,6 +31,8 @@ pub(crate) enum Recorded {
 pub(crate) struct Fill {
     pub(crate) commit: Commit,
     pub(crate) new_entry: NewEntry,
+    /// The fields of the request.
+    pub(crate) headers: HeaderMap,
     /// `Content-Length`, or the exact size hint.
     pub(crate) declared: Option<u64>,
     pub(crate) max_body: u64,
@@ -80,7 +83,7 @@ impl Fill {
 
     /// The writing end of `recording`, which the followers read from now on.
     pub(crate) fn recorder(self, recording: &Arc<Recording>, reserved: u64) -> Recorder {
-        let NewEntry { head, fields } = self.new_entry;
+        let NewEntry { head, fields, vary } = self.new_entry;
         let shared = SharedHead {
             head: Arc::new(head),
             fields,
@@ -95,6 +98,8 @@ impl Fill {
             reserved,
             commit: Some(self.commit),
             shared,
+            vary,
+            headers: self.headers,
         }
     }
 }
@@ -108,6 +113,10 @@ pub(crate) struct Recorder {
     reserved: u64,
     commit: Option<Commit>,
     shared: SharedHead,
+    /// What the response's own `Vary` names.
+    vary: Arc<[HeaderName]>,
+    /// The fields of the request.
+    headers: HeaderMap,
 }
 
 impl Recorder {
@@ -154,8 +163,9 @@ impl Recorder {
         let new_entry = NewEntry {
             head: self.shared.head.again(),
             fields: Arc::clone(&self.shared.fields),
+            vary: Arc::clone(&self.vary),
         };
-        commit.commit(new_entry, self.recording.join(), now);
+        commit.commit(new_entry, self.recording.join(), &self.headers, now);
         self.recording.finish(End::Complete);
     }
 

@@ -276,7 +276,9 @@ fn fill(cache: &Cache, leader: Leader) -> Fill {
         new_entry: NewEntry {
             head: head(),
             fields: Arc::default(),
+            vary: Arc::default(),
         },
+        headers: HeaderMap::new(),
         declared: None,
         max_body: FILL_BYTES,
         deadline: Duration::from_secs(30),

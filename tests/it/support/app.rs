@@ -16,7 +16,8 @@ use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 use tower::{Layer, Service, ServiceExt};
 use tower_response_cache::{
-    Cache, CacheConfig, CacheConfigBuilder, CacheLayer, CacheService, Policy, TestClock, Timestamp,
+    Cache, CacheConfig, CacheConfigBuilder, CacheLayer, CacheService, InProcessStore, Policy,
+    TestClock, Timestamp,
 };
 
 type Script = Arc<dyn Fn(&Parts, usize) -> Response<Body> + Send + Sync>;
@@ -73,7 +74,25 @@ impl App {
     ) -> Self {
         let clock = TestClock::new(Timestamp::from_secs(2_000_000_000));
         let config = config.clock(clock.clone()).build().unwrap();
-        let layer = CacheLayer::new(config).policy(policy);
+        Self::at(clock, &CacheLayer::new(config).policy(policy), script)
+    }
+
+    /// One of several instances that share a store.
+    pub(crate) fn sharing(
+        store: &InProcessStore,
+        script: impl Fn(&Parts, usize) -> Response<Body> + Send + Sync + 'static,
+    ) -> Self {
+        let clock = TestClock::new(Timestamp::from_secs(2_000_000_000));
+        let config = CacheConfig::builder().clock(clock.clone()).build().unwrap();
+        let cache = Cache::with_store(config, Arc::new(store.clone()));
+        Self::at(clock, &CacheLayer::new(cache), script)
+    }
+
+    fn at(
+        clock: TestClock,
+        layer: &CacheLayer,
+        script: impl Fn(&Parts, usize) -> Response<Body> + Send + Sync + 'static,
+    ) -> Self {
         let calls = Calls::default();
         let handler = Handler {
             script: Arc::new(script),

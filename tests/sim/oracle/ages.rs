@@ -2,7 +2,7 @@
 
 use super::{Case, Served};
 use crate::finding::{Because, Finding, Kind};
-use crate::step::{Cc, OnMatch};
+use crate::step::Cc;
 use crate::trace::Call;
 
 pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {
@@ -55,11 +55,7 @@ fn judge_age(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding>) 
         ));
     } else if age > plain + case.skew() + TOLERANCE && !failed(case, served) {
         let message = format!("request {id} got call {by} stale, at {age} ms, and nothing failed");
-        let other_tag =
-            |call: &Call| call.exchange == id && call.mode.on_match == OnMatch::OtherTag;
-        let other_tag = case.trace.calls.iter().any(other_tag);
-        let because = other_tag.then_some(Because::OtherTag);
-        findings.push(Finding::new(Kind::StaleWithoutError, because, message));
+        findings.push(Finding::new(Kind::StaleWithoutError, [], message));
     }
 }
 

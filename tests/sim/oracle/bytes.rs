@@ -4,9 +4,7 @@ use super::{Case, Served, first_byte};
 use crate::content::content;
 use crate::fields::{etag, size};
 use crate::finding::{Because, Finding, Kind};
-use crate::step::{
-    Asks, By, Cc, Check, Cond, End, Host, How, Length, OnMatch, Range, Status, Vary,
-};
+use crate::step::{Asks, By, Cc, Check, Cond, End, Host, How, Length, Range, Status, Vary};
 use crate::trace::{BodyEnd, Exchange, Outcome};
 
 pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {
@@ -36,16 +34,9 @@ fn judge_own_answer(case: &Case<'_>, id: usize, exchange: &Exchange, findings: &
                 _ => false,
             };
             if !is_fine {
-                let last = case
-                    .trace
-                    .calls
-                    .iter()
-                    .rev()
-                    .find(|call| call.exchange == id);
-                let other_tag = last.is_some_and(|call| call.mode.on_match == OnMatch::OtherTag);
                 findings.push(Finding::new(
                     Kind::InventedError,
-                    other_tag.then_some(Because::OtherTag),
+                    [],
                     format!("request {id} got {} of nobody's making", seen.status),
                 ));
             }
@@ -164,20 +155,15 @@ fn judge_fields(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding
     } = *served;
     let (call, last) = (case.call(made), case.call(by));
     let text = |name: &str| seen.headers.get(name).and_then(|value| value.to_str().ok());
-    let mut disagree = |because: &[Because], message: String| {
-        let because = because.iter().copied();
-        findings.push(Finding::new(
-            Kind::HeadersDisagree,
-            because,
-            format!("request {id}: {message}"),
-        ));
+    let mut disagree = |message: String| {
+        let message = format!("request {id}: {message}");
+        findings.push(Finding::new(Kind::HeadersDisagree, [], message));
     };
     if matches!(seen.status, 200 | 206)
         && !(get.head && by == made)
         && let Some(kind) = text("content-type").filter(|kind| *kind != "text/page")
     {
-        let typed = (kind == "text/nothing").then_some(Because::TypedNotModified);
-        disagree(typed.as_slice(), format!("a page is said to be {kind}"));
+        disagree(format!("a page is said to be {kind}"));
     }
     if served.has_body()
         && call.mode.check == Check::Strong
@@ -187,11 +173,7 @@ fn judge_fields(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding
     {
         let own = etag(call.r, call.version, &call.mode, &call.facts);
         if tag != own {
-            let other = (last.mode.on_match == OnMatch::OtherTag).then_some(Because::OtherTag);
-            disagree(
-                other.as_slice(),
-                format!("the tag of {own} is said to be {tag}"),
-            );
+            disagree(format!("the tag of {own} is said to be {tag}"));
         }
     }
     let is_told = served.has_body() || (get.head && !last.is_head && last.status() == Some(200));
@@ -200,7 +182,7 @@ fn judge_fields(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding
         && let Some(length) = super::number(seen, "content-length")
         && length != size(&call.mode)
     {
-        disagree(&[], format!("{length} bytes declared"));
+        disagree(format!("{length} bytes declared"));
     }
     if seen.status == 304
         && last.exchange != id
@@ -208,7 +190,7 @@ fn judge_fields(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding
         && sent.starts_with(['"', 'W'])
         && sent.trim_start_matches("W/") != tag.trim_start_matches("W/")
     {
-        disagree(&[], format!("304 to {sent}, and the tag is {tag}"));
+        disagree(format!("304 to {sent}, and the tag is {tag}"));
     }
     for (name, because) in [
         ("set-cookie", Because::SetCookie),
@@ -272,12 +254,6 @@ fn hidden_as_it_may_be(case: &Case<'_>, served: &Served<'_>) -> bool {
 
 fn why_not_for(case: &Case<'_>, served: &Served<'_>, by: By) -> Vec<Because> {
     let call = case.call(served.made);
-    let narrower = case.trace.calls.iter().any(|other| {
-        let names_less = other.mode.on_match == OnMatch::Narrow || other.mode.depends_on() != by;
-        let updates = other.status() == Some(304) || other.is_head;
-        other.r == call.r && other.began > call.began && updates && names_less
-    });
-    // A HEAD that names less renews what a GET has brought.
     let mode = &call.mode;
     let odd = |how| matches!(how, How::Twice | How::Spaced | How::Escaped);
     let maker = case.trace.exchanges.get(call.exchange).map(|it| &it.asked);
@@ -286,10 +262,6 @@ fn why_not_for(case: &Case<'_>, served: &Served<'_>, by: By) -> Vec<Because> {
         _ => false,
     };
     let facts = [
-        (narrower, Because::NarrowerVary),
-        (mode.vary == Vary::Sometimes, Because::SometimesVary),
-        (mode.vary == Vary::OddStar, Because::OddVary),
-        (mode.vary == Vary::Changing, Because::ChangingVary),
         (mode.cc == Cc::OddPublic, Because::OddPublic),
         (mode.cc == Cc::OddPrivate, Because::OddPrivate),
         (

@@ -6,7 +6,7 @@ use super::changes::concerns;
 use super::{Case, Served, TIGHT, is_ordinary, same_profile};
 use crate::fields::{RESOURCES, size, vary};
 use crate::finding::{Because, Finding, Kind};
-use crate::step::{Access, ChangeAnswer, End, Get, Memory, Mode, OnMatch, StoreFault, Vary, What};
+use crate::step::{Access, ChangeAnswer, End, Get, Memory, Mode, OnMatch, StoreFault, What};
 use crate::trace::{Asked, BodyEnd, Call, Exchange, Moment, Outcome};
 
 pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {
@@ -57,7 +57,7 @@ fn judge_need(
             before.by,
             exchange.began.ms.saturating_sub(answered.ms)
         );
-        let because = why_needless(case, window, get, &call.mode, &before);
+        let because = why_more_work(case, window, get, &call.mode);
         findings.push(Finding::new(Kind::NeedlessCall, because, message));
     }
 }
@@ -154,8 +154,14 @@ fn is_explained(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get, call: 
     let is_tight = case.world.tight && call.mode.frames > 0 && !slow(case, to);
     let is_displaced = variants_since(case, (from, to), get) > case.most_variants();
     let known = call.answered_at().unwrap_or(from);
-    let names_grew = !names(case, get, to).is_subset(&names(case, get, known));
-    is_other || names_grew || is_changed || is_purged || is_lost || is_tight || is_displaced
+    let is_varied = names_grew(case, (known, to), get);
+    is_other || is_varied || is_changed || is_purged || is_lost || is_tight || is_displaced
+}
+
+/// Whether the cache has learnt of a name between two moments: what is stored or under way without
+/// its value is nobody's any more.
+fn names_grew(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get) -> bool {
+    !names(case, get, to).is_subset(&names(case, get, from))
 }
 
 /// What responses for a resource have named in `Vary` until a moment: of a name that is new the
@@ -204,49 +210,6 @@ fn variants_since(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get) -> u
     variants.collect::<BTreeSet<_>>().len()
 }
 
-fn why_needless(
-    case: &Case<'_>,
-    (from, to): (Moment, Moment),
-    get: &Get,
-    mode: &Mode,
-    before: &Served<'_>,
-) -> Vec<Because> {
-    let mut because = why_more_work(case, (from, to), get, mode);
-    let seen = case.served().any(|served| {
-        served.get.r == get.r
-            && served.exchange.began > from
-            && served.exchange.began < to
-            && served.get.at == get.at
-            && served.by != before.by
-    });
-    if seen
-        && matches!(
-            mode.depends_on(),
-            crate::step::By::Lang | crate::step::By::Origin
-        )
-    {
-        because.push(Because::OtherVariants);
-    }
-    let line = |n: usize| {
-        let call = case.call(n);
-        vary(&call.mode, case.world.keyed, &call.facts, n)
-    };
-    let other_vary = case
-        .trace
-        .calls
-        .iter()
-        .enumerate()
-        .any(|(n, call)| call.r == get.r && call.began < to && line(n) != line(before.by));
-    because.extend(other_vary.then_some(Because::OtherVary));
-    let dead = case
-        .trace
-        .purges
-        .iter()
-        .any(|done| done.began < from && concerns(case, &done.purge, get.r, get.utm));
-    because.extend((dead && case.world.two_variants).then_some(Because::DeadVariants));
-    because
-}
-
 fn why_more_work(
     case: &Case<'_>,
     (from, to): (Moment, Moment),
@@ -289,10 +252,6 @@ fn why_more_work(
         (others > 0, Because::UnrelatedPurge),
         (case.world.short_log && others > 8, Because::ManyPurges),
         (see_other, Because::SeeOther),
-        (mode.vary == Vary::Changing, Because::ChangingVary),
-        (mode.vary == Vary::Sometimes, Because::SometimesVary),
-        (mode.on_match == OnMatch::Narrow, Because::NarrowerVary),
-        (case.world.two_variants, Because::TwoVariants),
         (size(mode) > 100_000, Because::Heavy),
         (get.upgrade, Because::Upgrade),
         (case.world.skew > 0 && case.world.others > 0, Because::Skew),
@@ -341,7 +300,6 @@ fn judge_order(
             ),
             (mode.end == End::Trailers, Because::Trailers),
             (case.world.tight && size(mode) > TIGHT, Because::TooLong),
-            (old.mode.vary == Vary::Changing, Because::ChangingVary),
             (
                 served.by != served.made && case.call(served.by).began < new.began,
                 Because::AskedBefore,
@@ -393,6 +351,7 @@ fn judge_coalescing(case: &Case<'_>, n: usize, call: &Call, findings: &mut Vec<F
         || (exchange.credentials && !call.mode.cc.permits_sharing())
         || gave_up(exchange, call)
         || is_related(case, window, get)
+        || names_grew(case, (leader.began, call.began), get)
         || !case.calm(leader.began.ms, call.began.ms);
     if !is_excused {
         let because = why_more_work(case, window, get, &call.mode);

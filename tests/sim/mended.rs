@@ -48,4 +48,52 @@ pub const MENDED: &[(&str, &str)] = &[
         "nested-too-old",
         "world nested=yes; 0 mode cc=swr; 0 get cond=other; 18814 get; 22712 get",
     ),
+    (
+        "narrower-304",
+        "world; 0 mode by=lang cc=short on_match=narrow; 1 get lang=1; 3000 get lang=1; 3001 get lang=2",
+    ),
+    (
+        "typed-304",
+        "world; 0 get; 1 mode on_match=typed; 61000 get",
+    ),
+    (
+        "other-tag-304",
+        "world; 0 get; 1 mode on_match=other-tag; 61000 get",
+    ),
+    (
+        "hidden-variants",
+        "world; 0 mode by=origin vary=sometimes; 1 get origin=1; 2 get; 3 get origin=1",
+    ),
+    (
+        "changing-vary",
+        "world; 0 mode by=lang vary=changing; 1 get lang=1; 2 get lang=2; 3 get lang=3; 4 get lang=1; 5 get lang=2; 6 get lang=1",
+    ),
+    (
+        "variants-at-cap",
+        "world two_variants=yes; 0 mode by=lang; 1 get lang=1; 2 get lang=2; 3 get lang=3; 4 get lang=3",
+    ),
+    (
+        "dead-variants-count",
+        "world two_variants=yes; 0 mode by=lang; 1 get lang=1; 2 get lang=2; 3 purge; 104 get lang=3; 105 get lang=3",
+    ),
+    (
+        "odd-vary",
+        "world; 0 mode by=lang vary=odd-star; 1 get lang=1; 2 get",
+    ),
+    (
+        "other-tag-304-stale",
+        "world; 0 mode cc=sie on_match=other-tag; 0 get; 10000 get",
+    ),
+    (
+        "vary-differs",
+        "world; 0 mode cc=short by=lang; 0 get; 2347 mode cc=zero delay=5; 2347 get lang=1; 2348 mode; 2348 get",
+    ),
+    (
+        "changing-vary-fetches",
+        "world memory=off; 0 mode by=origin vary=changing delay=227; 0 get; 581 get origin=1; 807 get; 808 get",
+    ),
+    (
+        "changing-vary-regresses",
+        "world store=yes; 0 mode by=lang vary=changing; 0 get; 0 get lang=1; 1 get; 1 touch; 2 get lang=1",
+    ),
 ];

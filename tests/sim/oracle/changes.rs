@@ -87,16 +87,17 @@ pub fn changes<'a>(case: &Case<'a>) -> Vec<Changed<'a>> {
 
 impl Changed<'_> {
     /// From when on an instance has to know.
-    fn known(&self, case: &Case<'_>, at: u8) -> Moment {
+    fn known(&self, case: &Case<'_>, at: u8, made: &Call) -> Moment {
         if at == self.change.at % case.instances() {
             return self.done;
         }
-        known_elsewhere(case, self.done)
+        known_elsewhere(case, self.done, made)
     }
 }
 
-/// From when on the other instances have to know of what was done at one.
-fn known_elsewhere(case: &Case<'_>, done: Moment) -> Moment {
+/// From when on the other instances have to know of what was done at one, if they have what a call
+/// has made.
+fn known_elsewhere(case: &Case<'_>, done: Moment, made: &Call) -> Moment {
     let mut last = done.ms;
     let near = case.faults_between(done.ms.saturating_sub(1_000), done.ms + 200);
     let hinders = |what: &StoreFault| {
@@ -116,6 +117,10 @@ fn known_elsewhere(case: &Case<'_>, done: Moment) -> Moment {
         if forgets && when.ms >= done.ms {
             last = last.max(when.ms);
         }
+    }
+    // In an outage, what was under way is trusted for the bound from when it came.
+    if made.began < done && near.iter().any(|what| what.lasts()) {
+        last = last.max(made.ended().unwrap_or_default());
     }
     Moment {
         ms: last + BOUND + case.skew(),
@@ -138,7 +143,10 @@ fn judge_change(
         ..
     } = *served;
     let is_other_url = get.utm != change.change.utm && !case.world.query;
-    if version >= change.version || is_other_url || exchange.began <= change.known(case, get.at) {
+    if version >= change.version
+        || is_other_url
+        || exchange.began <= change.known(case, get.at, case.call(made))
+    {
         return;
     }
     let message = format!(
@@ -152,6 +160,7 @@ fn judge_change(
     if change.certainty != Certainty::Unknown {
         findings.push(Finding::new(Kind::Outdated, because, message));
     } else if get.at == change.change.at % case.instances()
+        && case.call(served.by).began < change.done
         && is_overdue(case, served, change.done, case.call(made))
     {
         findings.push(Finding::new(Kind::SoftPurgeIgnored, because, message));
@@ -387,7 +396,7 @@ fn judge_purge(
     let at = purge.purge.at % case.instances();
     let known = match get.at == at {
         true => purge.done,
-        false => known_elsewhere(case, purge.done),
+        false => known_elsewhere(case, purge.done, case.call(made)),
     };
     let call = case.call(made);
     if exchange.began <= known || call.began >= purge.began {

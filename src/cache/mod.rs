@@ -24,7 +24,7 @@ use crate::base::clock::{Clock, Timestamp};
 use crate::cache::last_ping::LastPing;
 use crate::config::CacheConfig;
 use crate::entry::Head;
-use crate::entry::codec::Format;
+use crate::entry::codec::{self, Format};
 use crate::error::PurgeError;
 use crate::flight::{Flights, Limits};
 use crate::purge::{Owner, Purge, PurgeCheck, PurgeLog, Validity};
@@ -115,6 +115,7 @@ impl Cache {
             queue_bytes: config.write_queue_bytes,
             write_timeout: config.operation_timeout,
             format: Format {
+                prefix: codec::prefix_hash(&config.prefix),
                 longest: config.max_body,
                 #[cfg(feature = "zstd")]
                 compress_above: config.compress_above,

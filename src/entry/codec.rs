@@ -1,11 +1,15 @@
 //! The stored form of a [`Record`] in the shared store.
 //!
 //! ```text
-//! magic "trc" | version 3 | checksum of all that follows (xxh3-64, little-endian)
+//! magic "trc" | version 3 | checksum (u64)
 //! kind 1 | flags u16 | status u16 | born stored fresh swr sie kept: u64 each | position 16
 //! key | tags | headers: each a count or length as LEB128, then the bytes
 //! body: the rest, so that it is a slice of what was read
 //! ```
+//!
+//! The checksum is the XXH3 of all that follows and the XXH3 of the prefix, by exclusive or: a value
+//! that was copied under the names of another prefix does not decode there. Numbers are
+//! little-endian.
 //!
 //! A compressed response has its body's length as LEB128 before the body, and one zstd frame.
 //!
@@ -40,7 +44,7 @@ pub(crate) enum Undecodable {
     Version,
     /// Longer than this instance stores itself.
     TooLong,
-    /// Not as it was written.
+    /// Not as it was written, or not under this prefix.
     Corrupt,
     /// Of another key: replies were crossed, or the value was copied.
     OtherKey,
@@ -49,10 +53,17 @@ pub(crate) enum Undecodable {
 /// How values are written, and how long they may be when read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Format {
+    /// The hash of what the names in the shared store begin with.
+    pub(crate) prefix: u64,
     /// The longest body, decompressed.
     pub(crate) longest: u64,
     #[cfg(feature = "zstd")]
     pub(crate) compress_above: Option<u64>,
+}
+
+/// The hash of a prefix, for [`Format`].
+pub(crate) fn prefix_hash(prefix: &str) -> u64 {
+    XxHash3_64::oneshot(prefix.as_bytes())
 }
 
 /// The bytes of a record.
@@ -66,7 +77,7 @@ pub(crate) fn encode(record: &Record, format: Format) -> Bytes {
         Record::Marker(marker) => encode_marker(&mut out, marker),
         Record::Value(value) => encode_value(&mut out, value),
     }
-    let checksum = XxHash3_64::oneshot(out.get(PREAMBLE..).unwrap_or_default());
+    let checksum = checksum(out.get(PREAMBLE..).unwrap_or_default(), format);
     if let Some(place) = out.get_mut(PREAMBLE - 8..PREAMBLE) {
         place.copy_from_slice(&checksum.to_le_bytes());
     }
@@ -82,8 +93,8 @@ pub(crate) fn decode(bytes: &Bytes, key: &Key, format: Format) -> Result<Record,
     if input.u8() != Some(VERSION) {
         return Err(Undecodable::Version);
     }
-    let checksum = input.u64().ok_or(Undecodable::Corrupt)?;
-    if checksum != XxHash3_64::oneshot(input.left()) {
+    let written = input.u64().ok_or(Undecodable::Corrupt)?;
+    if written != checksum(input.left(), format) {
         return Err(Undecodable::Corrupt);
     }
     let record = decode_record(&mut input, key, format)?;
@@ -91,6 +102,10 @@ pub(crate) fn decode(bytes: &Bytes, key: &Key, format: Format) -> Result<Record,
         return Err(Undecodable::OtherKey);
     }
     Ok(record)
+}
+
+fn checksum(content: &[u8], format: Format) -> u64 {
+    XxHash3_64::oneshot(content) ^ format.prefix
 }
 
 fn encode_entry(out: &mut BytesMut, entry: &Entry, format: Format) {

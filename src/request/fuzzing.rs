@@ -976,6 +976,7 @@ impl<'a> Text<'a> {
 }
 
 const FORMAT: Format = Format {
+    prefix: 0,
     longest: 1 << 16,
     #[cfg(feature = "zstd")]
     compress_above: Some(64),

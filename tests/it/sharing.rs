@@ -55,6 +55,22 @@ async fn applications_with_other_prefixes_share_nothing() {
 }
 
 #[tokio::test]
+async fn an_entry_that_was_copied_under_another_prefix_is_not_served() {
+    let server = Valkey::start();
+    let one = Instance::on(&server.url());
+    let other = Instance::new(config(&server.url()).prefix("other"));
+    one.get("/").await;
+    until_stored(&server, 1).await;
+    let name = stored_names(&server).remove(0);
+    let (_prefix, rest) = name.split_once(':').unwrap();
+    let copy = format!("other:{rest}");
+    assert_eq!(server.command(&["COPY", &name, &copy]), "1");
+    let asked = other.get("/").await;
+    assert!(!asked.is_hit(), "{asked:?}");
+    assert_eq!(other.layer.cache().statistics().corrupt_values, 1);
+}
+
+#[tokio::test]
 async fn a_value_whose_time_to_live_was_taken_away_expires_all_the_same() {
     let server = Valkey::start();
     let clock = TestClock::default();

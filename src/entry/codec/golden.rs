@@ -14,6 +14,7 @@ use crate::key::Key;
 use crate::semantics::{Flags, Lifetimes};
 
 const FORMAT: Format = Format {
+    prefix: 0,
     longest: 1 << 20,
     #[cfg(feature = "zstd")]
     compress_above: None,

@@ -99,6 +99,7 @@ fn damages() -> impl Strategy<Value = Damage> {
 
 fn formats() -> impl Strategy<Value = Format> {
     prop::option::of(Just(64)).prop_map(|_compress_above| Format {
+        prefix: 0,
         longest: 1 << 20,
         #[cfg(feature = "zstd")]
         compress_above: _compress_above,

@@ -7,6 +7,7 @@ use crate::base::position::{LogPosition, Moment};
 use crate::semantics::Flags;
 
 const FORMAT: Format = Format {
+    prefix: 0,
     longest: 1 << 20,
     #[cfg(feature = "zstd")]
     compress_above: None,
@@ -165,6 +166,24 @@ fn refusals_have_their_reasons() {
     };
     let read = decode(&bytes, &key("k"), short);
     assert_eq!(read.unwrap_err(), Undecodable::TooLong);
+}
+
+#[test]
+fn a_value_that_was_copied_under_another_prefix_does_not_decode() {
+    let under = |prefix| Format {
+        prefix: prefix_hash(prefix),
+        ..FORMAT
+    };
+    for record in [entry(b"body"), marker(), value()] {
+        let bytes = encode(&record, under("app"));
+        assert!(decode(&bytes, &key("k"), under("app")).is_ok());
+        for other in ["", "ap", "apps", "App"] {
+            let read = decode(&bytes, &key("k"), under(other));
+            assert_eq!(read.unwrap_err(), Undecodable::Corrupt, "{other}");
+        }
+    }
+    // A change here makes every stored response of every user a miss.
+    assert_eq!(prefix_hash("app"), 6_875_997_123_822_733_088);
 }
 
 #[cfg(feature = "zstd")]

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::fields::write_variant;
 use super::frame::frame;
-use super::target::{original_uri, write_rewritten};
+use super::target::{Host, original_uri, write_rewritten};
 use super::{Key, KeyRef, KeyRules, Kind, Target, Unkeyable};
 
 /// The base key of a request, and the key of its variant if the resource turns out to vary.
@@ -29,10 +29,12 @@ impl KeyBuilder {
         depth: u8,
     ) -> Result<Self, Unkeyable> {
         let uri = original_uri(parts);
-        let target = Target::of(uri, &parts.headers, rules.scheme)?;
+        let host = Host::of(uri, &parts.headers)?;
+        let target = Target::of(uri, &host, rules.scheme)?;
         let mut bytes = Vec::with_capacity(USUAL);
         write_kind(&mut bytes, depth);
         target.write(&mut bytes, &rules.namespace);
+        host.write_spellings(&mut bytes, &target);
         write_rewritten(&mut bytes, uri, &parts.uri);
         rules.write_headers(&parts.headers, &mut bytes);
         Ok(Self::of_base(bytes))

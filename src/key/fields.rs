@@ -7,6 +7,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 
+use super::forwarded::FORWARDED;
 use super::frame::frame;
 use crate::semantics;
 
@@ -58,28 +59,3 @@ fn is_secret(name: &HeaderName) -> bool {
 fn is_forwarding(name: &HeaderName) -> bool {
     FORWARDED.contains(&name.as_str())
 }
-
-/// Headers that frameworks take a host, a scheme, a path or a method from. They can change the
-/// response, so each would be a way to poison the cache if it were not part of the key.
-pub(super) const FORWARDED: [&str; 20] = [
-    "forwarded",
-    "front-end-https",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-proto",
-    "x-forwarded-protocol",
-    "x-forwarded-scheme",
-    "x-forwarded-server",
-    "x-forwarded-ssl",
-    "x-host",
-    "x-http-host-override",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-original-host",
-    "x-original-uri",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-url-scheme",
-];

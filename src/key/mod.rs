@@ -1,11 +1,14 @@
 //! The identity of what is stored.
 //!
 //! The canonical form is a sequence of length-framed components, so that no byte can
-//! move from one component to the next; the 128-bit hash of it names the key in maps and
+//! move from one component to the next. Labels of components that are not always there begin with a
+//! colon, as no field name does. The 128-bit hash of it names the key in maps and
 //! in the shared store, and the canonical form itself is compared on every read.
 
 mod builder;
+mod cookies;
 mod fields;
+mod forwarded;
 mod frame;
 mod query;
 mod rules;
@@ -27,7 +30,7 @@ pub(crate) use target::{Target, Unkeyable};
 use crate::semantics;
 use fields::write_variant;
 use frame::{Frames, frame};
-use target::original_uri;
+use target::{Host, original_uri};
 
 /// The identity of a stored response or value. Clones share memory: a look-up, its flight and the
 /// stored record have the same key.
@@ -53,7 +56,9 @@ impl Key {
     pub(crate) fn of_target(parts: &Parts, rules: &KeyRules) -> Result<Self, Unkeyable> {
         let mut canonical = Vec::new();
         frame(&mut canonical, &[Kind::Response as u8]);
-        let target = Target::of(original_uri(parts), &parts.headers, rules.scheme)?;
+        let uri = original_uri(parts);
+        let host = Host::of(uri, &parts.headers)?;
+        let target = Target::of(uri, &host, rules.scheme)?;
         target.write(&mut canonical, &rules.namespace);
         Ok(KeyRef::of(&canonical).to_key())
     }

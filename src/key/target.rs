@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, HeaderValue, Uri};
 
 use super::Scheme;
 use super::frame::{Frames, frame, frame_option};
@@ -22,19 +22,15 @@ pub(crate) struct Target<'a> {
 
 impl<'a> Target<'a> {
     /// The target of a request, whether it came over HTTP/1.1 (`Host`) or HTTP/2 (`:authority`).
-    pub(super) fn of(
-        uri: &'a Uri,
-        headers: &'a HeaderMap,
-        default: Scheme,
-    ) -> Result<Self, Unkeyable> {
+    pub(super) fn of(uri: &'a Uri, host: &Host<'a>, default: Scheme) -> Result<Self, Unkeyable> {
         let scheme = uri.scheme_str().unwrap_or(default.as_str());
-        let named = uri.authority().map(|authority| authority.as_str());
-        let authority = match (named, host(headers)?) {
+        let field = host.field.filter(|field| !field.is_empty());
+        let authority = match (host.authority, field) {
             (None, None) => None,
             (Some(one), None) | (None, Some(one)) => Some(canonical_authority(one, scheme)?),
-            (Some(uri), Some(host)) => {
+            (Some(uri), Some(field)) => {
                 let uri = canonical_authority(uri, scheme)?;
-                if uri != canonical_authority(host, scheme)? {
+                if uri != canonical_authority(field, scheme)? {
                     return Err(Unkeyable::ConflictingHost);
                 }
                 Some(uri)
@@ -100,32 +96,68 @@ pub(super) fn original_uri(parts: &Parts) -> &Uri {
 }
 
 /// Writes the URI that the handler sees, if it is not the one that the client sent: a router may have
-/// taken a prefix off, or a middleware may have rewritten it, perhaps to a tenant's path.
+/// taken a prefix off, or a middleware may have rewritten it, perhaps to a tenant's path or host.
 pub(super) fn write_rewritten(out: &mut Vec<u8>, original: &Uri, seen: &Uri) {
     if std::ptr::eq(original, seen) {
         return;
     }
     if original.path() != seen.path() || original.query() != seen.query() {
-        frame(out, b"uri");
+        frame(out, b":uri");
         frame(out, seen.path().as_bytes());
         frame_option(out, seen.query().map(str::as_bytes));
     }
+    if original.scheme_str() != seen.scheme_str() || authority(original) != authority(seen) {
+        frame(out, b":origin");
+        frame_option(out, seen.scheme_str().map(str::as_bytes));
+        frame_option(out, authority(seen).map(str::as_bytes));
+    }
 }
 
-/// RFC 9112 3.2: "A server MUST respond with a 400 … to any request message that contains
-/// more than one Host header field line": such a request is the application's to refuse.
-fn host(headers: &HeaderMap) -> Result<Option<&str>, Unkeyable> {
-    let mut lines = headers.get_all(HOST).iter();
-    let Some(first) = lines.next() else {
-        return Ok(None);
-    };
-    if lines.next().is_some() {
-        return Err(Unkeyable::ConflictingHost);
+fn authority(uri: &Uri) -> Option<&str> {
+    uri.authority().map(|authority| authority.as_str())
+}
+
+/// How a request spells its host: in its URI, in `Host`, or in both.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Host<'a> {
+    authority: Option<&'a str>,
+    /// Perhaps empty, which names no host.
+    field: Option<&'a str>,
+}
+
+impl<'a> Host<'a> {
+    /// RFC 9112 3.2: "A server MUST respond with a 400 … to any request message that contains
+    /// more than one Host header field line": such a request is the application's to refuse.
+    pub(super) fn of(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Self, Unkeyable> {
+        let mut lines = headers.get_all(HOST).iter();
+        let first = lines.next();
+        if lines.next().is_some() {
+            return Err(Unkeyable::ConflictingHost);
+        }
+        let field = first.map(HeaderValue::to_str).transpose();
+        Ok(Self {
+            authority: authority(uri),
+            field: field.map_err(|_not_ascii| Unkeyable::InvalidHost)?,
+        })
     }
-    let host = first
-        .to_str()
-        .map_err(|_not_ascii| Unkeyable::InvalidHost)?;
-    Ok((!host.is_empty()).then_some(host))
+
+    /// Writes each spelling that differs from the target's: a handler sees it, and may put it into
+    /// a link. `Host` and the URI's authority stand for each other where a request has only one.
+    pub(super) fn write_spellings(&self, out: &mut Vec<u8>, target: &Target<'_>) {
+        let Self { authority, field } = *self;
+        let spellings: [(&[u8], _); 2] = [
+            (b":host", field.or(authority)),
+            (b":authority", authority.or(field)),
+        ];
+        for (label, spelling) in spellings {
+            if let Some(spelling) = spelling.map(str::as_bytes)
+                && target.authority.as_deref() != Some(spelling)
+            {
+                frame(out, label);
+                frame(out, spelling);
+            }
+        }
+    }
 }
 
 /// RFC 9110 4.2.3: host names are case-insensitive, and a default port is as good as none.

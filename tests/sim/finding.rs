@@ -134,9 +134,7 @@ pub enum Because {
     Zero,
     NotModified,
     // What the client said.
-    OddCookie,
     CredentialsAfterOthers,
-    OddHost,
     Upgrade,
     // What the world is like.
     Skew,

@@ -43,20 +43,6 @@ pub const KNOWN: &[Known] = &[
         steps: "world strip=yes; 0 mode cc=no-cache; 1 get; 2 get how=beside",
     },
     Known {
-        name: "cookie-twice",
-        kind: Kind::NotForRequester,
-        because: &[Because::OddCookie],
-        what: "The key takes the first cookie of a name where the handler takes the last.",
-        steps: "world keyed=yes; 0 mode by=user cc=public; 1 get user=alice how=twice; 2 get user=bob how=twice",
-    },
-    Known {
-        name: "host-spelling",
-        kind: Kind::NotForRequester,
-        because: &[Because::OddHost],
-        what: "The key leaves out how the host is spelt, which the handler sees.",
-        steps: "world; 0 mode by=host; 1 get host=port; 2 get",
-    },
-    Known {
         name: "credentials",
         kind: Kind::NotForRequester,
         because: &[Because::CredentialsAfterOthers],

@@ -4,7 +4,7 @@ use super::{Case, Served, first_byte};
 use crate::content::content;
 use crate::fields::{etag, size};
 use crate::finding::{Because, Finding, Kind};
-use crate::step::{Asks, By, Cc, Check, Cond, End, Host, How, Length, Range, Status, Vary};
+use crate::step::{Asks, By, Cc, Check, Cond, End, Length, Range, Status, Vary};
 use crate::trace::{BodyEnd, Exchange, Outcome};
 
 pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {
@@ -255,23 +255,9 @@ fn hidden_as_it_may_be(case: &Case<'_>, served: &Served<'_>) -> bool {
 fn why_not_for(case: &Case<'_>, served: &Served<'_>, by: By) -> Vec<Because> {
     let call = case.call(served.made);
     let mode = &call.mode;
-    let odd = |how| matches!(how, How::Twice | How::Spaced | How::Escaped);
-    let maker = case.trace.exchanges.get(call.exchange).map(|it| &it.asked);
-    let maker_is_odd = match maker {
-        Some(crate::trace::Asked::Get(get)) => odd(get.how) || get.host != Host::Plain,
-        _ => false,
-    };
     let facts = [
         (mode.cc == Cc::OddPublic, Because::OddPublic),
         (mode.cc == Cc::OddPrivate, Because::OddPrivate),
-        (
-            by == By::User && case.world.keyed && (odd(served.get.how) || maker_is_odd),
-            Because::OddCookie,
-        ),
-        (
-            by == By::Host && (served.get.host != Host::Plain || maker_is_odd),
-            Because::OddHost,
-        ),
         (mode.status == Status::Guarded, Because::Guarded),
         (
             by == By::User && call.facts.user == "-" && served.exchange.credentials,

@@ -106,7 +106,7 @@ pub use cache::testing;
 pub use cache::values::ValueOptions;
 pub use config::{CacheConfig, CacheConfigBuilder, Policy, PolicyBuilder};
 pub use error::{ConfigError, ErrorCode, PurgeError, StoreError};
-pub use key::{QueryRule, Scheme};
+pub use key::{CacheKey, QueryRule, Scheme};
 pub use purge::Purge;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

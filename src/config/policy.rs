@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, StatusCode, request, response};
 
 use super::bounds::{Bounds, Show, YEAR};
 use crate::error::ConfigError;
-use crate::key::{KeyRules, QueryRule, Scheme};
+use crate::key::{CacheKey, KeyRules, KeyWith, QueryRule, Scheme};
 use crate::semantics::{CookieRule, SetCookieRule, StorageRules, is_tag};
 
 /// The rules of one [`CacheLayer`](crate::CacheLayer), for what responses do not say themselves.
@@ -343,10 +343,42 @@ impl PolicyBuilder {
 
     /// Adds cookies to the key, by name.
     ///
-    /// Default: none.
+    /// Default: none. Where those who read cookies differ on what the `Cookie` field says (a keyed
+    /// name twice, or anything beside the plain grammar of RFC 6265), all of the field counts.
+    /// Clients of HTTP/2 may send it in several lines, and some handlers read the first or the last
+    /// one only; so it counts too whether the cookie stands in the first and in the last line.
     pub fn key_cookies<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
         let names = names.into_iter().map(Into::into);
         self.policy.key.cookies.extend(names);
+        self
+    }
+
+    /// Adds to the key what `key` makes of a request, beside the [`CacheKey`] that a middleware
+    /// outside may have set. It is called for every request that is looked up, so it has to be
+    /// quick. It sees the request as the handler will.
+    ///
+    /// Default: none.
+    ///
+    /// ```
+    /// use tower_response_cache::{CacheKey, Policy};
+    ///
+    /// #[derive(Clone)]
+    /// struct Tenant(String);
+    ///
+    /// let policy = Policy::builder()
+    ///     .key_with(|request| {
+    ///         let Tenant(name) = request.extensions.get()?;
+    ///         Some(CacheKey::of_requester(format!("tenant:{name}")))
+    ///     })
+    ///     .build()?;
+    /// # drop(policy);
+    /// # Ok::<(), tower_response_cache::ConfigError>(())
+    /// ```
+    pub fn key_with(
+        mut self,
+        key: impl Fn(&request::Parts) -> Option<CacheKey> + Send + Sync + 'static,
+    ) -> Self {
+        self.policy.key.own = Some(KeyWith::new(key));
         self
     }
 

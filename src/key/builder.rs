@@ -18,6 +18,7 @@ pub(crate) struct KeyBuilder {
     base_hash: u128,
     /// The variant's key follows the base key in `bytes`.
     varies: bool,
+    names_requester: bool,
 }
 
 impl KeyBuilder {
@@ -37,12 +38,21 @@ impl KeyBuilder {
         host.write_spellings(&mut bytes, &target);
         write_rewritten(&mut bytes, uri, &parts.uri);
         rules.write_headers(&parts.headers, &mut bytes);
-        Ok(Self::of_base(bytes))
+        let names_requester = rules.write_own(parts, &mut bytes);
+        Ok(Self {
+            names_requester,
+            ..Self::of_base(bytes)
+        })
     }
 
     /// Begins with a base key that is known already.
     pub(crate) fn of_key(base: &Key) -> Self {
         Self::of_base(base.canonical().to_vec())
+    }
+
+    /// Whether the application has put into the key who asks.
+    pub(crate) const fn names_requester(&self) -> bool {
+        self.names_requester
     }
 
     pub(crate) fn base(&self) -> KeyRef<'_> {
@@ -72,6 +82,7 @@ impl KeyBuilder {
             bytes,
             base_hash,
             varies: false,
+            names_requester: false,
         }
     }
 }

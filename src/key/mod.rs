@@ -10,6 +10,7 @@ mod cookies;
 mod fields;
 mod forwarded;
 mod frame;
+mod own;
 mod query;
 mod rules;
 mod target;
@@ -22,6 +23,8 @@ use http::{HeaderMap, HeaderName};
 use twox_hash::XxHash3_128;
 
 pub(crate) use builder::KeyBuilder;
+pub use own::CacheKey;
+pub(crate) use own::KeyWith;
 pub use query::QueryRule;
 pub(crate) use rules::KeyRules;
 pub use rules::Scheme;

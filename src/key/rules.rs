@@ -7,6 +7,7 @@ use super::cookies::write_cookies;
 use super::fields::write_value;
 use super::forwarded::{FORWARDED, Watched};
 use super::frame::{frame, frame_option};
+use super::own::{CacheKey, KeyWith};
 use super::query::{self, QueryRule};
 
 /// The scheme of requests whose target names none (HTTP/1.1 in origin form).
@@ -50,6 +51,8 @@ pub(crate) struct KeyRules {
     pub(crate) forwarded: Watched,
     /// Headers that were removed from the default list. The handler does not see them.
     pub(crate) dropped: Vec<HeaderName>,
+    /// What the application makes of a request itself.
+    pub(crate) own: Option<KeyWith>,
 }
 
 impl Default for KeyRules {
@@ -62,6 +65,7 @@ impl Default for KeyRules {
             cookies: Vec::new(),
             forwarded: FORWARDED.map(HeaderName::from_static).into_iter().collect(),
             dropped: Vec::new(),
+            own: None,
         }
     }
 }
@@ -97,5 +101,23 @@ impl KeyRules {
             frame(out, b"");
         }
         write_cookies(out, &self.cookies, headers);
+    }
+
+    /// Appends the application's own keys. Returns whether one of them names who asks.
+    pub(super) fn write_own(&self, parts: &Parts, out: &mut Vec<u8>) -> bool {
+        let of_policy = self.own.as_ref().and_then(|own| own.of(parts));
+        let keys: [(&[u8], _); 2] = [
+            (b":key", parts.extensions.get::<CacheKey>()),
+            (b":policy-key", of_policy.as_ref()),
+        ];
+        let mut names_requester = false;
+        for (label, key) in keys {
+            if let Some(key) = key {
+                frame(out, label);
+                key.write(out);
+                names_requester |= key.names_requester();
+            }
+        }
+        names_requester
     }
 }

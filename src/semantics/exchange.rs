@@ -122,4 +122,13 @@ impl RequestFacts {
         facts.directives.no_cache |= pragma && !cache_control;
         facts
     }
+
+    /// The key says who asks, so nothing else that says it is a credential any more: what is stored
+    /// under this key is for this requester alone.
+    ///
+    /// RFC 9111, section 3.5, knows no such keys; the application has to ask for it.
+    pub(crate) const fn requester_is_in_key(&mut self) {
+        self.authorization = false;
+        self.cookie = false;
+    }
 }

@@ -97,7 +97,7 @@ where
             let outcome = Outcome::forward(Forwarded::Bypass, Some(Reason::Policy));
             return self.pass(settings, parts, body, outcome);
         }
-        let facts = RequestFacts::read(&parts.method, &parts.headers);
+        let mut facts = RequestFacts::read(&parts.method, &parts.headers);
         match route(&facts, &body) {
             Route::Pass(outcome) => self.pass(settings, parts, body, outcome),
             Route::Change => self.change(settings, parts, body),
@@ -108,7 +108,12 @@ where
                 let policy = &settings.policy;
                 policy.key.strip_request(&mut parts);
                 match KeyBuilder::of_request(&parts, &policy.key, depth) {
-                    Ok(builder) => self.look_up(settings, parts, body, facts, builder),
+                    Ok(builder) => {
+                        if builder.names_requester() {
+                            facts.requester_is_in_key();
+                        }
+                        self.look_up(settings, parts, body, facts, builder)
+                    }
                     Err(why) => self.pass(settings, parts, body, unkeyable(why)),
                 }
             }

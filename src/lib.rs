@@ -113,7 +113,7 @@ pub use purge::Purge;
 pub use request::fuzzing;
 pub use response::body::ResponseBody;
 pub use response::error::BodyError;
-pub use semantics::{CacheOptions, CookieRule, SetCookieRule};
+pub use semantics::{CacheOptions, CookieRule, FIELDS_OF_ONE_REQUEST, SetCookieRule};
 pub use service::CacheService;
 pub use service::future::ResponseFuture;
 pub use service::layer::CacheLayer;

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, StatusCode, request, response};
 use super::bounds::{Bounds, Show, YEAR};
 use crate::error::ConfigError;
 use crate::key::{CacheKey, KeyRules, KeyWith, QueryRule, Scheme};
-use crate::semantics::{CookieRule, SetCookieRule, StorageRules, is_tag};
+use crate::semantics::{CookieRule, SetCookieRule, StorageRules, is_critical, is_tag};
 
 /// The rules of one [`CacheLayer`](crate::CacheLayer), for what responses do not say themselves.
 ///
@@ -300,6 +300,26 @@ impl PolicyBuilder {
         self
     }
 
+    /// Response fields that are not stored, such as [`FIELDS_OF_ONE_REQUEST`]: the client whose
+    /// request reached the handler gets them, and no client of the stored response does.
+    ///
+    /// Default: none, since RFC 9111, section 3.1, wants all fields stored. Allowed: fields that do
+    /// not tell what the response means or who may have it, unlike `Content-Type` and `Vary`.
+    ///
+    /// ```
+    /// use tower_response_cache::{FIELDS_OF_ONE_REQUEST, Policy};
+    ///
+    /// let policy = Policy::builder().unstored_fields(FIELDS_OF_ONE_REQUEST).build()?;
+    /// # drop(policy);
+    /// # Ok::<(), tower_response_cache::ConfigError>(())
+    /// ```
+    ///
+    /// [`FIELDS_OF_ONE_REQUEST`]: crate::FIELDS_OF_ONE_REQUEST
+    pub fn unstored_fields(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.policy.rules.unstored.extend(names);
+        self
+    }
+
     /// The targeted fields (RFC 9213) that the cache obeys, the most specific first.
     ///
     /// Default: `CDN-Cache-Control`.
@@ -420,6 +440,10 @@ impl PolicyBuilder {
         if let Some(status) = policy.statuses.iter().find(informational) {
             let status = status.as_str();
             return Err(ConfigError::new("statuses", status, "final statuses"));
+        }
+        if let Some(name) = policy.rules.unstored.iter().find(|name| is_critical(name)) {
+            let expected = "fields that do not tell what a response means or who may have it";
+            return Err(ConfigError::new("unstored_fields", name.as_str(), expected));
         }
         check_key(&policy.key)?;
         Ok(policy)

@@ -213,7 +213,8 @@ fn stored_lines(
             || is_hop_by_hop(name)
             || *name == header::AGE
             || (*name == header::DATE && !dated)
-            || (rules.strip_tags && is_tag_field(name));
+            || (rules.strip_tags && is_tag_field(name))
+            || rules.unstored.contains(name);
         if left_out {
             continue;
         }

@@ -89,7 +89,7 @@ pub(crate) fn is_coding(name: &HeaderName) -> bool {
 /// to attack caches. RFC 9110, section 7.6.1: "A sender MUST NOT send a connection option
 /// corresponding to a field that is intended for all recipients of the content. For
 /// example, Cache-Control is never appropriate as a connection option".
-fn is_critical(name: &HeaderName) -> bool {
+pub(crate) fn is_critical(name: &HeaderName) -> bool {
     match *name {
         header::CACHE_CONTROL
         | header::PRAGMA
@@ -134,3 +134,46 @@ fn is_critical(name: &HeaderName) -> bool {
         }
     }
 }
+
+/// Response fields that tell of one request and mean nothing to those who get the stored response:
+/// for [`PolicyBuilder::unstored_fields`](crate::PolicyBuilder::unstored_fields).
+pub const FIELDS_OF_ONE_REQUEST: [HeaderName; 34] = [
+    // How much one client may still ask: to another it is wrong, and tells of the first.
+    HeaderName::from_static("ratelimit"),
+    HeaderName::from_static("ratelimit-limit"),
+    HeaderName::from_static("ratelimit-remaining"),
+    HeaderName::from_static("ratelimit-reset"),
+    HeaderName::from_static("x-rate-limit-limit"),
+    HeaderName::from_static("x-rate-limit-remaining"),
+    HeaderName::from_static("x-rate-limit-reset"),
+    HeaderName::from_static("x-ratelimit-after"),
+    HeaderName::from_static("x-ratelimit-limit"),
+    HeaderName::from_static("x-ratelimit-remaining"),
+    HeaderName::from_static("x-ratelimit-reset"),
+    HeaderName::from_static("x-ratelimit-used"),
+    HeaderName::from_static("x-ratelimit-whitelisted"),
+    // Ids: replayed, they lead from a thousand requests to the logs of one.
+    HeaderName::from_static("correlation-id"),
+    HeaderName::from_static("request-id"),
+    HeaderName::from_static("x-amz-request-id"),
+    HeaderName::from_static("x-amzn-requestid"),
+    HeaderName::from_static("x-correlation-id"),
+    HeaderName::from_static("x-ms-request-id"),
+    HeaderName::from_static("x-request-id"),
+    // Traces: replayed, they join requests to a trace that ended long ago.
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("traceresponse"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("x-amzn-trace-id"),
+    HeaderName::from_static("x-b3-sampled"),
+    HeaderName::from_static("x-b3-spanid"),
+    HeaderName::from_static("x-b3-traceid"),
+    HeaderName::from_static("x-cloud-trace-context"),
+    HeaderName::from_static("x-trace-id"),
+    // How long one request took.
+    HeaderName::from_static("server-timing"),
+    HeaderName::from_static("x-envoy-upstream-service-time"),
+    HeaderName::from_static("x-process-time"),
+    HeaderName::from_static("x-response-time"),
+    HeaderName::from_static("x-runtime"),
+];

@@ -34,6 +34,8 @@ pub(crate) mod vary;
 pub(crate) use admit::{Admitted, admit};
 pub(crate) use conditional::{Precondition, evaluate, not_modified_headers};
 pub(crate) use exchange::{Exchange, MethodClass, RequestFacts};
+pub use fields::FIELDS_OF_ONE_REQUEST;
+pub(crate) use fields::is_critical;
 pub(crate) use freshness::{Flags, Lifetimes};
 pub(crate) use invalidation::invalidated;
 pub use options::CacheOptions;

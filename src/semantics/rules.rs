@@ -62,6 +62,9 @@ pub(crate) struct StorageRules {
     pub(crate) client_directives: bool,
     /// Tags that every response carries.
     pub(crate) tags: Vec<String>,
+    /// Response fields that are for one client only. Default: none, as RFC 9111, section 3.1,
+    /// wants all of them stored.
+    pub(crate) unstored: Vec<HeaderName>,
     /// Whether `Surrogate-Key` and `Cache-Tag` are kept from clients. Default: no.
     pub(crate) strip_tags: bool,
     /// RFC 9213 targeted fields, most specific first. Default: `CDN-Cache-Control`.
@@ -82,6 +85,7 @@ impl Default for StorageRules {
             set_cookie: SetCookieRule::default(),
             client_directives: false,
             tags: Vec::new(),
+            unstored: Vec::new(),
             strip_tags: false,
             targets: vec![HeaderName::from_static("cdn-cache-control")],
         }

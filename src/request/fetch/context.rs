@@ -1,9 +1,10 @@
 //! What a fetch keeps of its request until the handler has answered.
 
+use std::iter;
 use std::sync::Arc;
 
 use http::header::SET_COOKIE;
-use http::{HeaderMap, Response, StatusCode, response};
+use http::{HeaderMap, HeaderName, Response, StatusCode, response};
 
 use crate::base::clock::Timestamp;
 use crate::base::position::Moment;
@@ -86,7 +87,7 @@ impl FetchContext {
     }
 
     /// Answers this client's own conditions and range from an entry that was just fetched or
-    /// validated. `Set-Cookie` is for this client alone, so it is in no entry.
+    /// validated, with those fields of the handler's response that are for this client alone.
     pub(super) fn answer_fetched<R>(
         &self,
         entry: &Entry,
@@ -95,8 +96,9 @@ impl FetchContext {
     ) -> Response<ResponseBody<R>> {
         let builder = self.response_builder();
         let mut response = builder.answer(&entry.head, &entry.body, outcome);
-        for cookie in head.headers.get_all(SET_COOKIE) {
-            response.headers_mut().append(SET_COOKIE, cookie.clone());
+        let unstored = &self.settings.policy.rules.unstored;
+        for name in iter::once(&SET_COOKIE).chain(unstored) {
+            replace(response.headers_mut(), name, &head.headers);
         }
         response
     }
@@ -162,5 +164,16 @@ impl FetchContext {
         let Lookup { base, .. } = &self.lookup;
         let tiers = self.cache().tiers();
         tiers.forget(base, self.lookup.key(), self.response_time);
+    }
+}
+
+/// Replaces the lines of a field by those of another response, if it has any.
+fn replace(headers: &mut HeaderMap, name: &HeaderName, other: &HeaderMap) {
+    let mut lines = other.get_all(name).iter().cloned();
+    if let Some(first) = lines.next() {
+        headers.insert(name.clone(), first);
+    }
+    for line in lines {
+        headers.append(name.clone(), line);
     }
 }

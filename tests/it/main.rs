@@ -21,6 +21,7 @@ mod faults;
 mod fidelity;
 mod fills;
 mod footprint;
+mod keys;
 mod layer;
 mod lease;
 mod metrics;

@@ -17,7 +17,9 @@ use crate::service::CacheService;
 /// will do.
 ///
 /// A hit does not touch the inner service, so limits, timeouts and load-shedding belong *inside*
-/// this layer; so does compression, whose variants are then stored.
+/// this layer; so does compression, whose variants are then stored. So does whatever hands out
+/// cookies, such as a session layer: the cache has to see what it sets. Who may see a page is decided
+/// *outside*.
 ///
 /// ```
 /// use axum::{Router, routing::get};

@@ -132,7 +132,7 @@ impl Cache {
         };
         let inner = Inner {
             tiers: Tiers::new(config.memory_bytes, shared, config.max_variants),
-            log: PurgeLog::new(store, Arc::clone(&clock), config.purge_bound),
+            log: PurgeLog::new(store, Arc::clone(&clock), &config),
             flights: Arc::new(Flights::new(limits, Arc::clone(&clock))),
             fills: Arc::new(Semaphore::new(kib(config.fill_bytes))),
             detached_changes: Arc::new(Semaphore::new(MOST_DETACHED)),

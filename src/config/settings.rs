@@ -250,8 +250,9 @@ settings! {
     /// The number of purges that the log retains.
     ///
     /// Default: 100,000. Allowed: at least 16. An instance remembers the purges that it has read
-    /// though the log has forgotten them. To an instance that starts, a stored response that is
-    /// older than the oldest retained purge is a miss.
+    /// though the log has forgotten them, and stores what it knows for those that start. If that
+    /// is lost, a stored response that is older than the oldest retained purge is a miss to an
+    /// instance that starts.
     purge_log_length: usize {
         default: 100_000,
         allowed: 16..,

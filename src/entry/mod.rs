@@ -56,6 +56,7 @@ impl Entry {
             + self.body.len()
             + headers.weight()
             + tags.bytes().len()
+            + Verified::weight(key, tags)
     }
 }
 
@@ -157,6 +158,15 @@ impl Verified {
             noted: AtomicU64::new(u64::MAX),
             fingerprints: OnceLock::new(),
         }
+    }
+
+    /// What is kept once purges are looked up, at most.
+    fn weight(key: &Key, tags: &Tags) -> usize {
+        let is_slash = |byte: &&u8| **byte == b'/';
+        let subtrees = key.canonical().iter().filter(is_slash).count();
+        let fingerprints =
+            URL_FINGERPRINTS + tags.len() + (subtrees + 1).min(usize::from(DEEPEST_KEPT) + 1);
+        fingerprints * size_of::<u64>()
     }
 
     /// The verdict, if it was given at this version.
@@ -306,6 +316,7 @@ impl Record {
                     + value.key.canonical().len()
                     + value.bytes.len()
                     + value.tags.bytes().len()
+                    + Verified::weight(&value.key, &value.tags)
             }
         };
         MAP_OVERHEAD + own
@@ -316,6 +327,12 @@ impl Record {
 const fn counted<T>() -> usize {
     size_of::<T>() + 4 * size_of::<usize>()
 }
+
+/// Three for the URL, and three more where a rule changes its query.
+const URL_FINGERPRINTS: usize = 6;
+
+/// The deepest subtree of a path that is hashed once and kept. Few purges go deeper.
+pub(crate) const DEEPEST_KEPT: u16 = 16;
 
 /// What the tier's map takes for each record; it grows by doubling.
 const MAP_OVERHEAD: usize = 96;

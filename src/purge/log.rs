@@ -3,6 +3,8 @@
 mod append;
 mod progress;
 mod reader;
+mod reading;
+mod snapshot;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -12,10 +14,12 @@ use tokio::time::{Instant, timeout_at};
 
 use append::Appender;
 use progress::Progress;
+use snapshot::Snapshots;
 
 use super::{Purge, PurgeIndex};
 use crate::base::clock::Clock;
 use crate::base::position::Moment;
+use crate::config::CacheConfig;
 use crate::error::PurgeError;
 use crate::store::{Appended, Memory, SharedStore, StoreError};
 
@@ -33,6 +37,7 @@ pub(crate) struct PurgeLog {
     /// When the log was first followed.
     began: OnceLock<Instant>,
     progress: Progress,
+    snapshots: Snapshots,
 }
 
 /// The owner of the log. Its memory is emptied when the log has lost records.
@@ -46,7 +51,7 @@ impl PurgeLog {
     pub(crate) fn new(
         store: Option<Arc<dyn SharedStore>>,
         clock: Arc<dyn Clock>,
-        bound: Duration,
+        config: &CacheConfig,
     ) -> Self {
         let index = Arc::new(PurgeIndex::new());
         if store.is_none() {
@@ -61,10 +66,11 @@ impl PurgeLog {
             store,
             appender,
             clock,
-            bound,
+            bound: config.purge_bound,
             tailing: AtomicBool::new(false),
             began: OnceLock::new(),
             progress: Progress::default(),
+            snapshots: Snapshots::new(&config.prefix, config.purge_log_length),
         }
     }
 

@@ -93,11 +93,10 @@ impl Purge {
         self
     }
 
-    /// Every variant of one resource of one origin. A URI without a scheme has the scheme
-    /// `default`. RFC 9111 4.4 forbids that a change invalidates responses of another origin.
-    pub(crate) fn target(uri: &Uri, default: Scheme) -> Result<Self, PurgeError> {
-        let target = Target::of_uri(uri, default).map_err(|_why| PurgeError::invalid_uri())?;
-        Ok(Self::all(Selector::target(&target)))
+    /// Every variant of one resource of one origin. RFC 9111 4.4 forbids that a change concerns
+    /// another origin.
+    pub(crate) fn target(target: &Target<'_>) -> Self {
+        Self::all(Selector::target(target))
     }
 
     /// Waits until at least `count` replicas of the Valkey server have the purge too, so that a

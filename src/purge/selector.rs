@@ -150,7 +150,8 @@ impl Selector {
 
     /// Hashes the parts, framed by their lengths, so that no byte moves from one to the next.
     fn of(kind: Kind, parts: &[&[u8]]) -> Self {
-        let mut framed = Vec::with_capacity(64);
+        let length: usize = parts.iter().map(|part| part.len() + 8).sum();
+        let mut framed = Vec::with_capacity(length + 1);
         framed.push(kind as u8);
         for part in parts {
             framed.extend_from_slice(&(part.len() as u64).to_le_bytes());

@@ -62,6 +62,9 @@ impl<R: Send + 'static, E: Send + 'static> Future for Detachable<R, E> {
     )]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.is_polling = true;
+        if let KeepAlive::OncePolled(polled) = &mut self.keep_alive {
+            *polled = true;
+        }
         let Some(future) = &mut self.future else {
             panic!("ResponseFuture polled after completion");
         };
@@ -103,6 +106,8 @@ pub(crate) enum KeepAlive {
     Fixed(bool),
     /// The future sets the flag once other requests may wait.
     Flag(Arc<AtomicBool>),
+    /// They do from the first poll on.
+    OncePolled(bool),
 }
 
 impl KeepAlive {
@@ -112,14 +117,14 @@ impl KeepAlive {
 
     pub(crate) fn set(&mut self) {
         match self {
-            Self::Fixed(is_set) => *is_set = true,
+            Self::Fixed(is_set) | Self::OncePolled(is_set) => *is_set = true,
             Self::Flag(flag) => flag.store(true, Ordering::Release),
         }
     }
 
     fn is_set(&self) -> bool {
         match self {
-            Self::Fixed(is_set) => *is_set,
+            Self::Fixed(is_set) | Self::OncePolled(is_set) => *is_set,
             Self::Flag(flag) => flag.load(Ordering::Acquire),
         }
     }

@@ -8,12 +8,13 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::{CONTENT_LOCATION, LOCATION};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode, Uri};
 
 use crate::cache::Cache;
-use crate::key::Key;
+use crate::key::{Key, Target};
 use crate::purge::Purge;
 use crate::request::detached::{Detachable, KeepAlive};
 use crate::request::handler::Content;
@@ -54,17 +55,19 @@ impl Change {
         let cache = &self.settings.cache;
         let deadline = cache.config().fill_deadline;
         let most = Arc::clone(cache.detached_changes());
-        let keep_alive = KeepAlive::flag();
-        let future = Box::pin(self.run(call, keep_alive.clone()));
+        // From the first poll on the handler may have changed something already.
+        let keep_alive = match self.settings.policy.ignores_changes {
+            true => KeepAlive::Fixed(false),
+            false => KeepAlive::OncePolled(false),
+        };
+        let future = Box::pin(self.run(call));
         Detachable::new(future, keep_alive, deadline).at_most(most)
     }
 
-    /// Calls the handler, and announces what it has changed before its response goes out. From the
-    /// first poll on it goes on without its client: the handler may have changed something already.
+    /// Calls the handler, and announces what it has changed before its response goes out.
     async fn run<R, E>(
         self,
         call: impl Future<Output = Result<Response<R>, E>>,
-        mut keep_alive: KeepAlive,
     ) -> Result<Response<ResponseBody<R>>, E>
     where
         R: Content,
@@ -73,7 +76,6 @@ impl Change {
         cache.follow_log();
         let mut unanswered = Unanswered(None);
         if !self.settings.policy.ignores_changes {
-            keep_alive.set();
             unanswered.0 = Some(&self);
         }
         let answer = call.await;
@@ -93,25 +95,36 @@ impl Change {
 
     /// One purge of all that the response says the request has changed.
     fn outdated<R>(&self, response: &Response<R>) -> Option<Purge> {
-        let scheme = self.settings.policy.key.scheme;
-        let uris = if self.settings.policy.ignores_changes {
-            Vec::new()
-        } else {
-            self.changed_uris(response)
-        };
-        let changed = uris
-            .iter()
-            .filter_map(|uri| Purge::target(uri, scheme).ok());
-        changed.chain(self.named(response)).reduce(Purge::and)
+        let named = self.named(response);
+        if self.settings.policy.ignores_changes {
+            return named;
+        }
+        let others = self.others(response).into_iter();
+        let changed = self.own_target().into_iter().chain(others);
+        changed.chain(named).reduce(Purge::and)
     }
 
     /// RFC 9111 4.4: a cache "MUST invalidate the target URI when it receives a non-error status
     /// code in response to an unsafe request method".
-    fn changed_uris<R>(&self, response: &Response<R>) -> Vec<Uri> {
-        let target = self.target.as_ref().and_then(absolute);
-        target.map_or_else(Vec::new, |target| {
-            semantics::invalidated(&self.method, response.status(), &target, response.headers())
-        })
+    fn own_target(&self) -> Option<Purge> {
+        let target = self.target.as_ref()?.target()?;
+        Some(Purge::target(&target))
+    }
+
+    /// What else was changed, as the response says. Few do.
+    fn others<R>(&self, response: &Response<R>) -> Option<Purge> {
+        let headers = response.headers();
+        if !headers.contains_key(LOCATION) && !headers.contains_key(CONTENT_LOCATION) {
+            return None;
+        }
+        let target = absolute(self.target.as_ref()?)?;
+        let uris = semantics::invalidated(&self.method, response.status(), &target, headers);
+        let others = uris.iter().filter(|uri| **uri != target);
+        let scheme = self.settings.policy.key.scheme;
+        let others = others.filter_map(|uri| Target::of_uri(uri, scheme).ok());
+        others
+            .map(|target| Purge::target(&target))
+            .reduce(Purge::and)
     }
 
     /// A purge of what the response names: the handler's tags, and groups (RFC 9875 3).
@@ -127,9 +140,7 @@ impl Change {
     /// The soft purge for an unknown outcome. The target may have changed, so it is stale, and may
     /// still be served if a fetch fails.
     fn unknown(&self) -> Option<Purge> {
-        let uri = absolute(self.target.as_ref()?)?;
-        let target = Purge::target(&uri, self.settings.policy.key.scheme);
-        target.ok().map(Purge::soft)
+        self.own_target().map(Purge::soft)
     }
 }
 

@@ -102,6 +102,8 @@ reasons! {
     VaryAny = "vary-any",
     /// `Vary` cannot be parsed, or names too many fields.
     VaryInvalid = "vary-invalid",
+    /// What was asked for later is stored already.
+    Superseded = "superseded",
     /// The response has so many fields that no more can be added.
     TooManyFields = "too-many-fields",
     /// The tags are too many, too long, or not tags: not all of them could purge the response.

@@ -1,22 +1,29 @@
 //! The purge index: the last purge of each selector, as far as this instance knows.
 
+mod fingerprint;
 mod pending;
+mod snapshot;
+mod state;
 mod table;
 
 use std::time::Duration;
 
 pub(crate) use pending::PendingPurge;
 
-use self::pending::Pending;
-use self::table::{Compact, Fingerprint, Table};
+pub(crate) use snapshot::{Known, Snapshot};
+pub(crate) use table::{Compact, Place};
+
+use self::fingerprint::{EVERYTHING, Fingerprint, fingerprint};
+use self::state::{Found, Marks, State};
+use self::table::{Copied, Table};
 use super::record::Mark;
-use super::{Kind, Purge, Selector, Subject};
+use super::{Purge, Subject};
 use crate::base::clock::Timestamp;
 use crate::base::position::{LogPosition, Moment};
 use crate::base::sync::RwLock;
 use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::base::tags::Tags;
-use crate::entry::{Verdict, Verified};
+use crate::entry::{DEEPEST_KEPT, Verdict, Verified};
 use crate::key::Key;
 
 /// Whether an entry may be used, by the purges.
@@ -47,36 +54,7 @@ pub(crate) struct PurgeIndex {
     version: AtomicU64,
     /// The time (ms) until which the log counts as read to its end.
     good_until: AtomicU64,
-    secret: Secret,
     state: RwLock<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    hard: Table,
-    soft: Table,
-    everything: Marks,
-    /// A bit for each kind of selector that was ever purged: others are not looked up.
-    kinds: u16,
-    /// No subtree deeper than this was ever purged.
-    deepest: u16,
-    /// No purge that is known comes after this.
-    latest: LogPosition,
-    /// Entries from before it cannot be verified.
-    horizon: LogPosition,
-    /// Up to where the log has been read without a gap.
-    tail: LogPosition,
-    /// The latest purge of this instance that the log has taken, read back or not.
-    appended: LogPosition,
-    pending: Pending,
-    /// How many purges were ever pending.
-    counter: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Marks {
-    hard: LogPosition,
-    soft: LogPosition,
 }
 
 /// What an entry brings to be judged.
@@ -91,16 +69,11 @@ pub(crate) struct PurgeCheck<'a> {
     pub(crate) verified: &'a Verified,
 }
 
-/// A key of this process.
-#[derive(Clone, Copy)]
-struct Secret([u64; 2]);
-
 impl PurgeIndex {
     pub(crate) fn new() -> Self {
         Self {
             version: AtomicU64::new(0),
             good_until: AtomicU64::new(0),
-            secret: Secret([fastrand::u64(..), fastrand::u64(..)]),
             state: RwLock::new(State::new()),
         }
     }
@@ -140,10 +113,9 @@ impl PurgeIndex {
     /// Appends to the log of a cache without a store. Positions count in milliseconds, of which the
     /// tables keep more bits than of sequence numbers.
     pub(crate) fn append(&self, purge: &Purge) -> LogPosition {
-        let marks: Vec<Mark> = purge.marks().collect();
         self.write(|state| {
             state.tail = LogPosition::new(state.tail.ms() + 1, 0);
-            state.apply(state.tail, &marks, self.secret);
+            state.apply(state.tail, purge.marks());
             state.tail
         })
     }
@@ -205,14 +177,14 @@ impl PurgeIndex {
     /// Applies the purges of the record at `position`. The tail does not move, since an own purge
     /// says nothing of other instances' records before it.
     pub(crate) fn apply(&self, position: LogPosition, marks: &[Mark]) {
-        self.write(|state| state.apply(position, marks, self.secret));
+        self.write(|state| state.apply(position, marks.iter().copied()));
     }
 
     /// Applies a purge of this instance before it is in the log.
     pub(crate) fn apply_pending(&self, purge: &Purge) -> PendingPurge {
         let marks: Vec<(Mark, Fingerprint)> = purge
             .marks()
-            .map(|mark| (mark, self.secret.fingerprint(&mark.selector)))
+            .map(|mark| (mark, fingerprint(&mark.selector)))
             .collect();
         self.write(|state| {
             state.counter += 1;
@@ -234,9 +206,8 @@ impl PurgeIndex {
         position: LogPosition,
         known: LogPosition,
     ) {
-        let marks: Vec<Mark> = purge.marks().collect();
         self.write(|state| {
-            state.apply(position, &marks, self.secret);
+            state.apply(position, purge.marks());
             state.pending.remove(pending);
             state.appended = state.appended.max(position);
             if position <= known {
@@ -282,6 +253,41 @@ impl PurgeIndex {
         });
     }
 
+    /// All that is known now. It is copied in steps, between which others look and write: what they
+    /// add is later than the tail, which is noted first.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let tail = self.tail();
+        let hard = self.copy(|state| &state.hard);
+        let soft = self.copy(|state| &state.soft);
+        let known = self.read(State::known);
+        Snapshot {
+            // What a full bucket has forgotten may be anything, for others place by another secret.
+            known: Known {
+                tail,
+                hard: known.hard.max(hard.horizon.latest()),
+                soft: known.soft.max(soft.horizon.latest()),
+                ..known
+            },
+            hard: hard.places,
+            soft: soft.places,
+        }
+    }
+
+    /// Takes over what another instance knew, in shares that leave time for others between them.
+    /// `known` is what was known of all of them.
+    pub(crate) fn inherit(&self, shares: &[Snapshot], known: Known) {
+        for share in shares {
+            self.write(|state| state.learn(share));
+        }
+        self.write(|state| state.trust(known));
+    }
+
+    fn copy(&self, table: impl Fn(&State) -> &Table) -> Copied {
+        let mut copied = Copied::default();
+        while self.read(|state| table(state).copy_on(&mut copied)) {}
+        copied
+    }
+
     /// The verdict, remembered until the next purge.
     fn verdict(&self, check: &PurgeCheck<'_>) -> Verdict {
         // The version is read before the look-up, so that a purge between the two makes it
@@ -310,8 +316,8 @@ impl PurgeIndex {
     /// The fingerprints of an entry, which are hashed once and kept beside it.
     fn fingerprints<'a>(&self, check: &PurgeCheck<'a>) -> &'a [Fingerprint] {
         let hash = || {
-            let selectors = check.subject().selectors(HASHED_DEPTH);
-            let fingerprints = selectors.iter().map(|one| self.secret.fingerprint(one));
+            let selectors = check.subject().selectors(DEEPEST_KEPT);
+            let fingerprints = selectors.iter().map(fingerprint);
             fingerprints.collect()
         };
         check.verified.fingerprints(hash)
@@ -321,12 +327,12 @@ impl PurgeIndex {
     /// purged.
     fn deeper_fingerprints(&self, check: &PurgeCheck<'_>) -> Vec<Fingerprint> {
         let deepest = self.read(|state| state.deepest);
-        if deepest <= HASHED_DEPTH {
+        if deepest <= DEEPEST_KEPT {
             return Vec::new();
         }
         let selectors = check.subject().selectors(deepest);
-        let deeper = selectors.iter().filter(|one| one.depth() > HASHED_DEPTH);
-        deeper.map(|one| self.secret.fingerprint(one)).collect()
+        let deeper = selectors.iter().filter(|one| one.depth() > DEEPEST_KEPT);
+        deeper.map(fingerprint).collect()
     }
 
     fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
@@ -358,179 +364,6 @@ impl<'a> PurgeCheck<'a> {
 fn is_recent(stored: Timestamp, now: Timestamp, bound: Duration) -> bool {
     now <= stored.saturating_add(bound) && stored <= now.saturating_add(bound)
 }
-
-/// A verdict, and whether it lasts until the next purge.
-struct Found {
-    verdict: Verdict,
-    lasts: bool,
-}
-
-impl State {
-    fn new() -> Self {
-        Self {
-            hard: Table::new(MOST_HARD_BUCKETS),
-            soft: Table::new(MOST_SOFT_BUCKETS),
-            everything: Marks::default(),
-            kinds: 0,
-            deepest: 0,
-            latest: LogPosition::ZERO,
-            horizon: LogPosition::ZERO,
-            tail: LogPosition::ZERO,
-            appended: LogPosition::ZERO,
-            pending: Pending::default(),
-            counter: 0,
-        }
-    }
-
-    /// What can be said of an entry without knowing what it is.
-    fn judge_by_position(&self, moment: Moment) -> Option<Found> {
-        let position = moment.position;
-        // Beyond the tail: it knows of records that this instance has not read, or that were in
-        // another log, which is lost. The tail moves on without a purge.
-        if position > self.tail {
-            return Some(Found {
-                verdict: Verdict::Purged,
-                lasts: false,
-            });
-        }
-        if position < self.horizon {
-            return Some(Found::lasting(Verdict::Purged));
-        }
-        // Most often: what has just been stored, or has been since the last purge.
-        if position >= self.latest && self.pending.is_empty() {
-            return Some(Found::lasting(Verdict::Valid));
-        }
-        None
-    }
-
-    fn judge(&self, moment: Moment, kept: &[Fingerprint], deeper: &[Fingerprint]) -> Found {
-        // The tail or the horizon may have moved since.
-        if let Some(found) = self.judge_by_position(moment) {
-            return found;
-        }
-        let position = Compact::of(moment.position);
-        let mut verdict = Verdict::of(
-            self.everything.hard > moment.position,
-            self.everything.soft > moment.position,
-        );
-        let is_pending = !self.pending.is_empty();
-        if is_pending {
-            verdict = verdict.max(self.pending.verdict(EVERYTHING, moment));
-        }
-        for fingerprint in self.known(kept).chain(deeper.iter().copied()) {
-            if verdict == Verdict::Purged {
-                break;
-            }
-            let is_purged =
-                |table: &Table| !table.is_empty() && table.last(fingerprint).may_follow(position);
-            verdict = verdict.max(Verdict::of(is_purged(&self.hard), is_purged(&self.soft)));
-            if is_pending {
-                verdict = verdict.max(self.pending.verdict(fingerprint, moment));
-            }
-        }
-        Found::lasting(verdict)
-    }
-
-    /// Those of an entry's fingerprints that can have been purged: of kinds that ever were, and no
-    /// deeper than anyone ever purged.
-    fn known(&self, kept: &[Fingerprint]) -> impl Iterator<Item = Fingerprint> {
-        let mut subtrees = 0;
-        let deepest = self.deepest;
-        let in_depth = move |fingerprint: &Fingerprint| {
-            if fingerprint & KIND == Kind::Subtree as u64 {
-                subtrees += 1;
-                return subtrees <= u32::from(deepest) + 1;
-            }
-            true
-        };
-        let kinds = self.kinds;
-        kept.iter()
-            .copied()
-            .filter(move |fingerprint| kinds & (1 << (fingerprint & KIND)) != 0)
-            .filter(in_depth)
-    }
-
-    fn apply(&mut self, position: LogPosition, marks: &[Mark], secret: Secret) {
-        self.latest = self.latest.max(position);
-        for Mark { selector, soft } in marks {
-            self.note_kind(selector);
-            if *selector == Selector::EVERYTHING {
-                let last = if *soft {
-                    &mut self.everything.soft
-                } else {
-                    &mut self.everything.hard
-                };
-                *last = position.max(*last);
-                continue;
-            }
-            let table = if *soft {
-                &mut self.soft
-            } else {
-                &mut self.hard
-            };
-            table.note(secret.fingerprint(selector), Compact::of(position));
-        }
-    }
-
-    fn note_kind(&mut self, selector: &Selector) {
-        self.kinds |= 1 << selector.kind() as u16;
-        self.deepest = self.deepest.max(selector.depth());
-    }
-}
-
-impl Found {
-    const fn lasting(verdict: Verdict) -> Self {
-        Self {
-            verdict,
-            lasts: true,
-        }
-    }
-}
-
-impl Secret {
-    /// Two rounds of a folded multiplication, as wyhash has them: the digest is spread already, and
-    /// what matters is that nobody outside can tell which bucket it goes to.
-    fn fingerprint(self, selector: &Selector) -> Fingerprint {
-        if *selector == Selector::EVERYTHING {
-            return EVERYTHING;
-        }
-        let Self([one, other]) = self;
-        let digest = selector.digest();
-        let mixed = fold(digest as u64 ^ one, (digest >> 64) as u64 ^ other);
-        let hash = fold(mixed ^ other, one ^ MIX);
-        (hash & !KIND) | selector.kind() as u64
-    }
-}
-
-/// Nobody is to see it.
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
-fn fold(one: u64, other: u64) -> u64 {
-    let product = u128::from(one) * u128::from(other);
-    (product >> 64) as u64 ^ product as u64
-}
-
-/// The fingerprint of everything. No other is zero, since each has its kind in it.
-const EVERYTHING: Fingerprint = 0;
-
-/// The bits of a fingerprint that are its selector's kind.
-const KIND: Fingerprint = 0xf;
-
-/// An odd number whose bits look random (of wyhash).
-const MIX: u64 = 0xa076_1d64_78bd_642f;
-
-/// So many subtrees of an entry's path are hashed once and kept. Few purges go deeper.
-const HASHED_DEPTH: u16 = 16;
-
-/// Sixteen mebibytes: some 800,000 selectors.
-const MOST_HARD_BUCKETS: usize = 1 << 17;
-
-/// Two mebibytes: soft purges are asked for by an application, not made by each change.
-const MOST_SOFT_BUCKETS: usize = 1 << 14;
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::table::Fingerprint;
+use super::fingerprint::Fingerprint;
 use crate::base::position::Moment;
 use crate::entry::Verdict;
 

@@ -5,18 +5,16 @@
 //! older entries that such a selector could match count as purged. At worst a valid entry counts as
 //! purged, which is a miss.
 
+use super::fingerprint::Fingerprint;
 use crate::base::position::LogPosition;
 
 /// A position in the log, as 64 bits that sort as positions do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Compact(u64);
-
-/// A selector, hashed with a key of this process, so that nobody can choose a bucket to fill.
-/// The lowest four bits are its kind.
-pub(crate) type Fingerprint = u64;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Compact(u64);
 
 #[derive(Debug)]
 pub(super) struct Table {
+    secret: Secret,
     buckets: Vec<Bucket>,
     /// The largest number of buckets.
     most: usize,
@@ -32,10 +30,27 @@ struct Bucket {
 }
 
 /// Empty if the fingerprint is zero, which no selector has.
-#[derive(Clone, Copy, Debug, Default)]
-struct Place {
-    fingerprint: Fingerprint,
-    position: Compact,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) position: Compact,
+}
+
+/// A key of this process, by which selectors are placed, so that nobody can choose a bucket to
+/// fill.
+#[derive(Clone, Copy)]
+struct Secret([u64; 2]);
+
+/// What has been copied of a table so far.
+#[derive(Debug, Default)]
+pub(super) struct Copied {
+    pub(super) places: Vec<Place>,
+    /// Of what was forgotten, nothing is later.
+    pub(super) horizon: Compact,
+    /// How many buckets the table has.
+    buckets: usize,
+    /// The next one.
+    next: usize,
 }
 
 impl Compact {
@@ -48,6 +63,23 @@ impl Compact {
         Self((position.ms() << SEQ_BITS) | seq)
     }
 
+    /// Of the positions that are this one in short, the latest.
+    pub(super) const fn latest(self) -> LogPosition {
+        let seq = match self.0 & MOST_SEQ {
+            MOST_SEQ => u64::MAX,
+            seq => seq,
+        };
+        LogPosition::new(self.0 >> SEQ_BITS, seq)
+    }
+
+    pub(crate) const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// Whether this position is later than that of an entry, or may be.
     pub(super) const fn may_follow(self, entry: Self) -> bool {
         let is_saturated = self.0 & MOST_SEQ == MOST_SEQ;
@@ -57,8 +89,9 @@ impl Compact {
 
 impl Table {
     /// An empty table of at most so many buckets.
-    pub(super) const fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize) -> Self {
         Self {
+            secret: Secret([fastrand::u64(..), fastrand::u64(..)]),
             buckets: Vec::new(),
             most,
             len: 0,
@@ -181,12 +214,53 @@ impl Table {
         }
     }
 
-    /// The two buckets that a fingerprint may stand in, by bits of it that have no part in each
-    /// other or in its kind.
+    /// Copies the next buckets, and tells whether there are more. When a table grows, selectors
+    /// move, so it is copied from the beginning again.
+    pub(super) fn copy_on(&self, copied: &mut Copied) -> bool {
+        if copied.buckets != self.buckets.len() {
+            *copied = Copied {
+                buckets: self.buckets.len(),
+                ..Copied::default()
+            };
+        }
+        let next = self.buckets.iter().skip(copied.next);
+        for bucket in next.take(COPIED_AT_ONCE) {
+            copied.horizon = copied.horizon.max(bucket.horizon);
+            let is_taken = |place: &&Place| place.fingerprint != 0;
+            copied.places.extend(bucket.places.iter().filter(is_taken));
+        }
+        copied.next += COPIED_AT_ONCE;
+        copied.next < self.buckets.len()
+    }
+
+    /// The two buckets that a fingerprint may stand in, by bits that have no part in each other.
     fn both(&self, fingerprint: Fingerprint) -> [usize; 2] {
         let mask = self.buckets.len().wrapping_sub(1) as u64;
-        [(fingerprint >> 4) & mask, (fingerprint >> 34) & mask].map(|at| at as usize)
+        let spread = self.secret.spread(fingerprint);
+        [spread & mask, (spread >> 32) & mask].map(|at| at as usize)
     }
+}
+
+impl Secret {
+    /// Two rounds of a folded multiplication, as wyhash has them: the fingerprint is spread already,
+    /// and what matters is that nobody outside can tell which bucket it goes to.
+    const fn spread(self, fingerprint: Fingerprint) -> u64 {
+        let Self([one, other]) = self;
+        let mixed = fold(fingerprint ^ one, other | 1);
+        fold(mixed ^ other, one ^ MIX)
+    }
+}
+
+/// Nobody is to see it.
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+const fn fold(one: u64, other: u64) -> u64 {
+    let product = one as u128 * other as u128;
+    (product >> 64) as u64 ^ product as u64
 }
 
 impl Bucket {
@@ -212,6 +286,12 @@ impl Bucket {
     }
 }
 
+/// An odd number whose bits look random (of wyhash).
+const MIX: u64 = 0xa076_1d64_78bd_642f;
+
+/// Half a mebibyte, which takes some ten microseconds.
+const COPIED_AT_ONCE: usize = 4096;
+
 /// With the horizon they fill two lines of a processor's cache, or one of 128 bytes.
 const PLACES: usize = 7;
 
@@ -222,118 +302,4 @@ const MOST_SEQ: u64 = (1 << SEQ_BITS) - 1;
 const MOST_MS: u64 = u64::MAX >> SEQ_BITS;
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use super::*;
-
-    fn at(ms: u64) -> Compact {
-        Compact::of(LogPosition::new(ms, 0))
-    }
-
-    /// Fingerprints that are spread as those of selectors are.
-    fn fingerprints(seed: u64) -> impl Iterator<Item = Fingerprint> {
-        let mut random = fastrand::Rng::with_seed(seed);
-        std::iter::repeat_with(move || random.u64(..) | 1)
-    }
-
-    #[test]
-    fn a_bucket_is_as_long_as_two_lines_of_a_cache() {
-        assert_eq!(size_of::<Bucket>(), 128);
-    }
-
-    #[test]
-    fn compact_positions_sort_and_saturated_ones_follow_their_equals() {
-        let compact = |ms, seq| Compact::of(LogPosition::new(ms, seq));
-        let ordered = [
-            compact(0, 0),
-            compact(0, 1),
-            compact(0, 0xfffe),
-            compact(0, 0xffff),
-            compact(1, 0),
-            compact(MOST_MS, 7),
-            compact(MOST_MS + 1, 0),
-        ];
-        assert!(ordered.is_sorted_by(|one, other| one < other));
-        assert!(!compact(1, 7).may_follow(compact(1, 7)));
-        assert!(compact(1, 0xffff).may_follow(compact(1, 0x1_0000)));
-        assert!(!compact(1, 0xffff).may_follow(compact(2, 0)));
-        assert!(compact(u64::MAX, 0).may_follow(compact(u64::MAX, 1)));
-    }
-
-    #[test]
-    fn while_it_may_grow_it_knows_every_selector_exactly() {
-        let mut table = Table::new(1 << 12);
-        let mut model = HashMap::new();
-        for (fingerprint, ms) in fingerprints(1).zip(1..=20_000) {
-            table.note(fingerprint, at(ms));
-            model.insert(fingerprint, at(ms));
-        }
-        for (&fingerprint, &position) in &model {
-            assert_eq!(table.last(fingerprint), position);
-        }
-        assert_eq!(table.len(), model.len());
-        let strangers = fingerprints(2).take(1000);
-        let purged = strangers.filter(|it| table.last(*it) != Compact::default());
-        assert_eq!(purged.count(), 0);
-        let filled = model.len() as f64 / (table.buckets.len() * PLACES) as f64;
-        assert!(filled > 0.35, "{filled}");
-    }
-
-    /// A thousand changes a second, each of another URL, for ten minutes.
-    #[test]
-    fn many_changes_of_others_void_nothing_else() {
-        let mut table = Table::new(super::super::MOST_HARD_BUCKETS);
-        for (fingerprint, ms) in fingerprints(6).zip(1..=600_000) {
-            table.note(fingerprint, at(ms));
-        }
-        assert!(table.buckets.len() * size_of::<Bucket>() <= 16 << 20);
-        let strangers = fingerprints(7).take(10_000);
-        let voided = strangers.filter(|it| table.last(*it) != Compact::default());
-        assert_eq!(voided.count(), 0);
-    }
-
-    #[test]
-    fn a_selector_purged_again_moves() {
-        let mut table = Table::new(1);
-        for ms in 1..=1000 {
-            table.note(17, at(ms));
-            table.note(17, at(ms / 2));
-        }
-        assert_eq!((table.len(), table.last(17)), (1, at(1000)));
-        assert_eq!(table.last(33), Compact::default());
-    }
-
-    #[test]
-    fn at_its_bound_it_forgets_the_oldest_and_never_a_purge() {
-        let mut table = Table::new(64);
-        let mut model = HashMap::new();
-        let count = 64 * PLACES as u64 * 4;
-        for (fingerprint, ms) in fingerprints(3).zip(1..=count) {
-            table.note(fingerprint, at(ms));
-            model.insert(fingerprint, at(ms));
-        }
-        assert_eq!(table.buckets.len(), 64);
-        for (&fingerprint, &position) in &model {
-            assert!(table.last(fingerprint) >= position, "a purge was lost");
-        }
-        // An entry from after the horizons is not taken for purged.
-        let strangers = fingerprints(4).take(1000);
-        let latest = strangers.map(|it| table.last(it)).max().unwrap();
-        assert!(latest < at(count), "{latest:?}");
-    }
-
-    #[test]
-    fn what_is_forgotten_leaves_what_came_later() {
-        let mut table = Table::new(16);
-        for (fingerprint, ms) in fingerprints(5).zip(1..=50) {
-            table.note(fingerprint, at(ms));
-        }
-        table.forget_up_to(at(20));
-        assert_eq!(table.len(), 30);
-        for (fingerprint, ms) in fingerprints(5).zip(1..=50) {
-            let expected = if ms > 20 { at(ms) } else { Compact::default() };
-            assert_eq!(table.last(fingerprint), expected);
-        }
-    }
-}
+mod tests;

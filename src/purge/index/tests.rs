@@ -169,3 +169,76 @@ fn response_key(path: &str) -> Key {
     let key = KeyBuilder::of_request(&parts, &KeyRules::default(), 0).unwrap();
     key.base().to_key()
 }
+
+fn at(ms: u64) -> LogPosition {
+    LogPosition::new(ms, 0)
+}
+
+fn is_outdated(index: &PurgeIndex, tag: &str, position: LogPosition) -> bool {
+    let check = PurgeCheck {
+        key: &Key::of_value("n", "k"),
+        tags: &[tag].iter().collect::<Tags>(),
+        has_query_rule: false,
+        moment: Moment::stored(position),
+        stored: crate::base::clock::Timestamp::from_secs(1),
+        verified: &Verified::never(),
+    };
+    index.is_outdated(&check)
+}
+
+fn known(purges: impl IntoIterator<Item = (u64, Purge)>) -> PurgeIndex {
+    let index = PurgeIndex::new();
+    for (ms, purge) in purges {
+        index.apply(at(ms), &purge.marks().collect::<Vec<_>>());
+        index.advance(at(ms));
+    }
+    index
+}
+
+/// Each by its own secret.
+#[test]
+fn who_inherits_knows_what_the_other_knew() {
+    let tags = (1..=5000).map(|ms| (ms, Purge::tag(format!("tag {ms}"))));
+    let soft = [
+        (5001, Purge::tag("soft").soft()),
+        (5002, Purge::path("/a/b/c")),
+    ];
+    let snapshot = known(tags.chain(soft)).snapshot();
+    let heir = PurgeIndex::new();
+    heir.inherit(std::slice::from_ref(&snapshot), snapshot.known);
+    assert_eq!(heir.tail(), at(5002));
+    for ms in [1, 2, 77, 5000] {
+        let tag = format!("tag {ms}");
+        assert!(is_outdated(&heir, &tag, at(ms - 1)), "{tag}");
+        assert!(!is_outdated(&heir, &tag, at(ms)), "{tag}");
+    }
+    assert!(is_outdated(&heir, "soft", at(5000)));
+    assert!(!is_outdated(&heir, "other", at(0)));
+    let again = heir.snapshot();
+    assert_eq!(again.known, snapshot.known);
+    assert_eq!(again.hard.len(), snapshot.hard.len());
+}
+
+#[test]
+fn who_inherits_from_a_full_index_knows_no_less() {
+    let index = known([]);
+    let most = 1_000_000;
+    for ms in 1..=most {
+        index.apply(
+            at(ms),
+            &[crate::purge::record::Mark {
+                selector: crate::purge::Selector::tag(&ms.to_string()),
+                soft: false,
+            }],
+        );
+    }
+    index.advance(at(most));
+    let snapshot = index.snapshot();
+    assert!(snapshot.known.hard > LogPosition::ZERO, "it has forgotten");
+    let heir = PurgeIndex::new();
+    heir.inherit(std::slice::from_ref(&snapshot), snapshot.known);
+    for ms in (1..=most).step_by(997) {
+        assert!(is_outdated(&heir, &ms.to_string(), at(ms - 1)), "{ms}");
+    }
+    assert!(!is_outdated(&heir, "other", at(most)));
+}

@@ -6,68 +6,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::reading::{Continuity, Reading};
+use super::snapshot::INTERVAL_AT_REST;
 use super::{Owner, PurgeLog};
 use crate::base::clock::Timestamp;
 use crate::base::position::LogPosition;
 use crate::base::task;
+use crate::purge::index::Known;
 use crate::purge::record::{self, Mark};
 use crate::store::{AppendOptions, LogBounds, Memory, Presence, SharedStore, StoreError, Trimmed};
-
-/// The reader's knowledge of the log.
-#[derive(Debug, Default)]
-struct Reading {
-    /// The number of records that the log had ever been given when it was read to its end, plus
-    /// those read since. By this the reader notices a log that was emptied and filled anew, which
-    /// goes on with later positions.
-    count: Option<u64>,
-    /// The last record that was read and applied, beyond the tail of the index. The tail follows
-    /// when the log proves to have the record at the old tail still: only then were these its next
-    /// records.
-    ahead: Option<LogPosition>,
-    /// An earlier end of the log that was not read yet, and when it was seen. A log that grows all
-    /// the time is never read to its present end.
-    end: Option<(LogPosition, Timestamp)>,
-    /// When the log was last seen to take a write.
-    written: Option<Instant>,
-}
-
-/// How the log compares with what was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Continuity {
-    /// It is the log that was read so far.
-    Same,
-    /// Records were trimmed before they were read.
-    Missed,
-    /// The log has lost records.
-    Lost,
-}
-
-impl Reading {
-    fn compare(&mut self, bounds: &LogBounds, read: LogPosition) -> Continuity {
-        let last = bounds.last_generated();
-        if last < read {
-            return Continuity::Lost;
-        }
-        let found = match (self.count, bounds.added()) {
-            (Some(count), Some(added)) if last == read => match added.cmp(&count) {
-                std::cmp::Ordering::Less => Continuity::Lost,
-                std::cmp::Ordering::Equal => Continuity::Same,
-                std::cmp::Ordering::Greater => Continuity::Missed,
-            },
-            (Some(count), Some(added)) if added <= count => Continuity::Lost,
-            _ => Continuity::Same,
-        };
-        if last == read {
-            self.count = bounds.added();
-        }
-        found
-    }
-
-    fn note(&mut self, position: LogPosition) {
-        self.count = self.count.map(|count| count.saturating_add(1));
-        self.ahead = Some(position);
-    }
-}
 
 /// The task that reads the log. It ends with its cache. If its runtime ends, it starts anew in
 /// another one.
@@ -139,6 +86,12 @@ impl PurgeLog {
         };
         let asked = self.clock.now();
         self.prove_writable(&**store, reading).await?;
+        if !std::mem::replace(&mut reading.has_looked, true)
+            && self.is_unread()
+            && let Err(error) = self.inherit(&**store).await
+        {
+            tracing::debug!(%error, "what others know of purges could not be read");
+        }
         let (bounds, is_complete) = self.measure(&**store).await?;
         let read = reading.ahead.unwrap_or_else(|| self.index.tail());
         let found = match is_complete {
@@ -152,19 +105,62 @@ impl PurgeLog {
                 self.start_over(&**store, read, memory).await?;
                 // This comes last: if `start_over` fails, the next step has to notice the loss
                 // again.
-                *reading = Reading::default();
+                *reading = Reading {
+                    refused: reading.refused,
+                    ..Reading::default()
+                };
                 return Ok(());
             }
         }
         if let Some(position) = reading.ahead.take() {
             self.advance(position);
         }
-        self.reached(&bounds, asked, &mut reading.end);
+        self.reached(&bounds, asked, reading);
         for (position, record) in store.log_read(self.index.tail(), BLOCK).await? {
             self.index.apply(position, &record::decode(&record));
             reading.note(position);
         }
+        self.save_if_due(reading);
         Ok(())
+    }
+
+    /// Takes over what another instance knew, if the log has the record still up to which it had
+    /// read: then all that came later is there as well.
+    async fn inherit(&self, store: &dyn SharedStore) -> Result<(), StoreError> {
+        let shares = self.snapshots.load(store).await?;
+        let Some(known) = shares.iter().map(|share| share.known).reduce(Known::and) else {
+            return Ok(());
+        };
+        let deadline = Instant::now() + BOUNDS_TIMEOUT;
+        match store.log_holds(known.tail, deadline).await? {
+            Presence::Present => self.index.inherit(&shares, known),
+            // It was trimmed, or this is another log, which knows nothing of what came before.
+            Presence::Absent => {
+                self.index.raise_horizon(known.tail);
+            }
+            Presence::Unknown => {}
+        }
+        Ok(())
+    }
+
+    /// Stores what is known for instances that start, if the log has moved and that is due.
+    fn save_if_due(&self, reading: &mut Reading) {
+        let saved = *reading.saved.get_or_insert_with(Instant::now);
+        let is_due = reading.unsaved >= self.snapshots.records
+            || (reading.unsaved > 0 && saved.elapsed() >= INTERVAL_AT_REST);
+        let (true, Some(_), Some(store)) = (is_due, self.progress.get(), &self.store) else {
+            return;
+        };
+        reading.unsaved = 0;
+        reading.saved = Some(Instant::now());
+        let (snapshots, store) = (self.snapshots.clone(), Arc::clone(store));
+        let index = Arc::clone(&self.index);
+        // Without a runtime, an instance that starts makes do with the log.
+        let _ = task::spawn(async move {
+            if let Err(error) = snapshots.save(&*store, &index).await {
+                tracing::debug!(%error, "what is known of purges was not stored");
+            }
+        });
     }
 
     /// Proves, about once a second, that the log takes writes. One that does not is out of sight:
@@ -181,7 +177,10 @@ impl PurgeLog {
         }
         reading.written = None;
         let deadline = Instant::now() + BOUNDS_TIMEOUT;
-        store.log_takes_writes(deadline).await?;
+        if let Err(error) = store.log_takes_writes(deadline).await {
+            reading.refused = Some(Instant::now());
+            return Err(error);
+        }
         if let Some(appender) = &self.appender
             && appender.holds_any()
         {
@@ -226,12 +225,9 @@ impl PurgeLog {
 
     /// Notes the latest moment whose log has been read to its end. That is `asked`, when the log
     /// had these bounds, or the earlier moment in `end`.
-    fn reached(
-        &self,
-        bounds: &LogBounds,
-        asked: Timestamp,
-        end: &mut Option<(LogPosition, Timestamp)>,
-    ) {
+    fn reached(&self, bounds: &LogBounds, asked: Timestamp, reading: &mut Reading) {
+        let is_announced = reading.is_announced();
+        let end = &mut reading.end;
         let tail = self.index.tail();
         let now = (bounds.last_generated(), asked);
         let is_read = |(last, _): &(LogPosition, Timestamp)| *last <= tail;
@@ -240,7 +236,9 @@ impl PurgeLog {
             return;
         };
         *end = Some(now).filter(|now| !is_read(now));
-        self.index.seen_to_the_end(seen, self.bound);
+        if is_announced {
+            self.index.seen_to_the_end(seen, self.bound);
+        }
         self.progress.caught_up(tail);
     }
 

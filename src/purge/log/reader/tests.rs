@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::base::clock::Clock;
+use crate::config::CacheConfig;
 use crate::purge::Purge;
 use crate::store::{Appended, BoxFuture, Health};
 
@@ -91,10 +92,13 @@ async fn a_log_that_keeps_growing_while_it_is_read_stays_in_sight() {
         let log = PurgeLog::new(
             Some(Arc::new(store)),
             Arc::clone(&clock),
-            Duration::from_secs(5),
+            &CacheConfig::default(),
         );
         let memory = Memory::new(1 << 20);
-        let mut reading = Reading::default();
+        let mut reading = Reading {
+            has_looked: true,
+            ..Reading::default()
+        };
         for _ in 0..1000 {
             log.step(&memory, &mut reading).await.unwrap();
         }

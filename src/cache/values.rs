@@ -1,5 +1,6 @@
 //! The application's own values, stored beside the responses.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -116,7 +117,7 @@ impl Cache {
     pub(crate) async fn get_in(&self, namespace: &str, name: &str) -> Option<Bytes> {
         let key = Key::of_value(namespace, name);
         match self.find_value(&key).await {
-            ValueLookup::Fresh(bytes) => Some(bytes),
+            ValueLookup::Fresh(value) => Some(value.bytes.clone()),
             ValueLookup::Stale(_) | ValueLookup::Miss => None,
         }
     }
@@ -227,7 +228,10 @@ impl Cache {
         let moment = self.log().index().moment();
         let bytes: Bytes = match make().await {
             Ok(made) => made.into(),
-            Err(error) => return fallback.ok_or(error),
+            Err(error) => {
+                let stale = fallback.and_then(|value| self.stale_bytes(&value));
+                return stale.ok_or(error);
+            }
         };
         let now = self.now();
         self.keep_made(options.value(key, bytes.clone(), moment, now), now);
@@ -257,8 +261,8 @@ impl Cache {
         let arrived = self.flights().begun();
         for _ in 0..ATTEMPTS {
             match self.find_value(key).await {
-                ValueLookup::Fresh(bytes) => return NextStep::Return(bytes),
-                ValueLookup::Stale(bytes) => fallback = Some(bytes),
+                ValueLookup::Fresh(value) => return NextStep::Return(value.bytes.clone()),
+                ValueLookup::Stale(value) => fallback = Some(value),
                 ValueLookup::Miss => {}
             }
             let join_request = JoinRequest {
@@ -275,7 +279,7 @@ impl Cache {
                 }
                 Joined::Alone => break,
                 Joined::Follow(mut follower) => {
-                    if let Some(stale) = fallback {
+                    if let Some(stale) = fallback.as_ref().and_then(|it| self.stale_bytes(it)) {
                         return NextStep::Return(stale);
                     }
                     let wait = self.config().follower_wait;
@@ -296,7 +300,7 @@ impl Cache {
         self.follow_log();
         let now = self.now();
         let in_memory = self.tiers().value_in_memory(key, now);
-        let found = in_memory.map_or(ValueLookup::Miss, |value| self.judge_value(&value, now));
+        let found = in_memory.map_or(ValueLookup::Miss, |value| self.judge_value(value, now));
         if matches!(found, ValueLookup::Fresh(_)) {
             return found;
         }
@@ -307,7 +311,7 @@ impl Cache {
         if self.log().is_starting() {
             self.log().first_read(deadline).await;
         }
-        match self.judge_value(&value, now) {
+        match self.judge_value(Arc::clone(&value), now) {
             ValueLookup::Miss => found,
             // The store may be behind what memory has.
             ValueLookup::Stale(_) if matches!(found, ValueLookup::Stale(_)) => found,
@@ -318,12 +322,20 @@ impl Cache {
         }
     }
 
-    fn judge_value(&self, value: &Value, now: Timestamp) -> ValueLookup {
-        match self.judge(&purge_check(value), now) {
-            Validity::Valid if now < value.fresh_until => ValueLookup::Fresh(value.bytes.clone()),
-            Validity::Valid | Validity::Soft => ValueLookup::Stale(value.bytes.clone()),
+    fn judge_value(&self, value: Arc<Value>, now: Timestamp) -> ValueLookup {
+        match self.judge(&purge_check(&value), now) {
+            Validity::Valid if now < value.fresh_until => ValueLookup::Fresh(value),
+            Validity::Valid | Validity::Soft => ValueLookup::Stale(value),
             Validity::Purged | Validity::Unknown => ValueLookup::Miss,
         }
+    }
+
+    /// What stands in for a value that is not there yet, or that cannot be made. It may have been
+    /// purged since it was found.
+    fn stale_bytes(&self, value: &Value) -> Option<Bytes> {
+        let now = self.now();
+        let is_usable = now < value.expires && self.judge(&purge_check(value), now).is_usable();
+        is_usable.then(|| value.bytes.clone())
     }
 }
 
@@ -339,9 +351,9 @@ fn purge_check(value: &Value) -> PurgeCheck<'_> {
 }
 
 enum ValueLookup {
-    Fresh(Bytes),
+    Fresh(Arc<Value>),
     /// Past its lifetime, or softly purged.
-    Stale(Bytes),
+    Stale(Arc<Value>),
     Miss,
 }
 
@@ -350,7 +362,7 @@ enum NextStep {
     Return(Bytes),
     Make {
         /// The stale value, for the case that the new one cannot be made.
-        fallback: Option<Bytes>,
+        fallback: Option<Arc<Value>>,
         /// The flight that other callers wait for.
         leader: Option<Leader>,
     },

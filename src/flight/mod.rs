@@ -95,17 +95,14 @@ impl Flights {
             .map_or(Joined::Alone, Joined::Lead)
     }
 
-    /// Leads a flight for a background refresh, unless there is one already, or the key is
-    /// uncacheable or backing off.
+    /// Leads a flight for a background refresh, unless there is one already, or the key is backing
+    /// off. Nobody waits for it, so it does not matter whether the key is uncacheable.
     pub(crate) fn lead_if_idle(
         self: &Arc<Self>,
         key: &Key,
         join_request: &JoinRequest<'_>,
     ) -> Option<Leader> {
-        let JoinRequest {
-            credentials, now, ..
-        } = *join_request;
-        if self.is_backing_off(key, now) || self.is_hit_for_miss(key, credentials, now) {
+        if self.is_backing_off(key, join_request.now) {
             return None;
         }
         let mut table = self.table(key);

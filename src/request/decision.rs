@@ -71,6 +71,10 @@ impl Settings {
         facts: &RequestFacts,
         now: Timestamp,
     ) -> bool {
+        // One failure does not stand in for another.
+        if head.status.is_server_error() {
+            return false;
+        }
         let in_time =
             || semantics::may_serve_on_error(facts, &head.lifetimes, &self.policy.rules, now);
         match self.cache.validity(head, now) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use http_body::Body;
 use tokio::time::{Instant, timeout_at};
 
@@ -23,9 +24,12 @@ impl Miss {
         B: Body + Send + 'static,
         R: Content,
     {
-        if self.facts.method != MethodClass::Get || self.facts.directives.no_store {
+        if self.facts.directives.no_store {
             return;
         }
+        // A HEAD finds the entry as stale as a GET does, and does not bring its content.
+        self.parts.method = Method::GET;
+        self.facts.method = MethodClass::Get;
         let join_request = self.join_request(Role::Any);
         let flights = self.cache().flights();
         let Some(mut leader) = flights.lead_if_idle(self.lookup.key(), &join_request) else {

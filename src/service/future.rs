@@ -15,6 +15,7 @@ use crate::request::detached::{Answer, Detachable};
 use crate::request::nesting::Passage;
 use crate::response::body::ResponseBody;
 use crate::response::error::BoxError;
+use crate::semantics;
 use crate::status::Outcome;
 
 pin_project! {
@@ -33,6 +34,8 @@ pin_project! {
     {
         #[pin]
         course: Course<S, B, R>,
+        // Tags that are not for clients are taken from whatever comes.
+        strips_tags: bool,
     }
 }
 
@@ -58,19 +61,22 @@ where
     S::Error: Send + 'static,
     R: Send + 'static,
 {
-    pub(super) fn of(answer: Answer<R, S::Error>) -> Self {
+    pub(super) fn of(answer: Answer<R, S::Error>, strips_tags: bool) -> Self {
         match answer {
             Answer::Ready(response) => Self::ready(response),
             Answer::Pending(response) => Self {
                 course: Course::Pending { response },
+                strips_tags,
             },
         }
     }
 
+    /// A stored response, which has no tags that are not for clients.
     pub(super) const fn ready(response: Response<ResponseBody<R>>) -> Self {
         let response = Some(response);
         Self {
             course: Course::Ready { response },
+            strips_tags: false,
         }
     }
 
@@ -79,6 +85,7 @@ where
         call: Oneshot<S, Request<B>>,
         outcome: Outcome,
         passage: Passage,
+        strips_tags: bool,
     ) -> Self {
         Self {
             course: Course::Passing {
@@ -86,6 +93,7 @@ where
                 outcome,
                 passage,
             },
+            strips_tags,
         }
     }
 }
@@ -103,9 +111,10 @@ where
         reason = "polling a finished future is the caller's error, as always"
     )]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().course.project() {
+        let this = self.project();
+        let mut response = match this.course.project() {
             CourseProjection::Ready { response } => match response.take() {
-                Some(response) => Poll::Ready(Ok(response)),
+                Some(response) => response,
                 None => panic!("ResponseFuture polled after completion"),
             },
             CourseProjection::Passing {
@@ -114,10 +123,14 @@ where
                 passage,
             } => {
                 let response = ready!(call.poll(context))?;
-                Poll::Ready(Ok(passage.passed(response, *outcome)))
+                passage.passed(response, *outcome)
             }
-            CourseProjection::Pending { response } => Pin::new(response).poll(context),
+            CourseProjection::Pending { response } => ready!(Pin::new(response).poll(context))?,
+        };
+        if *this.strips_tags {
+            semantics::strip_tags(response.headers_mut());
         }
+        Poll::Ready(Ok(response))
     }
 }
 

@@ -169,7 +169,8 @@ impl<S> CacheService<S> {
             arrived: cache.flights().begun(),
         };
         let service = self.inner();
-        ResponseFuture::of(miss.begin(Inner { service, body }))
+        let strips_tags = settings.policy.rules.strip_tags;
+        ResponseFuture::of(miss.begin(Inner { service, body }), strips_tags)
     }
 
     fn pass<B, R>(
@@ -186,7 +187,8 @@ impl<S> CacheService<S> {
     {
         let passage = Passage::go_on(&mut parts.extensions, &settings.cache);
         let call = Oneshot::new(self.inner(), Request::from_parts(parts, body));
-        ResponseFuture::passing(call, outcome, passage)
+        let strips_tags = settings.policy.rules.strip_tags;
+        ResponseFuture::passing(call, outcome, passage, strips_tags)
     }
 
     /// RFC 9111 4.4: stored responses that an unsafe method may have changed are invalidated.
@@ -203,7 +205,8 @@ impl<S> CacheService<S> {
     {
         let change = Change::of(settings, &mut parts);
         let call = Oneshot::new(self.inner(), Request::from_parts(parts, body));
-        ResponseFuture::of(Answer::Pending(change.detachable(call)))
+        let strips_tags = settings.policy.rules.strip_tags;
+        ResponseFuture::of(Answer::Pending(change.detachable(call)), strips_tags)
     }
 }
 

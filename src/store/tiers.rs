@@ -14,7 +14,7 @@ use super::variants::{self, IsUsable, NewResponse, Placed, VariantIndex};
 use super::{Flushed, Lookup, Memory, MemoryLookup, Shared, SharedStore, StoreError};
 use crate::base::clock::Timestamp;
 use crate::entry::codec;
-use crate::entry::{Record, Value};
+use crate::entry::{Entry, Record, Value};
 use crate::key::{Key, KeyBuilder};
 
 /// Both tiers. A read asks memory and then the store. A write changes memory at once, and the store
@@ -134,6 +134,23 @@ impl Tiers {
             if let Ok(Some(record)) = found {
                 lookup.found(record);
             }
+        }
+    }
+
+    /// The response that memory has for a request with these fields, whatever its key says.
+    pub(crate) fn standing(
+        &self,
+        base: &Key,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Option<Arc<Entry>> {
+        match self.memory.peek(base.borrow(), now)? {
+            Record::Response(entry) => Some(entry),
+            Record::Marker(marker) => {
+                let variant = base.variant(marker.fields(), headers);
+                variants::find(&self.memory, &marker, variant.canonical(), now)
+            }
+            Record::Value(_) => None,
         }
     }
 

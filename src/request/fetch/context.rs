@@ -159,6 +159,17 @@ impl FetchContext {
         self.fallback.entry().is_some() && is_of_resource && status != StatusCode::PARTIAL_CONTENT
     }
 
+    /// Removes the stored response that an answer was compared with, unless a newer one has taken
+    /// its place meanwhile.
+    pub(super) fn remove_compared(&self, compared: &Entry) {
+        let Lookup { base, .. } = &self.lookup;
+        let tiers = self.cache().tiers();
+        let standing = tiers.standing(base, &self.headers, self.response_time);
+        if !standing.is_some_and(|standing| standing.is_newer_than(compared)) {
+            self.remove_stored();
+        }
+    }
+
     /// Removes the stored response from both tiers.
     pub(super) fn remove_stored(&self) {
         let Lookup { base, .. } = &self.lookup;

@@ -213,7 +213,7 @@ impl FetchContext {
     where
         R: Content,
     {
-        let (mut head, body) = response.into_parts();
+        let (head, body) = response.into_parts();
         if head.status == StatusCode::NOT_MODIFIED
             && let Some(entry) = self.fallback.to_validate().cloned()
         {
@@ -223,15 +223,15 @@ impl FetchContext {
             self.update_by_head(&head);
         }
         let admission = self.admit(&head);
-        if self.settings.policy.rules.strip_tags {
-            semantics::strip_tags(&mut head.headers);
-        }
         match admission {
             Ok(admitted) => self.record(head, body, admitted),
             Err(refusal) => {
                 self.withdraw_stored(head.status, refusal);
-                if head.status.is_server_error() {
-                    // A failure does not tell what the next response will be like.
+                if semantics::is_failure(head.status) {
+                    // As if there were no response: the followers try again, one at a time.
+                    self.leader = None;
+                } else if head.status.is_server_error() {
+                    // It does not tell what the next response will be like.
                     self.release();
                 } else {
                     self.release_refused(refusal);

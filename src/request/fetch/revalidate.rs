@@ -32,7 +32,7 @@ impl FetchContext {
             Freshened::Updated(admitted) => match self.permit_merged(stored, &fields, *admitted) {
                 Ok(admitted) => {
                     let new_entry = self.new_entry(stored.status, admitted, length);
-                    let commit = self.take_commit(stored.status);
+                    let commit = self.take_commit(stored.status).of_update(entry);
                     let (now, body) = (self.response_time, entry.body.clone());
                     let (updated, stored) = commit.commit(new_entry, body, &self.headers, now);
                     return self.answer_fetched(&updated, storing(outcome, stored), head);
@@ -42,7 +42,7 @@ impl FetchContext {
         };
         self.release_refused(refusal);
         if !refusal.is_about_requester() {
-            self.remove_stored();
+            self.remove_compared(entry);
         }
         let unstored = Entry {
             head: stored.with_headers(&headers, entry.body.len()),
@@ -93,7 +93,7 @@ impl FetchContext {
     /// The request cannot be made once more. The handler has said that what was asked about has not
     /// changed, and that is what the client gets; the next request is unconditional.
     fn mismatched<R>(&self, entry: &Entry, outcome: Outcome) -> Response<ResponseBody<R>> {
-        self.remove_stored();
+        self.remove_compared(entry);
         let outcome = outcome.because(Reason::ValidatorMismatch);
         self.response_builder()
             .answer(&entry.head, &entry.body, outcome)
@@ -112,15 +112,15 @@ impl FetchContext {
         match semantics::head_updates(stored.status, &fields, length, &exchange, rules) {
             HeadOutcome::Freshened(admitted) => {
                 let Ok(admitted) = self.permit_merged(stored, &fields, *admitted) else {
-                    return self.remove_stored();
+                    return self.remove_compared(&entry);
                 };
                 let new_entry = self.new_entry(stored.status, admitted, Some(length));
-                let commit = self.take_commit(stored.status);
+                let commit = self.take_commit(stored.status).of_update(&entry);
                 // `Cache-Status` says of a HEAD response that it was forwarded, and no more.
                 let (now, body) = (self.response_time, entry.body.clone());
                 let _ = commit.commit(new_entry, body, &self.headers, now);
             }
-            HeadOutcome::Invalidate => self.remove_stored(),
+            HeadOutcome::Invalidate => self.remove_compared(&entry),
             HeadOutcome::Nothing => {}
         }
     }

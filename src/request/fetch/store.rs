@@ -210,6 +210,7 @@ impl FetchContext {
         let replaced = self.replaces_stored(status);
         Commit {
             replaced: replaced.then(|| self.lookup.key().clone()),
+            updated: None,
             cache: self.cache().clone(),
             base: self.lookup.base.clone(),
             credentials: Credentials::of(&self.facts),
@@ -224,6 +225,7 @@ pub(super) fn storing(outcome: Outcome, stored: Stored) -> Outcome {
     match stored {
         Stored::Yes => outcome.and_stored(),
         Stored::Purged => outcome.because(Reason::Purged),
+        Stored::Superseded => outcome.because(Reason::Superseded),
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) use recorder::PushResult;
 pub(crate) use recorder::{Fill, Recorded};
 
 use crate::base::clock::Timestamp;
+use crate::base::position::Moment;
 use crate::cache::Cache;
 use crate::entry::{Entry, Head};
 use crate::flight::{Credentials, Leader, Uncacheable};
@@ -43,6 +44,8 @@ pub(crate) enum Stored {
     Yes,
     /// It was purged before it was complete.
     Purged,
+    /// What was asked for later is stored already.
+    Superseded,
 }
 
 /// Where a complete response is stored, and the flight that it ends. Dropping it fails the flight.
@@ -52,6 +55,8 @@ pub(crate) struct Commit {
     pub(crate) base: Key,
     /// The key of a stored response that is of no use any more, whether this one is stored or not.
     pub(crate) replaced: Option<Key>,
+    /// The stored response that this one is an update of: a 304, or an answer to HEAD.
+    pub(crate) updated: Option<Arc<Entry>>,
     pub(crate) credentials: Credentials,
     /// `None` if no request could wait for this response.
     pub(crate) leader: Option<Leader>,
@@ -60,41 +65,56 @@ pub(crate) struct Commit {
 }
 
 impl Commit {
+    /// The commit of an update of a stored response.
+    pub(crate) fn of_update(self, stored: &Arc<Entry>) -> Self {
+        Self {
+            updated: Some(Arc::clone(stored)),
+            ..self
+        }
+    }
+
     /// Stores the entry and then ends the flight, so that no request misses both. If memory is
     /// off, the flight stays open until the shared store has the entry. `headers` are those of the
     /// request.
     pub(crate) fn commit(
-        self,
+        mut self,
         new_entry: NewEntry,
         body: Bytes,
         headers: &HeaderMap,
         now: Timestamp,
     ) -> (Arc<Entry>, Stored) {
-        let Self {
-            cache,
-            base,
-            replaced: _,
-            credentials,
-            mut leader,
-            auto_etag,
-        } = self;
         let NewEntry {
             mut head,
             fields,
             vary,
         } = new_entry;
-        if auto_etag && let Some(tagged) = head.with_etag_of(&body) {
+        if self.auto_etag
+            && let Some(tagged) = head.with_etag_of(&body)
+        {
             head = tagged;
         }
         // An entry that was purged while it was fetched would only hide a newer one. Requests that
         // arrived before it was fetched may have it all the same.
-        if cache.validity(&head, now) == Validity::Purged {
+        let unstored = if self.cache.validity(&head, now) == Validity::Purged {
+            Some(Stored::Purged)
+        } else {
+            let is_superseded = self.is_superseded(head.moment, headers, now);
+            is_superseded.then_some(Stored::Superseded)
+        };
+        if let Some(unstored) = unstored {
             let entry = Arc::new(Entry { head, body });
-            if let Some(leader) = leader {
+            if let Some(leader) = self.leader.take() {
                 leader.share_entry(Arc::clone(&entry), fields);
             }
-            return (entry, Stored::Purged);
+            return (entry, unstored);
         }
+        let Self {
+            cache,
+            base,
+            credentials,
+            mut leader,
+            ..
+        } = self;
         let reach = if cache.is_purge_pending(&head) {
             Reach::Memory
         } else {
@@ -127,6 +147,22 @@ impl Commit {
             leader.finish(&placed.entry, placed.fields);
         }
         (placed.entry, Stored::Yes)
+    }
+
+    /// Whether a response is stored already that was asked for later, as far as purges tell, or that
+    /// has taken the place of the one that this is an update of.
+    fn is_superseded(&self, moment: Moment, headers: &HeaderMap, now: Timestamp) -> bool {
+        if self.updated.is_none() && self.cache.log().index().moment() == moment {
+            return false;
+        }
+        let tiers = self.cache.tiers();
+        let Some(standing) = tiers.standing(&self.base, headers, now) else {
+            return false;
+        };
+        let updated = self.updated.as_ref();
+        let is_newer = standing.head.moment.is_later_than(moment)
+            || updated.is_some_and(|updated| standing.is_newer_than(updated));
+        is_newer && self.cache.validity(&standing.head, now) == Validity::Valid
     }
 
     /// A whole response that is not stored replaces the stored one all the same.

@@ -269,6 +269,7 @@ fn fill(cache: &Cache, leader: Leader) -> Fill {
             cache: cache.clone(),
             base: key(),
             replaced: None,
+            updated: None,
             credentials: Credentials::Anonymous,
             leader: Some(leader),
             auto_etag: false,

@@ -222,8 +222,9 @@ async fn nobody_waits_for_a_handler_that_fails() {
             let took = began.elapsed();
             let most = Duration::from_millis(110);
             assert!(took < most, "{cached}, {policies}: {took:?}");
+            // Three try it one after the other, and then the others do at once.
             let (took, _) = site.at_once(50, "/failing").await;
-            let most = Duration::from_millis(30);
+            let most = Duration::from_millis(45);
             assert!(took < most, "{cached}, {policies}: {took:?}");
         }
     }

@@ -1,6 +1,11 @@
 //! Changes and outdated responses. Each test is about a bug: an outdated response was served, or a
 //! valid one was lost.
 
+mod load;
+mod newer;
+mod starting;
+mod storm;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};

@@ -142,8 +142,8 @@ pub enum Because {
     Lease,
     /// A slow maker of a value.
     SlowMaker,
-    /// A HEAD was answered beside it.
-    HeadBeside,
+    /// An instance has started anew.
+    Rebooted,
     /// Somebody with credentials asked for it meanwhile.
     Credentials,
     /// Something was fetched in the background.

@@ -417,6 +417,7 @@ impl Dice {
             (1, StoreFault::Failover),
             (1, StoreFault::Slow),
             (1, StoreFault::Cross),
+            (1, StoreFault::Reboot),
         ]);
         let n = match what {
             StoreFault::Slow => self.number(1..=60),

@@ -36,13 +36,6 @@ pub fn recognise(finding: &Finding) -> Option<&'static Known> {
 
 pub const KNOWN: &[Known] = &[
     Known {
-        name: "strip-tags",
-        kind: Kind::TagsShown,
-        because: &[],
-        what: "Tag fields go to clients with what passes by.",
-        steps: "world strip=yes; 0 mode cc=no-cache; 1 get; 2 get how=beside",
-    },
-    Known {
         name: "credentials",
         kind: Kind::NotForRequester,
         because: &[Because::CredentialsAfterOthers],
@@ -162,39 +155,11 @@ pub const KNOWN: &[Known] = &[
         steps: "world; 0 mode delay=50; 1 get; 10 get upgrade=yes",
     },
     Known {
-        name: "fill-displaces-newer",
-        kind: Kind::SoftPurgeIgnored,
-        because: &[Because::UnderWay],
-        what: "What was fetched before a soft purge displaces what was fetched after it.",
-        steps: "world; 0 mode delay=5; 0 get; 1 purge soft=yes; 1 mode; 1 get; 12000 get",
-    },
-    Known {
-        name: "head-withdraws-newer",
-        kind: Kind::NeedlessCall,
-        because: &[Because::HeadBeside],
-        what: "A HEAD that was compared with the older response takes the newer one away.",
-        steps: "world; 0 get; 28799 mode delay=1; 35808 touch; 60840 get; 60840 get head=yes; 61000 get",
-    },
-    Known {
-        name: "slow-304-displaces-newer",
-        kind: Kind::Regressed,
-        because: &[Because::AskedBefore],
-        what: "A slow 304 puts the older response in the place of a newer one.",
-        steps: "world; 0 mode cc=shared delay=6400; 0 get; 3229 purge soft=yes; 7247 get; 7247 get; 7248 touch; 7248 mode",
-    },
-    Known {
         name: "credentials-hold-refresh",
         kind: Kind::SoftPurgeIgnored,
         because: &[Because::Credentials],
         what: "After a refresh for somebody with credentials a softly purged page is not refreshed for anybody.",
         steps: "world; 0 get; 100 purge soft=yes; 100 get how=beside; 100 get; 101 get",
-    },
-    Known {
-        name: "log-just-back",
-        kind: Kind::Outdated,
-        because: &[Because::Elsewhere, Because::Returned],
-        what: "When the log takes writes again, others trust it before what waited is announced.",
-        steps: "world others=2 store=yes; 0 get at=1 via=yes; 1 get at=2 r=2; 1 mode r=1 vary=changing; 1 value; 2 get at=1 r=1; 2 get; 2 change; 1002 get; 1002 fault what=full; 1002 change at=1 r=1; 8322 fault; 8323 get r=1",
     },
     Known {
         name: "unstorable-beside",

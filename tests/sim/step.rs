@@ -502,6 +502,9 @@ words! {
         Slow = "slow",
         /// The next `n` reads get the value of another key.
         Cross = "cross",
+        /// One instance starts anew, knowing nothing, if the store has been well for a while: one
+        /// that ends before takes along what it could not announce.
+        Reboot = "reboot",
     }
 }
 

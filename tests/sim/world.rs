@@ -58,6 +58,8 @@ struct Running {
     store: Option<InProcessStore>,
     instances: Vec<Instance>,
     clients: JoinSet<()>,
+    /// Since when the store has been well; `None` if it is not.
+    well: Option<Instant>,
 }
 
 #[derive(Clone)]
@@ -90,6 +92,7 @@ impl Running {
             store,
             instances,
             clients: JoinSet::new(),
+            well: Some(Instant::now()),
         }
     }
 
@@ -179,7 +182,13 @@ impl Running {
         }
     }
 
-    fn fault(&self, fault: Fault) {
+    fn fault(&mut self, fault: Fault) {
+        match fault.what {
+            StoreFault::Reboot => return self.reboot(fault.at),
+            StoreFault::Heal => self.well = Some(Instant::now()),
+            what if what.lasts() => self.well = None,
+            _ => {}
+        }
         let Some(store) = &self.store else {
             return;
         };
@@ -203,6 +212,17 @@ impl Running {
             StoreFault::Failover => store.lose_records(fault.n.max(1) as usize),
             StoreFault::Slow => store.set_latency(time),
             StoreFault::Cross => store.cross_next_read(),
+            StoreFault::Reboot => {}
+        }
+    }
+
+    /// What is under way at the old instance goes on.
+    fn reboot(&mut self, at: u8) {
+        let is_well = self.well.is_some_and(|since| since.elapsed() > ANNOUNCED);
+        if is_well {
+            let at = usize::from(at) % self.instances.len();
+            let store = self.store.as_ref();
+            self.instances[at] = Instance::new(&self.world, at as u8, store, &self.origin);
         }
     }
 
@@ -471,3 +491,6 @@ const SMALL: u64 = 16 << 10;
 const MIDDLING: u64 = 1 << 20;
 const TIGHT: u64 = 4 << 10;
 const SHORT_LOG: usize = 16;
+
+/// How soon what could not be announced is, once the store is well.
+const ANNOUNCED: Duration = Duration::from_secs(3);

@@ -157,6 +157,12 @@ impl<'a> Case<'a> {
         seen
     }
 
+    /// Whether an instance has started anew before.
+    pub fn has_rebooted(&self, to: u64) -> bool {
+        let mut faults = self.trace.faults.iter();
+        faults.any(|(when, fault)| fault.what == StoreFault::Reboot && when.ms <= to)
+    }
+
     /// Whether the cache may keep what a call has answered with: as [`is_ordinary`], no longer
     /// than what is stored, and no draft where the policy stores none.
     pub fn is_reusable(&self, call: &Call) -> bool {
@@ -187,6 +193,7 @@ impl<'a> Case<'a> {
                 StoreFault::Heal => continue,
                 StoreFault::Full => Because::Full,
                 StoreFault::Evict | StoreFault::EvictAll | StoreFault::Lose => Because::KeysLost,
+                StoreFault::Reboot => Because::Rebooted,
                 what if what.is_out_of_reach() => Because::Away,
                 StoreFault::Delay => Because::Away,
                 StoreFault::Restart | StoreFault::Failover => Because::LogLost,

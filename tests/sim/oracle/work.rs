@@ -239,12 +239,7 @@ fn why_more_work(
         matches!(done.value.what, Access::Set | Access::Remove) && overlaps(done.began, done.ended)
     });
     let others = purges().count() + changes().count() + values.count();
-    let head = case.trace.calls.iter().any(|call| {
-        let answered = call.answered_at().is_some_and(|when| when > from);
-        call.is_head && call.r == get.r && call.at == get.at && call.began < to && answered
-    });
     let facts = [
-        (head, Because::HeadBeside),
         (
             purges().any(|done| done.purge.what == What::Empty),
             Because::EmptyPurge,
@@ -427,6 +422,8 @@ impl Case<'_> {
             StoreFault::Delay,
         ];
         let faults = self.faults_between(from.saturating_sub(15_000), to);
-        !self.world.store || faults.iter().all(|fault| harmless.contains(fault))
+        let is_well = !self.world.store || faults.iter().all(|fault| harmless.contains(fault));
+        // What an instance had in memory alone is gone with it.
+        is_well && !self.has_rebooted(to)
     }
 }

@@ -1,4 +1,5 @@
 //! The shop as its clients see it, over connections of their own.
+#![allow(clippy::disallowed_methods, reason = "tests start tasks of their own")]
 
 use axum::http::{Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

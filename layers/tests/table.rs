@@ -5,6 +5,7 @@
 //! ```text
 //! cargo test --manifest-path layers/Cargo.toml --test table -- --nocapture
 //! ```
+#![allow(clippy::disallowed_methods, reason = "tests start tasks of their own")]
 
 use std::fmt::Write;
 use std::sync::Arc;

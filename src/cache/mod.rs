@@ -130,8 +130,9 @@ impl Cache {
             hit_for_miss_ttl: config.uncacheable_ttl,
             deadline: config.fill_deadline,
         };
+        let memory = Memory::new(config.memory_bytes, config.max_body);
         let inner = Inner {
-            tiers: Tiers::new(config.memory_bytes, shared, config.max_variants),
+            tiers: Tiers::new(memory, shared, config.max_variants),
             log: PurgeLog::new(store, Arc::clone(&clock), &config),
             flights: Arc::new(Flights::new(limits, Arc::clone(&clock))),
             fills: Arc::new(Semaphore::new(kib(config.fill_bytes))),

@@ -8,6 +8,7 @@ use super::from_text::FromText;
 use super::table::settings;
 use crate::base::clock::{Clock, SystemClock};
 use crate::error::ConfigError;
+use crate::store::least_for;
 use crate::store::valkey::StoreUrl;
 
 settings! {
@@ -63,7 +64,9 @@ settings! {
     /// The size of the in-process tier, in bytes.
     ///
     /// Default: 64 MiB. Zero turns the tier off; then every hit costs a round trip to the shared
-    /// store.
+    /// store. Allowed without a shared store (`memory://`): zero, or a quarter more than
+    /// [`max_body`](Self::max_body), so that each body finds room. The tier has one lock for each
+    /// 64 bodies of that length that it can hold.
     memory_bytes: u64 {
         default: 64 * MIB,
         allowed: ..,
@@ -330,11 +333,16 @@ impl CacheConfigBuilder {
             (setting.check)(setting.name, &config)?;
         }
         let CacheConfig {
+            url,
+            memory_bytes,
             max_body,
             fill_bytes,
             ..
         } = &config;
         (*max_body..=LARGEST_BUDGET).check("fill_bytes", fill_bytes)?;
+        if url.is_none() && *memory_bytes > 0 {
+            (least_for(*max_body)..).check("memory_bytes", memory_bytes)?;
+        }
         Ok(config)
     }
 }

@@ -26,7 +26,7 @@ fn new() -> CacheConfigBuilder {
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-const BAD_SETTINGS: [Bad; 21] = [
+const BAD_SETTINGS: [Bad; 22] = [
     (
         || cache(new().prefix("")),
         "prefix = : expected 1 to 64 visible ASCII characters other than { and }",
@@ -82,6 +82,10 @@ const BAD_SETTINGS: [Bad; 21] = [
     (
         || cache(new().max_body(0)),
         "max_body = 0 B: expected 1 B to 256.0 MiB",
+    ),
+    (
+        || cache(new().max_body(64 << 20)),
+        "memory_bytes = 64.0 MiB: expected at least 80.0 MiB",
     ),
     (
         || cache(new().fill_bytes(1000)),
@@ -162,6 +166,7 @@ fn the_bounds_themselves_are_allowed() {
         .purge_log_length(16);
     let most = new()
         .prefix("p".repeat(64))
+        .memory_bytes(320 << 20)
         .max_body(256 << 20)
         .fill_bytes(256 << 20)
         .operation_timeout(Duration::from_secs(60))

@@ -1,6 +1,7 @@
 //! Keys whose responses cannot be shared. Requests for them do not wait for each other.
 
 use crate::base::clock::Timestamp;
+use crate::base::random;
 use crate::base::sync::atomic::{AtomicBool, Ordering};
 use crate::key::Key;
 use crate::semantics::RequestFacts;
@@ -36,7 +37,7 @@ pub(crate) enum Uncacheable {
 /// The keys that are known to be uncacheable, why, and until when.
 #[derive(Debug)]
 pub(super) struct HitForMiss {
-    marks: quick_cache::sync::Cache<(u128, Credentials), (Uncacheable, Timestamp)>,
+    marks: random::Map<(u128, Credentials), (Uncacheable, Timestamp)>,
     /// No key has been added yet, so the map need not be asked.
     unused: AtomicBool,
 }
@@ -44,7 +45,7 @@ pub(super) struct HitForMiss {
 impl HitForMiss {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
-            marks: crate::base::random::bounded_map(capacity),
+            marks: random::bounded_map(capacity),
             unused: AtomicBool::new(true),
         }
     }

@@ -39,13 +39,13 @@ pub(crate) struct Flights {
     hit_for_miss: HitForMiss,
     /// The time until which a key is not fetched again, since its last fetch failed and a stale
     /// response can be served.
-    backoff: quick_cache::sync::Cache<u128, Timestamp>,
+    backoff: random::Map<u128, Timestamp>,
     /// How long the handler took for a key, where entries are refreshed early.
-    fetch_times: quick_cache::sync::Cache<u128, Duration>,
+    fetch_times: random::Map<u128, Duration>,
 }
 
 /// Flights under way by the hashes of their keys.
-pub(super) type Table = HashMap<u128, Arc<Flight>, quick_cache::DefaultHashBuilder>;
+pub(super) type Table = HashMap<u128, Arc<Flight>, random::Hashers>;
 
 impl Flights {
     pub(crate) fn new(limits: Limits, clock: Arc<dyn Clock>) -> Self {

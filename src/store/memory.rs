@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quick_cache::Weighter;
-use quick_cache::sync::{Cache, EntryAction};
+use quick_cache::sync::EntryAction;
 
 use crate::base::clock::Timestamp;
-use crate::base::random;
+use crate::base::random::{self, Layout, Map};
 use crate::entry::{Entry, Record};
 use crate::key::KeyRef;
 
 /// A scan-resistant map of records, weighted by their size (quick_cache: S3-FIFO).
 pub(crate) struct Memory {
-    records: Cache<u128, Slot, ByWeight>,
+    records: Map<u128, Slot, ByWeight>,
     holds: Holds,
 }
 
@@ -49,15 +49,20 @@ enum Holds {
 }
 
 impl Memory {
-    /// A tier of at most `bytes`. With zero bytes it holds markers only.
-    pub(crate) fn new(bytes: u64) -> Self {
+    /// A tier of at most `bytes` for bodies of at most `longest_body`, in bytes; of zero bytes, one
+    /// that holds no responses and no values.
+    pub(crate) fn new(bytes: u64, longest_body: u64) -> Self {
+        Self::for_processors(random::processors(), bytes, longest_body)
+    }
+
+    fn for_processors(processors: usize, bytes: u64, longest_body: u64) -> Self {
         let (bytes, holds) = match bytes {
             0 => (MARKERS, Holds::Markers),
             bytes => (bytes, Holds::Everything),
         };
-        let items = usize::try_from(bytes / TYPICAL_RECORD).unwrap_or(usize::MAX);
+        let layout = layout(processors, bytes, longest_body);
         Self {
-            records: random::weighted_map(items.max(16), bytes, ByWeight),
+            records: random::weighted_map(layout, ByWeight),
             holds,
         }
     }
@@ -157,8 +162,115 @@ impl Weighter<u128, Slot> for ByWeight {
     }
 }
 
-/// Sizes the map at the start. The map grows as needed.
-const TYPICAL_RECORD: u64 = 16 * 1024;
+/// A shard refuses what is heavier than the part of it that is for what was asked for again, and
+/// evicts by what it holds itself. So there are no more shards than hold many of the longest bodies,
+/// whatever the number of processors.
+fn layout(processors: usize, bytes: u64, longest_body: u64) -> Layout {
+    let of_processors = processors.saturating_mul(SHARDS_OF_A_PROCESSOR);
+    let of_bodies = bytes / longest_body.max(1).saturating_mul(BODIES_OF_A_SHARD);
+    let shards = usize::try_from(of_bodies).map_or(of_processors, |most| most.min(of_processors));
+    let items = usize::try_from(bytes / TYPICAL_RECORD).unwrap_or(usize::MAX);
+    Layout {
+        items: items.max(16),
+        weight: bytes,
+        shards: shards.checked_ilog2().map_or(1, |power| 1 << power),
+    }
+}
+
+/// The size of the least tier that holds bodies of this length, in bytes.
+pub(crate) const fn least_for(longest_body: u64) -> u64 {
+    longest_body.saturating_add(longest_body / 4)
+}
+
+/// The weight of most records, in bytes. It decides for how many evicted records a trace is kept.
+const TYPICAL_RECORD: u64 = 4 * 1024;
+
+const SHARDS_OF_A_PROCESSOR: usize = 4;
+
+/// With fewer, chance gives one shard more of the long bodies than it can hold.
+const BODIES_OF_A_SHARD: u64 = 64;
 
 /// The size of a tier that holds markers only, in bytes: enough for a few thousand resources.
 const MARKERS: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::base::position::Moment;
+    use crate::base::tags::Tags;
+    use crate::entry::{Value, Verified};
+    use crate::key::Key;
+
+    /// Whatever the number of processors, a body of any length that is allowed finds room.
+    #[test]
+    fn a_body_up_to_the_longest_is_held_on_any_machine() {
+        for processors in [1, 2, 3, 16, 32, 128] {
+            for longest in [1 << 10, 100 << 10, 1 << 20] {
+                for bytes in [2 << 20, 8 << 20, 64 << 20, 1 << 30] {
+                    for length in [1, longest / 2, longest] {
+                        let memory = Memory::for_processors(processors, bytes, longest);
+                        memory.insert(value(1, length));
+                        assert!(
+                            memory.contains(value(1, 0).key().hash()),
+                            "{processors} processors, {bytes} B for {longest} B: {length} B"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_least_tier_for_a_body_holds_it() {
+        for longest in [64 << 10, 1 << 20, 16 << 20] {
+            let memory = Memory::for_processors(32, least_for(longest), longest);
+            memory.insert(value(1, longest));
+            assert!(memory.contains(value(1, 0).key().hash()), "{longest}");
+        }
+    }
+
+    /// What fits into the tier as a whole fits into its shards.
+    #[test]
+    fn sixty_megabytes_stay_in_a_tier_of_sixty_four_mebibytes() {
+        for processors in [1, 2, 16, 128] {
+            let memory = Memory::for_processors(processors, 64 << 20, 1 << 20);
+            for number in 0..60 {
+                memory.insert(value(number, 1_000_000));
+            }
+            let held = (0..60).filter(|number| memory.contains(value(*number, 0).key().hash()));
+            assert_eq!(held.count(), 60, "{processors} processors");
+        }
+    }
+
+    #[test]
+    fn shards_follow_the_processors_as_far_as_bodies_allow() {
+        let table = [
+            (2, 64 << 20, 1 << 20, 1),
+            (2, 1 << 30, 1 << 20, 8),
+            (16, 1 << 30, 1 << 20, 16),
+            (16, 1 << 30, 1 << 10, 64),
+            (3, 1 << 30, 1 << 10, 8),
+            (128, 2 << 20, 1 << 20, 1),
+        ];
+        for (processors, bytes, longest, shards) in table {
+            let layout = layout(processors, bytes, longest);
+            assert_eq!(layout.shards, shards, "{processors} {bytes} {longest}");
+        }
+    }
+
+    fn value(number: u64, length: u64) -> Record {
+        let length = usize::try_from(length).unwrap();
+        Record::Value(Arc::new(Value {
+            key: Key::of_value("memory", &number.to_string()),
+            stored: Timestamp::default(),
+            fresh_until: Timestamp::MAX,
+            expires: Timestamp::MAX,
+            moment: Moment::default(),
+            tags: Tags::default(),
+            verified: Verified::never(),
+            bytes: Bytes::from(vec![0; length]),
+        }))
+    }
+}

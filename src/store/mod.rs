@@ -31,7 +31,7 @@ pub use chaos::ChaosStore;
 #[cfg(feature = "test-util")]
 pub use in_process::{InProcessStore, Outage};
 pub(crate) use lookup::{Lookup, MemoryLookup};
-pub(crate) use memory::Memory;
+pub(crate) use memory::{Memory, least_for};
 pub(crate) use shared::{Flushed, Shared, SharedSettings};
 pub(crate) use tiers::{Reach, Tiers};
 #[cfg(feature = "tls")]

@@ -37,9 +37,9 @@ pub(crate) enum Reach {
 }
 
 impl Tiers {
-    pub(crate) fn new(memory_bytes: u64, shared: Option<Shared>, max_variants: usize) -> Self {
+    pub(crate) fn new(memory: Memory, shared: Option<Shared>, max_variants: usize) -> Self {
         Self {
-            memory: Memory::new(memory_bytes),
+            memory,
             shared,
             variants: VariantIndex::new(max_variants),
             counters: Arc::default(),

@@ -159,7 +159,9 @@ async fn a_change_was_not_seen_by_keys_with_other_fields() {
 #[tokio::test]
 async fn a_change_was_not_seen_by_keys_with_other_fields_once_memory_was_full() {
     for (policy, get, post) in reads_and_changes() {
-        let config = CacheConfig::builder().memory_bytes(256 << 10);
+        let config = CacheConfig::builder()
+            .memory_bytes(256 << 10)
+            .max_body(64 << 10);
         let app = App::configured(config, policy, counting);
         let filler = async |number| app.get(&format!("/filler/{number}"), &[]).await;
         for number in 0..1000 {

@@ -129,7 +129,6 @@ pub enum Because {
     TooLong,
     UnknownLength,
     BrokenBody,
-    Heavy,
     NoCache,
     Zero,
     NotModified,

@@ -78,13 +78,6 @@ pub const KNOWN: &[Known] = &[
         steps: "world; 0 get; 1 get upgrade=yes",
     },
     Known {
-        name: "heavy",
-        kind: Kind::NeedlessCall,
-        because: &[Because::Heavy],
-        what: "A body that is heavier than a shard of the memory is refused without a word.",
-        steps: "world memory=middling; 0 mode size=600000; 1 get; 2 get",
-    },
-    Known {
         name: "says-stored-too-long",
         kind: Kind::SaysStored,
         because: &[Because::TooLong],

@@ -364,8 +364,8 @@ fn config(world: &World, clock: TokioClock) -> CacheConfig {
         .fill_deadline(FILL_DEADLINE);
     config = match world.memory {
         Memory::Plenty => config,
-        Memory::Small => config.memory_bytes(SMALL),
-        Memory::Middling => config.memory_bytes(MIDDLING),
+        Memory::Small => config.memory_bytes(SMALL).max_body(SMALL / 4 * 3),
+        Memory::Middling => config.memory_bytes(MIDDLING).max_body(MIDDLING / 4 * 3),
         Memory::Off => config.memory_bytes(0),
     };
     if world.two_variants {

@@ -67,7 +67,7 @@ struct Answer {
 
 impl World {
     fn new() -> Self {
-        let instance = || Tiers::new(1 << 20, None, 3);
+        let instance = || Tiers::new(Memory::new(1 << 20, 1 << 10), None, 3);
         Self {
             now: 1000,
             instances: [instance(), instance()],

@@ -35,7 +35,7 @@ fn the_only_variant_is_one_record_until_there_is_another() {
 
 #[test]
 fn at_the_cap_the_variant_stored_longest_ago_gives_way_and_dead_ones_before_it() {
-    let tiers = Tiers::new(1 << 20, None, 3);
+    let tiers = Tiers::new(Memory::new(1 << 20, 1 << 10), None, 3);
     let there = |second| {
         let all = ["de", "en", "fr", "es", "it"].into_iter();
         let found = all.filter(|language| look(&tiers, language, second).is_some());
@@ -59,7 +59,7 @@ fn at_the_cap_the_variant_stored_longest_ago_gives_way_and_dead_ones_before_it()
 
 #[test]
 fn of_one_variant_that_may_be_kept_the_newest_stays() {
-    let tiers = Tiers::new(1 << 20, None, 1);
+    let tiers = Tiers::new(Memory::new(1 << 20, 1 << 10), None, 1);
     for (second, language) in [(1, "de"), (2, "en"), (3, "de")] {
         let gone = store(&tiers, language, second).displaced;
         assert_eq!(gone.is_some(), second > 1);
@@ -145,7 +145,7 @@ fn a_variant_is_forgotten_and_how_the_resource_varies_is_not() {
 
 #[test]
 fn without_memory_only_the_marker_is_kept() {
-    let tiers = Tiers::new(0, None, 10);
+    let tiers = Tiers::new(Memory::new(0, 1 << 10), None, 10);
     for language in ["de", "en"] {
         store(&tiers, language, 1);
         let found = find(&tiers, language, 2);
@@ -168,7 +168,7 @@ fn two_variants_stored_at_once_are_both_there() {
 }
 
 fn tiers() -> Tiers {
-    Tiers::new(1 << 20, None, 10)
+    Tiers::new(Memory::new(1 << 20, 1 << 10), None, 10)
 }
 
 pub(super) fn at(second: u64) -> Timestamp {

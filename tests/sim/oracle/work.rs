@@ -247,7 +247,6 @@ fn why_more_work(
         (others > 0, Because::UnrelatedPurge),
         (case.world.short_log && others > 8, Because::ManyPurges),
         (see_other, Because::SeeOther),
-        (size(mode) > 100_000, Because::Heavy),
         (get.upgrade, Because::Upgrade),
         (case.world.skew > 0 && case.world.others > 0, Because::Skew),
         (case.world.lease, Because::Lease),

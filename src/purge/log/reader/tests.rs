@@ -94,7 +94,7 @@ async fn a_log_that_keeps_growing_while_it_is_read_stays_in_sight() {
             Arc::clone(&clock),
             &CacheConfig::default(),
         );
-        let memory = Memory::new(1 << 20);
+        let memory = Memory::new(1 << 20, 1 << 10);
         let mut reading = Reading {
             has_looked: true,
             ..Reading::default()

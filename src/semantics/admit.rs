@@ -244,8 +244,8 @@ fn stored_lines(
 /// The names that the handler's instructions alone give. They are stored as a line of `Vary`, so
 /// that whoever updates the stored response knows of them.
 fn unsaid_vary(exchange: &Exchange<'_>) -> Option<HeaderValue> {
-    let options = exchange.options.map_or(&[][..], |options| &options.vary);
-    let names = options.iter().map(|name| HeaderValue::from(name.clone()));
+    let names = &exchange.options?.vary;
+    let names = names.iter().map(|name| HeaderValue::from(name.clone()));
     let unsaid: Vec<_> = names
         .filter(|name| adds_member(exchange.headers, name))
         .collect();

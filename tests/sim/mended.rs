@@ -96,4 +96,12 @@ pub const MENDED: &[(&str, &str)] = &[
         "changing-vary-regresses",
         "world store=yes; 0 mode by=lang vary=changing; 0 get; 0 get lang=1; 1 get; 1 touch; 2 get lang=1",
     ),
+    (
+        "cookie-twice",
+        "world keyed=yes; 0 mode by=user cc=public; 1 get user=alice how=twice; 2 get user=bob how=twice",
+    ),
+    (
+        "host-spelling",
+        "world; 0 mode by=host; 1 get host=port; 2 get",
+    ),
 ];

@@ -83,15 +83,18 @@ fn failed(case: &Case<'_>, served: &Served<'_>) -> bool {
         served.exchange.began.ms.saturating_sub(REST),
         served.head.ms,
     );
-    case.trace.calls.iter().any(|call| {
-        let ended = call.answered_at().map_or(call.began.ms, |when| when.ms);
-        let near = call.began.ms <= to && ended >= from;
-        // One that takes its time may be given up.
-        let late = call
-            .answered_at()
-            .is_none_or(|when| when.ms > call.began.ms + 4_000);
-        call.r == served.get.r && call.at == served.get.at && near && (call.failed() || late)
-    })
+    // So does one for others who fetch one after the other.
+    let gave_up = served.head.ms >= served.exchange.began.ms + 4_500;
+    gave_up
+        || case.trace.calls.iter().any(|call| {
+            let ended = call.answered_at().map_or(call.began.ms, |when| when.ms);
+            let near = call.began.ms <= to && ended >= from;
+            // One that takes its time may be given up.
+            let late = call
+                .answered_at()
+                .is_none_or(|when| when.ms > call.began.ms + 4_000);
+            call.r == served.get.r && call.at == served.get.at && near && (call.failed() || late)
+        })
 }
 
 /// For rounding, in milliseconds.

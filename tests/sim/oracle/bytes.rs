@@ -236,6 +236,11 @@ fn hidden_as_it_may_be(case: &Case<'_>, served: &Served<'_>) -> bool {
         return false;
     }
     let began = served.exchange.began;
+    // What is for somebody with credentials alone is not kept.
+    let may_be_shared = |other: &crate::trace::Call| {
+        let maker = case.trace.exchanges.get(other.exchange);
+        maker.is_some_and(|it| !it.credentials) || other.mode.cc.permits_sharing()
+    };
     let knows_better = |other: &crate::trace::Call| {
         other.r == call.r
             && other.at == served.get.at
@@ -243,6 +248,7 @@ fn hidden_as_it_may_be(case: &Case<'_>, served: &Served<'_>) -> bool {
             && other.mode.by == call.mode.by
             && other.facts.fact(call.mode.by) != "-"
             && super::is_ordinary(&other.mode)
+            && may_be_shared(other)
             && !other.is_head
             && other.status() == Some(200)
             && other

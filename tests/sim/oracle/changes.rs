@@ -73,7 +73,12 @@ pub fn changes<'a>(case: &Case<'a>) -> Vec<Changed<'a>> {
             }),
         };
         let Some(done) = done else { continue };
-        changes.extend(call.wrote.iter().map(|(r, version)| Changed {
+        // Where no answer came, no `Location` came either.
+        let told = match certainty {
+            Certainty::Unknown => 1,
+            Certainty::Told | Certainty::ClientLeft => call.wrote.len(),
+        };
+        changes.extend(call.wrote.iter().take(told).map(|(r, version)| Changed {
             change,
             r: *r,
             version: *version,

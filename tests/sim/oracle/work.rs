@@ -161,14 +161,20 @@ fn is_explained(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get, call: 
 /// Whether the cache has learnt of a name between two moments: what is stored or under way without
 /// its value is nobody's any more.
 fn names_grew(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get) -> bool {
-    !names(case, get, to).is_subset(&names(case, get, from))
+    let known = names(case, get, from, &|call| case.is_reusable(call));
+    !names(case, get, to, &|_any| true).is_subset(&known)
 }
 
-/// What responses for a resource have named in `Vary` until a moment: of a name that is new the
-/// cache has to learn.
-fn names(case: &Case<'_>, get: &Get, until: Moment) -> BTreeSet<String> {
+/// What such responses for a resource have named in `Vary` until a moment: of a name that is new
+/// the cache has to learn, and it learns from what it keeps.
+fn names(
+    case: &Case<'_>,
+    get: &Get,
+    until: Moment,
+    counts: &dyn Fn(&Call) -> bool,
+) -> BTreeSet<String> {
     let calls = case.trace.calls.iter().enumerate().filter(|(_, call)| {
-        call.r == get.r && call.answered_at().is_some_and(|when| when <= until)
+        call.r == get.r && counts(call) && call.answered_at().is_some_and(|when| when <= until)
     });
     let lines = calls.filter_map(|(n, call)| {
         let is_update = call.is_head || call.status() == Some(304);

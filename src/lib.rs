@@ -104,7 +104,7 @@ pub use cache::statistics::Statistics;
 #[cfg(feature = "test-util")]
 pub use cache::testing;
 pub use cache::values::ValueOptions;
-pub use config::{CacheConfig, CacheConfigBuilder, Policy, PolicyBuilder};
+pub use config::{CacheBypass, CacheConfig, CacheConfigBuilder, Policy, PolicyBuilder};
 pub use error::{ConfigError, ErrorCode, PurgeError, StoreError};
 pub use key::{CacheKey, QueryRule, Scheme};
 pub use purge::Purge;
@@ -113,7 +113,9 @@ pub use purge::Purge;
 pub use request::fuzzing;
 pub use response::body::ResponseBody;
 pub use response::error::BodyError;
-pub use semantics::{CacheOptions, CookieRule, FIELDS_OF_ONE_REQUEST, SetCookieRule};
+pub use semantics::{
+    ANALYTICS_COOKIES, CacheOptions, CookieRule, FIELDS_OF_ONE_REQUEST, SetCookieRule,
+};
 pub use service::CacheService;
 pub use service::future::ResponseFuture;
 pub use service::layer::CacheLayer;

@@ -4,6 +4,9 @@
 //! setting's name, default, bounds, documentation and variable stand in its row and nowhere else.
 
 mod bounds;
+mod bypass;
+mod credential_settings;
+mod credentials;
 mod env;
 mod from_text;
 mod policy;
@@ -12,6 +15,7 @@ mod serde;
 mod settings;
 mod table;
 
+pub use bypass::CacheBypass;
 pub(crate) use policy::RequestPredicate;
 pub use policy::{Policy, PolicyBuilder};
 pub use settings::{CacheConfig, CacheConfigBuilder};

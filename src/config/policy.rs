@@ -7,9 +7,10 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, StatusCode, request, response};
 
 use super::bounds::{Bounds, Show, YEAR};
+use super::credentials::CredentialRules;
 use crate::error::ConfigError;
 use crate::key::{CacheKey, KeyRules, KeyWith, QueryRule, Scheme};
-use crate::semantics::{CookieRule, SetCookieRule, StorageRules, is_critical, is_tag};
+use crate::semantics::{StorageRules, is_critical, is_tag};
 
 /// The rules of one [`CacheLayer`](crate::CacheLayer), for what responses do not say themselves.
 ///
@@ -32,10 +33,9 @@ use crate::semantics::{CookieRule, SetCookieRule, StorageRules, is_critical, is_
 pub struct Policy {
     pub(crate) rules: StorageRules,
     pub(crate) key: KeyRules,
+    pub(crate) credentials: CredentialRules,
     pub(crate) early_refresh: Option<f32>,
     pub(crate) max_body: Option<u64>,
-    /// If empty, any status that RFC 9111 lets a cache store.
-    pub(crate) statuses: Vec<StatusCode>,
     pub(crate) auto_etag: bool,
     pub(crate) store_if: Option<StoreIf>,
     pub(crate) bypass_if: Option<RequestPredicate>,
@@ -92,7 +92,7 @@ impl Policy {
 #[derive(Clone, Debug, Default)]
 #[must_use = "settings do nothing until they are built"]
 pub struct PolicyBuilder {
-    policy: Policy,
+    pub(super) policy: Policy,
 }
 
 impl PolicyBuilder {
@@ -171,27 +171,6 @@ impl PolicyBuilder {
         self
     }
 
-    /// Whether `Cookie` counts as a credential, for what is stored and for what is served.
-    ///
-    /// Default: [`CookieRule::AsCredentials`], as `Authorization` does.
-    ///
-    /// Danger: with [`CookieRule::Ignore`], a page made for one user's session is served to
-    /// everyone.
-    pub fn cookies(mut self, rule: CookieRule) -> Self {
-        self.policy.rules.cookies = rule;
-        self
-    }
-
-    /// Whether responses with `Set-Cookie` are stored, and with which fields.
-    ///
-    /// Default: [`SetCookieRule::Refuse`], they are not stored.
-    ///
-    /// Danger: [`SetCookieRule::StoreForEveryone`] can hand out one user's session.
-    pub fn set_cookie(mut self, rule: SetCookieRule) -> Self {
-        self.policy.rules.set_cookie = rule;
-        self
-    }
-
     /// Whether the cache obeys a client's `no-cache`, `max-age`, `min-fresh`, `max-stale` and
     /// `Pragma`.
     ///
@@ -214,9 +193,12 @@ impl PolicyBuilder {
 
     /// The only statuses that are stored. A status that RFC 9111 forbids stays unstored.
     ///
-    /// Default: all that RFC 9111 permits. Allowed: final statuses.
+    /// Default: all that RFC 9111 permits but 401, 403 and 407, which refuse access to those who
+    /// asked. Allowed: final statuses.
+    ///
+    /// Danger: a 401, 403 or 407 that is named here and stored goes to those who would have access.
     pub fn statuses(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
-        self.policy.statuses.extend(statuses);
+        self.policy.rules.statuses.extend(statuses);
         self
     }
 
@@ -437,7 +419,7 @@ impl PolicyBuilder {
             return Err(ConfigError::new("max_body", "0", "at least 1 byte"));
         }
         let informational = |status: &&StatusCode| status.is_informational();
-        if let Some(status) = policy.statuses.iter().find(informational) {
+        if let Some(status) = policy.rules.statuses.iter().find(informational) {
             let status = status.as_str();
             return Err(ConfigError::new("statuses", status, "final statuses"));
         }
@@ -446,6 +428,7 @@ impl PolicyBuilder {
             return Err(ConfigError::new("unstored_fields", name.as_str(), expected));
         }
         check_key(&policy.key)?;
+        policy.credentials.check(&policy.key.cookies)?;
         Ok(policy)
     }
 }

@@ -4,19 +4,19 @@ use crate::base::clock::Timestamp;
 use crate::base::random;
 use crate::base::sync::atomic::{AtomicBool, Ordering};
 use crate::key::Key;
-use crate::semantics::RequestFacts;
+use crate::semantics::{RequestFacts, StorageRules, has_credentials};
 
 /// Whether a request has credentials, as far as sharing is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Credentials {
     Anonymous,
-    /// The request has `Authorization` or `Cookie`.
+    /// The request has `Authorization`, `Cookie`, or what else the policy counts.
     Credentialed,
 }
 
 impl Credentials {
-    pub(crate) const fn of(facts: &RequestFacts) -> Self {
-        if facts.authorization || facts.cookie {
+    pub(crate) fn of(facts: &RequestFacts, rules: &StorageRules) -> Self {
+        if has_credentials(facts, rules) {
             Self::Credentialed
         } else {
             Self::Anonymous

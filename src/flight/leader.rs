@@ -88,8 +88,12 @@ impl Drop for Leader {
         if self.finished {
             return;
         }
-        let is_complete = matches!(self.flight.lock().stage, Stage::Complete(..));
-        if self.purpose == Purpose::Refresh && !is_complete {
+        // A refresh that was refused for its requester's credentials has not failed for others.
+        let may_be_tried_again = matches!(
+            self.flight.lock().stage,
+            Stage::Complete(..) | Stage::Released(Some(Uncacheable::ForCredentialed))
+        );
+        if self.purpose == Purpose::Refresh && !may_be_tried_again {
             self.flights.back_off_now(&self.flight.key);
         }
         self.flights.remove(&self.flight);

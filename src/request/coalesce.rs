@@ -19,12 +19,14 @@ use crate::request::miss::Miss;
 use crate::response::body::ResponseBody;
 use crate::response::follower_body::FollowerBody;
 use crate::semantics::MethodClass;
-use crate::status::Outcome;
+use crate::status::{Outcome, Reason};
 use crate::store::Lookup;
 
 /// What the requests for the same thing have agreed on for one of them.
 pub(crate) enum Coordination<R> {
     Answered(Response<ResponseBody<R>>),
+    /// The request calls the handler, and leaves all as it is.
+    PassBy(Reason),
     /// The request calls the handler. With a leader, others may wait for its response.
     Fetch(Option<Leader>),
 }
@@ -50,6 +52,7 @@ impl Miss {
             self.now = self.cache().now();
             match result {
                 FollowResult::Answered(response) => return Coordination::Answered(response),
+                FollowResult::PassBy(why) => return Coordination::PassBy(why),
                 FollowResult::FetchAlone => break,
                 FollowResult::TimedOut => return self.after_timeout(fallback),
                 FollowResult::CompeteAgain => {}
@@ -302,6 +305,7 @@ impl Miss {
         }
         match self.settings.judge_valid(head, &self.facts, now, validity) {
             Decision::Serve(_) => Ok(fallback.outcome().collapsed()),
+            Decision::PassBy(why) => Err(FollowResult::PassBy(why)),
             Decision::Useless(_) => Err(FollowResult::CompeteAgain),
             Decision::ServeAndRefresh(_) | Decision::Revalidate(..)
                 if self.may_serve_on_error(head, now) =>
@@ -329,6 +333,8 @@ impl Miss {
 /// How following another request's fetch ended.
 enum FollowResult<R> {
     Answered(Response<ResponseBody<R>>),
+    /// The response is stored for others, and this requester may not have it.
+    PassBy(Reason),
     /// This request may not have the response, so it calls the handler.
     FetchAlone,
     /// The leader has not answered in time.

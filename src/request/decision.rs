@@ -16,6 +16,8 @@ pub(crate) enum Decision {
     ServeAndRefresh(Outcome),
     /// Ask the handler first, which may validate it.
     Revalidate(Forwarded, Reason),
+    /// Leave it for others, and ask the handler for this requester alone.
+    PassBy(Reason),
     /// Go on as if it were not there.
     Useless(Reason),
 }
@@ -59,6 +61,7 @@ impl Settings {
                 Decision::Revalidate(Forwarded::Request, why)
             }
             Reuse::Revalidate(why) => Decision::Revalidate(Forwarded::Stale, why),
+            Reuse::NotShared(why) => Decision::PassBy(why),
             Reuse::Dead => Decision::Useless(Reason::Expired),
         }
     }

@@ -73,7 +73,7 @@ impl Miss {
     }
 
     pub(crate) fn credentials(&self) -> Credentials {
-        Credentials::of(&self.facts)
+        Credentials::of(&self.facts, &self.settings.policy.rules)
     }
 
     pub(crate) fn response_builder(&self) -> ResponseBuilder<'_> {

@@ -3,6 +3,7 @@
 //! ```text
 //! begin ─┬─ run ─ find ─ judge ─┬─ Serve            answer
 //!        │                      ├─ ServeAndRefresh  answer, and fetch in the background
+//!        │                      ├─ PassBy           call the handler, and leave all as it is
 //!        │                      └─ Revalidate, Useless ─┐
 //!        │                                              │
 //!        └─ nothing is stored ──────────────────────────┴─ join ─┬─ Lead    fetch, others wait
@@ -29,8 +30,9 @@ pub(crate) mod unsafe_method;
 
 use std::sync::Arc;
 
-use http::Response;
+use http::{Request, Response};
 use http_body::Body;
+use tower::util::Oneshot;
 
 use crate::entry::Entry;
 use crate::flight::Joined;
@@ -41,9 +43,10 @@ use crate::request::fallback::Fallback;
 use crate::request::fetch::Fetch;
 use crate::request::handler::{Content, Handler, Inner};
 use crate::request::miss::Miss;
+use crate::request::nesting::Passage;
 use crate::response::body::ResponseBody;
 use crate::response::from_entry;
-use crate::status::Reason;
+use crate::status::{Outcome, Reason};
 
 impl Miss {
     /// Begins to answer the request. Most often there is nothing to wait for but the handler; then
@@ -119,6 +122,9 @@ impl Miss {
                 self.refresh(inner, entry);
                 return Ok(response);
             }
+            (Some(_), Decision::PassBy(why)) if !self.facts.directives.only_if_cached => {
+                return self.pass(inner, why).await;
+            }
             (entry, decision) => Fallback::of(entry, decision, &self.lookup),
         };
         if self.facts.directives.only_if_cached {
@@ -145,6 +151,7 @@ impl Miss {
     {
         let leader = match self.coordinate(&fallback, joined).await {
             Coordination::Answered(response) => return Ok(response),
+            Coordination::PassBy(why) => return self.pass(inner, why).await,
             Coordination::Fetch(leader) => leader,
         };
         self.now = self.cache().now();
@@ -152,8 +159,31 @@ impl Miss {
         Box::pin(Fetch::new(*self, fallback, leader, inner)).await
     }
 
+    /// Calls the handler for this requester alone: what is stored stays as it is.
+    async fn pass<S, B, R>(
+        self: Box<Self>,
+        inner: Inner<S, B>,
+        why: Reason,
+    ) -> Result<Response<ResponseBody<R>>, S::Error>
+    where
+        S: Handler<B, R>,
+        B: Body + Send + 'static,
+        R: Content,
+    {
+        let Self {
+            settings,
+            mut parts,
+            ..
+        } = *self;
+        let Inner { service, body } = inner;
+        let passage = Passage::go_on(&mut parts.extensions, &settings);
+        let request = Request::from_parts(parts, body);
+        let response = Oneshot::new(service, request).await?;
+        Ok(passage.passed(response, Outcome::not_shared(why)))
+    }
+
     /// The stored response and what to do with it. The shared store is asked unless memory has a
-    /// response that can be served.
+    /// response that can be served, or that this request leaves to others.
     async fn find(&mut self) -> (Option<Arc<Entry>>, Decision) {
         if let Some(entry) = self.lookup.entry.clone() {
             let decision = self.judge(&entry.head);
@@ -161,7 +191,7 @@ impl Miss {
                 Decision::Serve(outcome) if self.early_refresh == EarlyRefresh::Due => {
                     return (Some(entry), Decision::ServeAndRefresh(outcome));
                 }
-                Decision::Serve(_) | Decision::ServeAndRefresh(_) => {
+                Decision::Serve(_) | Decision::ServeAndRefresh(_) | Decision::PassBy(_) => {
                     return (Some(entry), decision);
                 }
                 Decision::Revalidate(..) | Decision::Useless(_) => {}

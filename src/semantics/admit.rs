@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
+use super::credentials::check_storing;
 use super::exchange::{Exchange, MethodClass, RequestFacts};
-use super::fields::{Exclusions, is_coding, is_hop_by_hop, is_set_cookie};
-use super::freshness::{Lifetimes, lifetimes, sent_date};
-use super::rules::{CookieRule, SetCookieRule, StorageRules};
+use super::fields::{Exclusions, is_coding, is_for_one_client, is_hop_by_hop};
+use super::freshness::{Lifetimes, flags, lifetimes, sent_date};
+use super::rules::{SetCookieRule, StorageRules};
 use super::syntax::dates::date_value;
 use super::syntax::directives::{Qualified, ResponseDirectives};
 use super::syntax::targeted;
@@ -37,24 +38,23 @@ pub(crate) fn admit(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<Adm
     if exchange.facts.method != MethodClass::Get {
         return Err(Reason::Method);
     }
-    check_status(exchange.status)?;
+    check_status(exchange.status, rules)?;
     assess(exchange, rules)
 }
 
 /// As [`admit`], for a stored response whose fields were updated.
 pub(crate) fn assess(exchange: &Exchange<'_>, rules: &StorageRules) -> Result<Admitted, Reason> {
     check_request(exchange.facts)?;
-    let targeted = targeted::select(exchange.headers, &rules.targets);
-    let is_targeted = targeted.is_some();
-    let mut directives = targeted.unwrap_or_else(|| ResponseDirectives::read(exchange.headers));
+    let (mut directives, is_targeted) = targeted::select(exchange.headers, &rules.targets);
     widen(&mut directives.private);
     widen(&mut directives.no_cache);
     check_prohibitions(exchange, &directives)?;
-    check_credentials(exchange, &directives, is_targeted, rules)?;
+    let flags = flags(exchange, &directives, is_targeted);
+    check_storing(exchange.facts, flags, rules)?;
     let vary = vary(exchange)?;
     let lines = stored_lines(exchange, &directives, rules)?;
     let lifetimes =
-        lifetimes(exchange, &directives, is_targeted, rules).ok_or(Reason::NoFreshness)?;
+        lifetimes(exchange, &directives, is_targeted, flags, rules).ok_or(Reason::NoFreshness)?;
     let Membership { tags, groups } = membership(exchange, rules)?;
     Ok(Admitted {
         lifetimes,
@@ -81,16 +81,17 @@ fn check_request(facts: &RequestFacts) -> Result<(), Reason> {
 /// a 206 or 304 only if "the cache understands" it. No part is stored as a response of its own:
 /// clients choose the ranges, and so how many parts there would be.
 ///
-/// RFC 6585: responses with 428, 429, 431 and 511 "MUST NOT be stored by a cache". 407, 412,
-/// 416, 417, 421 and 426 answer something in the request that no key covers: the connection,
-/// a precondition, a range or an expectation.
-fn check_status(status: StatusCode) -> Result<(), Reason> {
+/// RFC 6585: responses with 428, 429, 431 and 511 "MUST NOT be stored by a cache". 412, 416, 417,
+/// 421 and 426 answer something in the request that no key covers: the connection, a precondition,
+/// a range or an expectation.
+///
+/// 401, 403 and 407 refuse access to those who asked. Others may have it.
+fn check_status(status: StatusCode, rules: &StorageRules) -> Result<(), Reason> {
     match status.as_u16() {
         // A `Content-Range` in any other response "has no meaning" (RFC 9110, section 14.4).
         206 => Err(Reason::Partial),
-        ..=199 | 304 | 407 | 412 | 416 | 417 | 421 | 426 | 428 | 429 | 431 | 511 => {
-            Err(Reason::Status)
-        }
+        ..=199 | 304 | 412 | 416 | 417 | 421 | 426 | 428 | 429 | 431 | 511 => Err(Reason::Status),
+        401 | 403 | 407 if !rules.statuses.contains(&status) => Err(Reason::Status),
         _ => Ok(()),
     }
 }
@@ -123,7 +124,7 @@ fn check_prohibitions(
 fn understood(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
-        200..=205 | 300..=303 | 305 | 307 | 308 | 400..=406 | 408..=411 | 413..=415 | 422
+        200..=205 | 300..=303 | 305 | 307 | 308 | 400..=411 | 413..=415 | 422
             | 500..=505
     )
 }
@@ -134,29 +135,6 @@ fn widen(directive: &mut Qualified) {
     if matches!(directive, Qualified::Fields(names) if names.iter().any(is_coding)) {
         *directive = Qualified::Whole;
     }
-}
-
-/// RFC 9111, section 3.5: "A shared cache MUST NOT use a cached response to a request with
-/// an Authorization header field … to satisfy any subsequent request unless the response
-/// contains a Cache-Control field with a response directive … that allows it to be stored by
-/// a shared cache, and the cache conforms to the requirements of that directive".
-///
-/// Cookies are treated alike, though the RFC does not ask for it, since most applications use them
-/// as credentials. `must-revalidate` does not permit sharing them: it says nothing about sharing.
-fn check_credentials(
-    exchange: &Exchange<'_>,
-    directives: &ResponseDirectives,
-    targeted: bool,
-    rules: &StorageRules,
-) -> Result<(), Reason> {
-    let shared = exchange.permits_sharing(directives, targeted);
-    if exchange.facts.authorization && !shared && !directives.must_revalidate {
-        return Err(Reason::Authorization);
-    }
-    if exchange.facts.cookie && !shared && rules.cookies == CookieRule::AsCredentials {
-        return Err(Reason::Cookie);
-    }
-    Ok(())
 }
 
 fn vary(exchange: &Exchange<'_>) -> Result<Arc<[HeaderName]>, Reason> {
@@ -218,7 +196,7 @@ fn stored_lines(
         if left_out {
             continue;
         }
-        if is_set_cookie(name) {
+        if is_for_one_client(name) {
             match rules.set_cookie {
                 SetCookieRule::Refuse => return Err(Reason::SetCookie),
                 SetCookieRule::StoreAndStrip => continue,

@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, StatusCode, header};
 
-use super::fields::{is_coding, is_set_cookie, single};
+use super::fields::{is_coding, is_for_one_client, single};
 use super::freshness::{Lifetimes, sent_date};
 use super::syntax::dates::{date_field, parse_date};
 use super::syntax::tokens::trim_ows;
@@ -58,7 +58,7 @@ pub(crate) fn not_modified_headers(stored: &HeaderMap) -> HeaderMap {
     let has_etag = stored.contains_key(header::ETAG);
     for name in stored.keys() {
         let left_out = is_coding(name)
-            || is_set_cookie(name)
+            || is_for_one_client(name)
             || match *name {
                 header::CONTENT_LANGUAGE | header::ACCEPT_RANGES => true,
                 header::LAST_MODIFIED => has_etag,

@@ -5,6 +5,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use super::options::CacheOptions;
 use super::syntax::directives::{RequestDirectives, ResponseDirectives, pragma_no_cache};
 use super::syntax::seconds::Delta;
+use super::upgrade::{is_nominated, leads_away};
 use crate::base::clock::Timestamp;
 
 /// A request and the head of its response.
@@ -30,6 +31,8 @@ pub(crate) struct RequestFacts {
     pub(crate) authorization: bool,
     /// `Cookie` is present.
     pub(crate) cookie: bool,
+    /// The policy knows of credentials that are in no field.
+    pub(crate) declared: bool,
     /// `If-None-Match` or `If-Modified-Since` is present: a cache may answer these itself.
     pub(crate) conditional: bool,
     /// `If-Match` or `If-Unmodified-Since` is present. RFC 9111, section 4.3.2: they "are
@@ -37,7 +40,8 @@ pub(crate) struct RequestFacts {
     pub(crate) origin_precondition: bool,
     /// `Range` is present and the method defines it (RFC 9110, section 14.2: only `GET`).
     pub(crate) range: bool,
-    /// `Upgrade` is present.
+    /// `Upgrade` asks, by the grammar, for a protocol that leads away from HTTP. In HTTP/1.1 it is
+    /// to be obeyed.
     pub(crate) upgrade: bool,
     /// The head announces content. In HTTP/2 content may come unannounced: ask the body too.
     pub(crate) body: bool,
@@ -91,6 +95,7 @@ impl RequestFacts {
             method,
             authorization: false,
             cookie: false,
+            declared: false,
             conditional: false,
             origin_precondition: false,
             range: false,
@@ -107,7 +112,7 @@ impl RequestFacts {
                 header::IF_NONE_MATCH | header::IF_MODIFIED_SINCE => facts.conditional = true,
                 header::IF_MATCH | header::IF_UNMODIFIED_SINCE => facts.origin_precondition = true,
                 header::RANGE => facts.range = method == MethodClass::Get,
-                header::UPGRADE => facts.upgrade = true,
+                header::UPGRADE => facts.upgrade |= leads_away(value),
                 header::TRANSFER_ENCODING => facts.body = true,
                 header::CONTENT_LENGTH => facts.body |= value.as_bytes() != b"0",
                 header::PRAGMA => pragma |= pragma_no_cache(value),
@@ -120,6 +125,7 @@ impl RequestFacts {
         }
         // RFC 7234, section 5.4: `Pragma` counts only without `Cache-Control`.
         facts.directives.no_cache |= pragma && !cache_control;
+        facts.upgrade = facts.upgrade && is_nominated(headers);
         facts
     }
 
@@ -130,5 +136,6 @@ impl RequestFacts {
     pub(crate) const fn requester_is_in_key(&mut self) {
         self.authorization = false;
         self.cookie = false;
+        self.declared = false;
     }
 }

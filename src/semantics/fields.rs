@@ -67,9 +67,9 @@ pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     }
 }
 
-/// Fields that set a cookie.
-pub(crate) fn is_set_cookie(name: &HeaderName) -> bool {
-    *name == header::SET_COOKIE || name.as_str() == "set-cookie2"
+/// Fields that one client alone is meant to get: they set a cookie, or clear what its browser has.
+pub(crate) fn is_for_one_client(name: &HeaderName) -> bool {
+    *name == header::SET_COOKIE || matches!(name.as_str(), "set-cookie2" | "clear-site-data")
 }
 
 /// Fields that say how to read the content, which means something else without them.
@@ -123,6 +123,7 @@ pub(crate) fn is_critical(name: &HeaderName) -> bool {
                 || matches!(
                     name,
                     "set-cookie2"
+                        | "clear-site-data"
                         | "surrogate-control"
                         | "surrogate-key"
                         | "cache-tag"

@@ -57,10 +57,7 @@ impl Flags {
     pub(crate) const NO_CACHE: Self = Self(1);
     /// `must-revalidate`, `proxy-revalidate` or an applicable `s-maxage`: never serve stale.
     pub(crate) const MUST_REVALIDATE: Self = Self(1 << 1);
-    /// The response itself permits sharing it although its request had credentials.
-    ///
-    /// Storing depends on it, reuse does not: RFC 9111, section 3.5, is about responses to requests
-    /// with credentials, not about such requests.
+    /// The response itself permits sharing it, with and after requests that have credentials.
     pub(crate) const CREDENTIALS_OK: Self = Self(1 << 2);
     /// It has an `ETag` or `Last-Modified`, so that it can be validated.
     pub(crate) const VALIDATOR: Self = Self(1 << 3);
@@ -71,6 +68,8 @@ impl Flags {
     pub(crate) const ASSIGNED: Self = Self(1 << 5);
     /// The entry was stored under a policy that changes queries, so other queries may ask for it.
     pub(crate) const QUERY_RULE: Self = Self(1 << 6);
+    /// `must-revalidate`: it permits sharing it with and after requests that have `Authorization`.
+    pub(crate) const AUTHORIZATION_OK: Self = Self(1 << 7);
 
     /// The flags with these bits; unknown ones are kept.
     pub(crate) const fn from_bits(bits: u16) -> Self {
@@ -106,10 +105,11 @@ pub(crate) fn lifetimes(
     exchange: &Exchange<'_>,
     directives: &ResponseDirectives,
     targeted: bool,
+    flags: Flags,
     rules: &StorageRules,
 ) -> Option<Lifetimes> {
     let lifetime = Lifetime::of(exchange, directives, targeted, rules)?;
-    let flags = flags(exchange, directives, targeted).with_if(lifetime.assigned, Flags::ASSIGNED);
+    let flags = flags.with_if(lifetime.assigned, Flags::ASSIGNED);
     let stored = exchange.response_time;
     let born = born(exchange);
     let fresh_until = born.saturating_add(lifetime.length.min(rules.max_ttl));
@@ -243,7 +243,12 @@ fn heuristic(exchange: &Exchange<'_>, rules: &StorageRules) -> Option<Duration> 
     Some(interval.checked_mul(percent)? / 100)
 }
 
-fn flags(exchange: &Exchange<'_>, directives: &ResponseDirectives, targeted: bool) -> Flags {
+/// What a response says of its reuse, besides its lifetime.
+pub(crate) fn flags(
+    exchange: &Exchange<'_>,
+    directives: &ResponseDirectives,
+    targeted: bool,
+) -> Flags {
     let options = exchange.options;
     let own_lifetime = options.is_some_and(|options| options.max_age.is_some());
     // RFC 9111, section 5.2.2.10: s-maxage "incorporates the semantics of the
@@ -260,6 +265,7 @@ fn flags(exchange: &Exchange<'_>, directives: &ResponseDirectives, targeted: boo
             exchange.permits_sharing(directives, targeted),
             Flags::CREDENTIALS_OK,
         )
+        .with_if(directives.permits_authorization, Flags::AUTHORIZATION_OK)
         .with_if(has_validator(exchange.headers), Flags::VALIDATOR)
         .with_if(directives.immutable, Flags::IMMUTABLE)
 }

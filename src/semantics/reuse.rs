@@ -1,13 +1,12 @@
 //! Whether a stored response may answer a request (RFC 9111, section 4).
 //!
-//! Whether it was stored for the same key and variant is settled before. Credentials in the
-//! request do not matter here: RFC 9111, section 3.5, gates storing what they brought about,
-//! and a response that may be shared may be shared with everyone.
+//! Whether it was stored for the same key and variant is settled before.
 
 use std::time::Duration;
 
 use http::StatusCode;
 
+use super::credentials::check_reuse;
 use super::exchange::RequestFacts;
 use super::freshness::{Flags, Lifetimes};
 use super::rules::StorageRules;
@@ -26,6 +25,9 @@ pub(crate) enum Reuse {
     StaleWhileRevalidate,
     /// Validate it, or fetch it anew, before serving.
     Revalidate(Reason),
+    /// The request has credentials, and nothing permits sharing the response: it stays for others,
+    /// and the request passes by.
+    NotShared(Reason),
     /// It is of no use any more.
     Dead,
 }
@@ -39,6 +41,9 @@ pub(crate) fn reuse(
 ) -> Reuse {
     if now >= lifetimes.kept_until {
         return Reuse::Dead;
+    }
+    if let Err(reason) = check_reuse(facts, lifetimes.flags, rules) {
+        return Reuse::NotShared(reason);
     }
     // RFC 9111, section 5.2.2.4: no-cache "MUST NOT be used to satisfy any other request
     // without forwarding it for validation and receiving a successful response".
@@ -81,6 +86,9 @@ pub(crate) fn may_serve_on_error(
     now: Timestamp,
 ) -> bool {
     let client = rules.client_directives.then_some(&facts.directives);
+    if check_reuse(facts, lifetimes.flags, rules).is_err() {
+        return false;
+    }
     if lifetimes.flags.contains(Flags::NO_CACHE) || client.is_some_and(|client| client.no_cache) {
         return false;
     }

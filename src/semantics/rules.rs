@@ -2,29 +2,37 @@
 
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, StatusCode};
 
-/// When a response to a request with `Cookie` may be stored and reused.
+/// What `Cookie` in a request means for what is stored, and for what answers it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CookieRule {
-    /// Like `Authorization`: only with `public`, `s-maxage` or a targeted directive.
+    /// As `Authorization`: the response is stored, and a stored response answers the request, only
+    /// with `public`, `s-maxage` or a targeted directive.
     #[default]
     AsCredentials,
+    /// The response is stored only with such a permission, but whatever is stored answers the
+    /// request, as RFC 9111 allows.
+    ///
+    /// Danger: a user who is logged in gets the page that somebody else was shown who was not, if
+    /// that was stored first.
+    WhenStoring,
     /// Cookies do not matter: the application's responses never depend on them.
     Ignore,
 }
 
-/// What happens to a response that carries `Set-Cookie`.
+/// What happens to a response that carries `Set-Cookie`, or `Clear-Site-Data`, which is for one
+/// client as well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SetCookieRule {
     /// It is not stored.
     #[default]
     Refuse,
-    /// It is stored without its `Set-Cookie` lines; the client of the miss still gets them.
+    /// It is stored without those lines; the client of the miss still gets them.
     StoreAndStrip,
-    /// It is stored and replayed with its `Set-Cookie` lines.
+    /// It is stored and replayed with those lines.
     ///
     /// Danger: a client that is served from the cache gets a cookie made for another client. If it
     /// names a session, the client is in that session from then on. RFC 9111, section 7.3, permits
@@ -53,6 +61,9 @@ pub(crate) struct StorageRules {
     /// so that it can be revalidated; with `client_directives`, also one that clients may
     /// take stale. Default: 10 minutes.
     pub(crate) keep: Duration,
+    /// The only statuses that are stored; if empty, any that RFC 9111 lets a cache store, but those
+    /// that refuse access.
+    pub(crate) statuses: Vec<StatusCode>,
     /// Requests with `Cookie`.
     pub(crate) cookies: CookieRule,
     /// Responses with `Set-Cookie`.
@@ -81,6 +92,7 @@ impl Default for StorageRules {
             stale_while_revalidate: None,
             stale_if_error: None,
             keep: Duration::from_secs(600),
+            statuses: Vec::new(),
             cookies: CookieRule::default(),
             set_cookie: SetCookieRule::default(),
             client_directives: false,

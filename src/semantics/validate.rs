@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use super::admit::{Admitted, assess};
 use super::conditional::{EntityTag, stored_etag};
 use super::exchange::Exchange;
-use super::fields::{Exclusions, is_coding, is_hop_by_hop, is_set_cookie, single};
+use super::fields::{Exclusions, is_coding, is_for_one_client, is_hop_by_hop, single};
 use super::rules::StorageRules;
 use super::syntax::dates::date_field;
 use super::syntax::tokens::trim_ows;
@@ -206,7 +206,10 @@ fn length_matches(headers: &HeaderMap, len: u64) -> bool {
 fn merge(stored: &HeaderMap, new: &HeaderMap) -> HeaderMap {
     let nominated = Exclusions::of(new, []);
     let kept_as_is = |name: &HeaderName| {
-        is_hop_by_hop(name) || nominated.contains(name) || is_set_cookie(name) || is_coding(name)
+        is_hop_by_hop(name)
+            || nominated.contains(name)
+            || is_for_one_client(name)
+            || is_coding(name)
     };
     let replaced = |name: &HeaderName| {
         *name == header::DATE

@@ -8,11 +8,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body;
 use tower::util::Oneshot;
 use tower_service::Service;
 
+use crate::config::CacheBypass;
 use crate::key::{KeyBuilder, Unkeyable};
 use crate::request::decision::{Decision, EarlyRefresh};
 use crate::request::detached::{Answer, KeepAlive};
@@ -98,7 +99,7 @@ where
             return self.pass(settings, parts, body, outcome);
         }
         let mut facts = RequestFacts::read(&parts.method, &parts.headers);
-        match route(&facts, &body) {
+        match route(&parts, &facts, &body) {
             Route::Pass(outcome) => self.pass(settings, parts, body, outcome),
             Route::Change => self.change(settings, parts, body),
             Route::NotCached => {
@@ -107,6 +108,7 @@ where
             Route::LookUp => {
                 let policy = &settings.policy;
                 policy.key.strip_request(&mut parts);
+                policy.credentials.apply(&mut parts, &mut facts);
                 match KeyBuilder::of_request(&parts, &policy.key, depth) {
                     Ok(builder) => {
                         if builder.names_requester() {
@@ -142,19 +144,25 @@ impl<S> CacheService<S> {
             .tiers()
             .look_in_memory(&mut builder, &parts.headers, now);
         let mut early_refresh = EarlyRefresh::NotDue;
-        if let Some(entry) = &found.entry
-            && let Decision::Serve(outcome) = settings.judge(&entry.head, &facts, now)
-        {
-            early_refresh = settings.early_refresh(&entry.head, now);
-            if early_refresh == EarlyRefresh::NotDue {
-                let builder = ResponseBuilder {
-                    facts: &facts,
-                    headers: &parts.headers,
-                    now,
-                    status_name: cache.status_name(),
-                };
-                let response = builder.answer(&entry.head, &entry.body, outcome);
-                return ResponseFuture::ready(response);
+        if let Some(entry) = &found.entry {
+            match settings.judge(&entry.head, &facts, now) {
+                Decision::Serve(outcome) => {
+                    early_refresh = settings.early_refresh(&entry.head, now);
+                    if early_refresh == EarlyRefresh::NotDue {
+                        let builder = ResponseBuilder {
+                            facts: &facts,
+                            headers: &parts.headers,
+                            now,
+                            status_name: cache.status_name(),
+                        };
+                        let response = builder.answer(&entry.head, &entry.body, outcome);
+                        return ResponseFuture::ready(response);
+                    }
+                }
+                Decision::PassBy(reason) if !facts.directives.only_if_cached => {
+                    return self.pass(settings, parts, body, Outcome::not_shared(reason));
+                }
+                _ => {}
             }
         }
         let miss = Miss {
@@ -185,7 +193,7 @@ impl<S> CacheService<S> {
         S::Error: Send + 'static,
         R: Send + 'static,
     {
-        let passage = Passage::go_on(&mut parts.extensions, &settings.cache);
+        let passage = Passage::go_on(&mut parts.extensions, settings);
         let call = Oneshot::new(self.inner(), Request::from_parts(parts, body));
         let strips_tags = settings.policy.rules.strip_tags;
         ResponseFuture::passing(call, outcome, passage, strips_tags)
@@ -210,6 +218,11 @@ impl<S> CacheService<S> {
     }
 }
 
+/// Whether outer middleware has said that the request is none of the cache's.
+fn is_bypass(parts: &Parts) -> bool {
+    parts.extensions.get::<CacheBypass>().is_some()
+}
+
 /// What becomes of a request, by its head alone.
 enum Route {
     LookUp,
@@ -219,13 +232,19 @@ enum Route {
     NotCached,
 }
 
-fn route<B: Body>(facts: &RequestFacts, body: &B) -> Route {
+fn route<B: Body>(parts: &Parts, facts: &RequestFacts, body: &B) -> Route {
     let bypass = |detail| Route::Pass(Outcome::forward(Forwarded::Bypass, Some(detail)));
     match facts.method {
         MethodClass::Unsafe => Route::Change,
         MethodClass::Safe => Route::Pass(Outcome::forward(Forwarded::Method, Some(Reason::Method))),
-        // A connection that is upgraded cannot be stored.
-        MethodClass::Get | MethodClass::Head if facts.upgrade => bypass(Reason::Upgrade),
+        // A connection that is upgraded cannot be stored. RFC 9110 7.8: "A server MUST ignore an
+        // Upgrade header field that is received in an HTTP/1.0 request", and 9113 8.2.2 has none.
+        MethodClass::Get | MethodClass::Head
+            if facts.upgrade && parts.version == Version::HTTP_11 =>
+        {
+            bypass(Reason::Upgrade)
+        }
+        MethodClass::Get | MethodClass::Head if is_bypass(parts) => bypass(Reason::CacheBypass),
         // The key does not cover the content of a GET, and a hit would leave that unread on the
         // connection.
         MethodClass::Get | MethodClass::Head if facts.body || !body.is_end_stream() => {

@@ -45,6 +45,12 @@ impl Outcome {
         }
     }
 
+    /// The stored response is not this requester's to have. RFC 9211 2.2: "The cache was able to
+    /// select a fresh response for the request, but the request's semantics … did not allow its use".
+    pub(crate) const fn not_shared(reason: Reason) -> Self {
+        Self::forward(Forwarded::Request, Some(reason))
+    }
+
     /// Adds the status of the handler's response.
     pub(crate) fn with_status(mut self, of: StatusCode) -> Self {
         if let Self::Forward { status, .. } = &mut self {
@@ -144,7 +150,7 @@ pub(crate) enum Forwarded {
     UriMiss,
     /// Responses were stored, but none that this request's fields select.
     VaryMiss,
-    /// The request's own directives asked for it.
+    /// The request's own directives or credentials asked for it.
     Request,
     /// The stored response was stale.
     Stale,

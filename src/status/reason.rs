@@ -33,8 +33,10 @@ reasons! {
     Policy = "policy",
     /// The method is neither GET nor HEAD.
     Method = "method",
-    /// The request asks for another protocol.
+    /// The request asks to leave HTTP for another protocol.
     Upgrade = "upgrade",
+    /// Outer middleware says so, by `CacheBypass`.
+    CacheBypass = "cache-bypass",
     /// The request has content, which no cache key covers.
     RequestBody = "request-body",
     /// `If-Match` and `If-Unmodified-Since` are for the origin server.
@@ -92,11 +94,14 @@ reasons! {
     NoStore = "no-store",
     /// The response, or its handler, says `private`.
     Private = "private",
-    /// The request has `Authorization` and nothing permits sharing the response.
-    Authorization = "authorization",
-    /// The request has `Cookie` and nothing permits sharing the response.
-    Cookie = "cookie",
-    /// The response sets a cookie.
+    /// The request has `Authorization` and nothing permits sharing the response, or the stored one.
+    Authorization = "authorization-needs-public",
+    /// The request has `Cookie` and nothing permits sharing the response, or the stored one.
+    Cookie = "cookie-needs-public",
+    /// The request has what `credentials_in` names, and nothing permits sharing the response, or the
+    /// stored one.
+    Credentials = "credentials-need-public",
+    /// The response sets a cookie, or clears what the client has stored.
     SetCookie = "set-cookie",
     /// `Vary` contains `*`.
     VaryAny = "vary-any",
@@ -135,6 +140,7 @@ impl Reason {
                 | Self::RequestNoStore
                 | Self::Authorization
                 | Self::Cookie
+                | Self::Credentials
         )
     }
 

@@ -16,6 +16,7 @@ mod allocations;
 mod changes;
 mod coalescing;
 mod conformance;
+mod credentials;
 mod determinism;
 mod faults;
 mod fidelity;

@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use http::header::{
-    ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, COOKIE, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    ORIGIN, RANGE, UPGRADE,
+    ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, COOKIE, HOST, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, ORIGIN, RANGE, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Body;
@@ -36,7 +36,7 @@ pub async fn exchange(
         Asked::Change(change) => fields_of_change(change, &mut headers),
     };
     let facts = Facts::of(&headers, keyed);
-    let credentials = headers.contains_key(COOKIE) || headers.contains_key(AUTHORIZATION);
+    let credentials = has_credentials(&asked, &headers);
     let id = recorder.note(|trace, began| {
         trace.exchanges.push(Exchange {
             asked,
@@ -73,6 +73,9 @@ pub async fn exchange(
     *request.method_mut() = method.parse().unwrap();
     *request.uri_mut() = target.parse().unwrap();
     *request.headers_mut() = headers;
+    if has_session(&asked) {
+        request.extensions_mut().insert(Session);
+    }
     let reading = Reading {
         id,
         recorder: recorder.clone(),
@@ -92,6 +95,23 @@ pub async fn exchange(
         }),
     }
 }
+
+/// What middleware outside the cache knows of who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Session;
+
+fn has_session(asked: &Asked) -> bool {
+    matches!(asked, Asked::Get(get) if get.session)
+}
+
+/// Whether the request says who asks: a cookie that the policy ignores does not.
+fn has_credentials(asked: &Asked, headers: &HeaderMap) -> bool {
+    let cookie = headers.get(COOKIE).is_some_and(|it| it != THEME);
+    cookie || headers.contains_key(AUTHORIZATION) || has_session(asked)
+}
+
+/// A cookie that says nothing of who asks.
+const THEME: &str = "theme=dark";
 
 fn leave_at(exchange: &mut Exchange, now: crate::trace::Moment) {
     exchange.ended = Some(now);
@@ -209,6 +229,7 @@ fn fields_of_get(
         set(headers, "x-forwarded-host", "front.org");
     }
     if get.upgrade {
+        set(headers, CONNECTION, "upgrade, http2-settings");
         set(headers, UPGRADE, "h2c");
     }
     if get.via {
@@ -245,7 +266,7 @@ fn identify(get: &Get, headers: &mut HeaderMap) {
     };
     let beside = get.how == How::Beside;
     let cookie = match (user, get.how) {
-        (None, How::Beside) => "theme=dark".to_owned(),
+        (None, How::Beside) => THEME.to_owned(),
         (None, _) => return,
         (Some(user), How::Authorization) => {
             set(headers, AUTHORIZATION, &format!("Bearer {user}"));

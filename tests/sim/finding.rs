@@ -23,6 +23,8 @@ pub enum Kind {
     HeadersDisagree,
     /// The content is another requester's.
     NotForRequester,
+    /// Nothing permits sharing it with this requester, or what was made for another.
+    NotPermitted,
     /// A field for one client is given to others.
     Replayed,
     /// An error that the handler never made.
@@ -118,12 +120,7 @@ pub enum Because {
     UnrelatedPurge,
     ManyPurges,
     // What the handler said.
-    OddPublic,
-    OddPrivate,
     Draft,
-    Guarded,
-    SetCookie,
-    ClearSiteData,
     Unstorable,
     Trailers,
     TooLong,
@@ -132,9 +129,6 @@ pub enum Because {
     NoCache,
     Zero,
     NotModified,
-    // What the client said.
-    CredentialsAfterOthers,
-    Upgrade,
     // What the world is like.
     Skew,
     SlowReaders,
@@ -143,8 +137,6 @@ pub enum Because {
     SlowMaker,
     /// An instance has started anew.
     Rebooted,
-    /// Somebody with credentials asked for it meanwhile.
-    Credentials,
     /// Something was fetched in the background.
     Refreshed,
 }

@@ -213,6 +213,7 @@ impl Dice {
             ]),
             proxied: self.one_in(14),
             upgrade: self.one_in(25),
+            session: self.one_in(20),
             utm: world.query && self.one_in(4),
             leave: if self.one_in(10) {
                 self.number(1..=200)

@@ -36,48 +36,6 @@ pub fn recognise(finding: &Finding) -> Option<&'static Known> {
 
 pub const KNOWN: &[Known] = &[
     Known {
-        name: "credentials",
-        kind: Kind::NotForRequester,
-        because: &[Because::CredentialsAfterOthers],
-        what: "Who has credentials gets the page that somebody without has asked for.",
-        steps: "world; 0 mode by=user; 1 get; 2 get user=alice",
-    },
-    Known {
-        name: "guarded",
-        kind: Kind::NotForRequester,
-        because: &[Because::Guarded],
-        what: "Who has credentials gets the 401 that somebody without was given.",
-        steps: "world; 0 mode status=401; 1 get; 2 get user=alice",
-    },
-    Known {
-        name: "clear-site-data",
-        kind: Kind::Replayed,
-        because: &[Because::ClearSiteData],
-        what: "Clear-Site-Data is given to everybody.",
-        steps: "world; 0 mode extra=clear-site-data; 1 get; 2 get",
-    },
-    Known {
-        name: "odd-public",
-        kind: Kind::NotForRequester,
-        because: &[Because::OddPublic],
-        what: "public with an argument is taken for a permission.",
-        steps: "world; 0 mode by=user cc=odd-public; 1 get user=alice; 2 get user=bob",
-    },
-    Known {
-        name: "odd-private",
-        kind: Kind::TooOld,
-        because: &[Because::OddPrivate],
-        what: "private in quotes is not taken for a prohibition.",
-        steps: "world; 0 mode cc=odd-private; 1 get; 2 get",
-    },
-    Known {
-        name: "upgrade-bypass",
-        kind: Kind::NeedlessCall,
-        because: &[Because::Upgrade],
-        what: "Any Upgrade field makes a request pass by.",
-        steps: "world; 0 get; 1 get upgrade=yes",
-    },
-    Known {
         name: "says-stored-too-long",
         kind: Kind::SaysStored,
         because: &[Because::TooLong],
@@ -139,20 +97,6 @@ pub const KNOWN: &[Known] = &[
         because: &[Because::Zero],
         what: "Requests for a URL whose responses are born stale wait for each other.",
         steps: "world; 0 mode cc=zero delay=200; 1 get; 300 get; 600 get; 900 get more=2",
-    },
-    Known {
-        name: "upgrade-alone",
-        kind: Kind::NotCoalesced,
-        because: &[Because::Upgrade],
-        what: "Any Upgrade field makes a request fetch for itself.",
-        steps: "world; 0 mode delay=50; 1 get; 10 get upgrade=yes",
-    },
-    Known {
-        name: "credentials-hold-refresh",
-        kind: Kind::SoftPurgeIgnored,
-        because: &[Because::Credentials],
-        what: "After a refresh for somebody with credentials a softly purged page is not refreshed for anybody.",
-        steps: "world; 0 get; 100 purge soft=yes; 100 get how=beside; 100 get; 101 get",
     },
     Known {
         name: "unstorable-beside",

@@ -104,4 +104,38 @@ pub const MENDED: &[(&str, &str)] = &[
         "host-spelling",
         "world; 0 mode by=host; 1 get host=port; 2 get",
     ),
+    (
+        "strip-tags",
+        "world strip=yes; 0 mode cc=no-cache; 1 get; 2 get how=beside",
+    ),
+    (
+        "strip-tags-refused",
+        "world strip=yes; 0 get r=1; 1 mode r=1 cc=no-store; 56933 get",
+    ),
+    (
+        "credentials",
+        "world; 0 mode by=user; 1 get; 2 get user=alice",
+    ),
+    (
+        "guarded",
+        "world; 0 mode status=401; 1 get; 2 get user=alice",
+    ),
+    (
+        "clear-site-data",
+        "world; 0 mode extra=clear-site-data; 1 get; 2 get",
+    ),
+    (
+        "odd-public",
+        "world; 0 mode by=user cc=odd-public; 1 get user=alice; 2 get user=bob",
+    ),
+    ("odd-private", "world; 0 mode cc=odd-private; 1 get; 2 get"),
+    ("upgrade-bypass", "world; 0 get; 1 get upgrade=yes"),
+    (
+        "upgrade-alone",
+        "world; 0 mode delay=50; 1 get; 10 get upgrade=yes",
+    ),
+    (
+        "credentials-hold-refresh",
+        "world; 0 get; 100 purge soft=yes; 100 get how=authorization user=alice; 100 get; 101 get",
+    ),
 ];

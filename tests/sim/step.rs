@@ -132,6 +132,8 @@ record! {
         pub upgrade: bool,
         /// With `utm_source` in the query.
         pub utm: bool,
+        /// With an extension that the policy declares to be a credential.
+        pub session: bool,
         /// The client goes so many milliseconds after it began; 0: it stays.
         pub leave: u32,
         /// Milliseconds that the client waits before each frame.

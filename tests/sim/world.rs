@@ -18,7 +18,7 @@ use tower_response_cache::{
 };
 
 use crate::body::{NoBody, SimError};
-use crate::client::exchange;
+use crate::client::{Session, exchange};
 use crate::fields::{RESOURCES, path, tag};
 use crate::handler::{AUTHORITY, Handler, Origin};
 use crate::step::{
@@ -383,6 +383,8 @@ fn config(world: &World, clock: TokioClock) -> CacheConfig {
 fn policy(world: &World, namespace: &str) -> Policy {
     let mut policy = Policy::builder()
         .namespace(namespace)
+        .ignore_cookies(["theme"])
+        .credentials_in::<Session>()
         .strip_tags(world.strip);
     if world.keyed {
         policy = policy.key_cookies(["sid"]);

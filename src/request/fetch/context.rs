@@ -1,9 +1,7 @@
 //! What a fetch keeps of its request until the handler has answered.
 
-use std::iter;
 use std::sync::Arc;
 
-use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderName, Response, StatusCode, response};
 
 use crate::base::clock::Timestamp;
@@ -17,7 +15,7 @@ use crate::request::settings::Settings;
 use crate::response::body::ResponseBody;
 use crate::response::from_entry::ResponseBuilder;
 use crate::response::passed::with_status_line;
-use crate::semantics::{CacheOptions, Exchange, RequestFacts};
+use crate::semantics::{self, CacheOptions, Exchange, RequestFacts};
 use crate::status::{Outcome, Reason};
 use crate::store::Lookup;
 
@@ -97,7 +95,9 @@ impl FetchContext {
         let builder = self.response_builder();
         let mut response = builder.answer(&entry.head, &entry.body, outcome);
         let unstored = &self.settings.policy.rules.unstored;
-        for name in iter::once(&SET_COOKIE).chain(unstored) {
+        let own = head.headers.keys();
+        let own = own.filter(|name| semantics::is_for_one_client(name));
+        for name in own.chain(unstored) {
             replace(response.headers_mut(), name, &head.headers);
         }
         response
@@ -133,7 +133,8 @@ impl FetchContext {
     /// Whether the policy allows a response to be stored that RFC 9111 does.
     pub(super) fn permit(&self, head: &response::Parts) -> Result<(), Reason> {
         let policy = &self.settings.policy;
-        if !policy.statuses.is_empty() && !policy.statuses.contains(&head.status) {
+        let statuses = &policy.rules.statuses;
+        if !statuses.is_empty() && !statuses.contains(&head.status) {
             return Err(Reason::Status);
         }
         match &policy.store_if {

@@ -78,7 +78,7 @@ where
             Fallback::Refreshing(entry) => Some(entry),
             fallback => fallback.to_validate(),
         };
-        let passage = Passage::go_on(&mut parts.extensions, &settings.cache);
+        let passage = Passage::go_on(&mut parts.extensions, &settings);
         let Inner { service, body } = inner;
         let mut again = None;
         if let Some(entry) = to_validate {
@@ -222,8 +222,7 @@ impl FetchContext {
         if self.facts.method == MethodClass::Head {
             self.update_by_head(&head);
         }
-        let admission = self.admit(&head);
-        match admission {
+        match self.admit(&head) {
             Ok(admitted) => self.record(head, body, admitted),
             Err(refusal) => {
                 self.withdraw_stored(head.status, refusal);

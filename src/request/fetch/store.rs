@@ -213,7 +213,7 @@ impl FetchContext {
             updated: None,
             cache: self.cache().clone(),
             base: self.lookup.base.clone(),
-            credentials: Credentials::of(&self.facts),
+            credentials: Credentials::of(&self.facts, &self.settings.policy.rules),
             leader: self.leader.take(),
             auto_etag: self.settings.policy.auto_etag,
         }

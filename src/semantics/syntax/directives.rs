@@ -1,6 +1,7 @@
 //! `Cache-Control`, of requests and of responses.
 //!
-//! A directive that does not follow the grammar may forbid, but never permit.
+//! A directive that does not follow the grammar may forbid, but never permit. So what forbids is
+//! found in quotes too, and with signs around it, and what permits has to be spelt as it should be.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -41,6 +42,8 @@ pub(crate) struct ResponseDirectives {
     pub(crate) no_store: bool,
     pub(crate) public: bool,
     pub(crate) must_revalidate: bool,
+    /// `must-revalidate` by the grammar, which is a permission as well (RFC 9111, section 3.5).
+    pub(crate) permits_authorization: bool,
     pub(crate) proxy_revalidate: bool,
     pub(crate) must_understand: bool,
     pub(crate) immutable: bool,
@@ -131,19 +134,16 @@ impl ResponseDirectives {
         found
     }
 
+    /// What one line forbids, whatever grammar it should follow.
+    pub(super) fn forbid_in(&mut self, line: &HeaderValue) {
+        for member in Members::of(line.as_bytes()) {
+            self.forbid(&member);
+        }
+    }
+
     fn add(&mut self, member: &Member<'_>) {
-        // Prohibitions hold even if sloppily written or given a value they should not have.
-        if member.is("no-store") {
-            self.no_store = true;
-        } else if member.is("private") {
-            self.private.add(member);
-        } else if member.is("no-cache") {
-            self.no_cache.add(member);
-        } else if member.is("must-revalidate") {
-            self.must_revalidate = true;
-        } else if member.is("proxy-revalidate") {
-            self.proxy_revalidate = true;
-        } else if member.is("max-age") {
+        self.forbid(member);
+        if member.is("max-age") {
             self.max_age = self.max_age.stricter(member.delta());
         } else if member.is("s-maxage") {
             self.s_maxage = self.s_maxage.stricter(member.delta());
@@ -151,21 +151,54 @@ impl ResponseDirectives {
             self.stale_while_revalidate = self.stale_while_revalidate.stricter(member.delta());
         } else if member.is("stale-if-error") {
             self.stale_if_error = self.stale_if_error.stricter(member.delta());
-        } else if member.is("must-understand") {
-            // It lifts `no-store`, so it has to be clean, as what follows.
-            self.must_understand |= member.clean;
-        } else if member.clean && member.is("public") {
+        } else if member.clean && member.value.is_none() {
+            self.permit(member);
+        }
+    }
+
+    fn forbid(&mut self, member: &Member<'_>) {
+        if let Some(text) = member.text() {
+            for mut inner in Members::of(text) {
+                inner.clean = false;
+                self.forbid(&inner);
+            }
+        } else if member.is_like("no-store") {
+            self.no_store = true;
+        } else if member.is_like("private") {
+            self.private.add(member, "private");
+        } else if member.is_like("no-cache") {
+            self.no_cache.add(member, "no-cache");
+        } else if member.is_like("must-revalidate") {
+            self.must_revalidate = true;
+        } else if member.is_like("proxy-revalidate") {
+            self.proxy_revalidate = true;
+        }
+    }
+
+    /// `must-understand` lifts `no-store`, so it is a permission too.
+    fn permit(&mut self, member: &Member<'_>) {
+        if member.is("public") {
             self.public = true;
-        } else if member.clean && member.is("immutable") {
+        } else if member.is("immutable") {
             self.immutable = true;
+        } else if member.is("must-understand") {
+            self.must_understand = true;
+        } else if member.is("must-revalidate") {
+            self.permits_authorization = true;
         }
     }
 }
 
+/// Whether an argument says that the directive is meant, rather than for which fields.
+fn is_truth(argument: &[u8]) -> bool {
+    let words: [&[u8]; 6] = [b"1", b"0", b"true", b"false", b"yes", b"no"];
+    words.iter().any(|word| argument.eq_ignore_ascii_case(word))
+}
+
 impl Qualified {
-    fn add(&mut self, member: &Member<'_>) {
+    fn add(&mut self, member: &Member<'_>, name: &str) {
         let other = match &member.value {
-            Some(list) if member.clean => Self::fields(list),
+            Some(list) if member.clean && member.is(name) && !is_truth(list) => Self::fields(list),
             _ => Self::Whole,
         };
         *self = std::mem::take(self).stricter(other);

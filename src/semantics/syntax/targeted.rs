@@ -13,12 +13,25 @@ use http::{HeaderMap, HeaderName};
 use super::directives::{Qualified, ResponseDirectives};
 use super::seconds::Delta;
 
-/// The directives of the first usable field among `targets`, if any.
+/// The directives of the first usable field among `targets`, or else of `Cache-Control`; and
+/// whether they are targeted.
 ///
 /// RFC 9213, section 2.2: the first field, in the order of the list, that has a valid and
-/// not empty value decides alone; `Cache-Control` and `Expires` are then ignored.
-pub(crate) fn select(headers: &HeaderMap, targets: &[HeaderName]) -> Option<ResponseDirectives> {
-    targets.iter().find_map(|target| read(headers, target))
+/// not empty value decides alone; `Cache-Control` and `Expires` are then ignored. But what forbids
+/// is found in the fields before it as well, and however it is spelt: a field that cannot be parsed
+/// permits nothing, and may have been meant to forbid.
+pub(crate) fn select(headers: &HeaderMap, targets: &[HeaderName]) -> (ResponseDirectives, bool) {
+    let mut fields = targets.iter().enumerate();
+    let first = fields.find_map(|(number, target)| Some((number, read(headers, target)?)));
+    let is_targeted = first.is_some();
+    let (last, mut directives) =
+        first.unwrap_or_else(|| (targets.len(), ResponseDirectives::read(headers)));
+    for target in targets.iter().take(last.saturating_add(1)) {
+        for line in headers.get_all(target) {
+            directives.forbid_in(line);
+        }
+    }
+    (directives, is_targeted)
 }
 
 /// `None` if the field is absent, empty or invalid.
@@ -48,7 +61,10 @@ fn set(found: &mut ResponseDirectives, key: &[u8], value: &Value) {
         b"no-store" => found.no_store = true,
         b"private" => found.private = value.qualified(),
         b"no-cache" => found.no_cache = value.qualified(),
-        b"must-revalidate" => found.must_revalidate = true,
+        b"must-revalidate" => {
+            found.must_revalidate = true;
+            found.permits_authorization = value.is_true();
+        }
         b"proxy-revalidate" => found.proxy_revalidate = true,
         b"public" => found.public = value.is_true(),
         b"must-understand" => found.must_understand = value.is_true(),

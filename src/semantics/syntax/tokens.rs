@@ -6,7 +6,8 @@ use std::borrow::Cow;
 
 use super::seconds::Delta;
 
-/// One directive: a name and perhaps an argument.
+/// One directive: a name and perhaps an argument. A quoted string in the place of one is an argument
+/// without a name.
 #[derive(Debug)]
 pub(crate) struct Member<'a> {
     name: &'a [u8],
@@ -19,6 +20,23 @@ pub(crate) struct Member<'a> {
 impl Member<'_> {
     pub(crate) fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// Whether it is the directive but for signs around the name, such as single quotes.
+    pub(crate) fn is_like(&self, name: &str) -> bool {
+        let is_sign = |byte: &u8| !byte.is_ascii_alphanumeric();
+        let start = self.name.iter().position(|byte| !is_sign(byte));
+        let end = self.name.iter().rposition(|byte| !is_sign(byte));
+        let (Some(start), Some(end)) = (start, end) else {
+            return false;
+        };
+        let bare = self.name.get(start..=end);
+        bare.is_some_and(|bare| bare.eq_ignore_ascii_case(name.as_bytes()))
+    }
+
+    /// The text of a quoted string that stands where a directive should.
+    pub(crate) fn text(&self) -> Option<&[u8]> {
+        self.value.as_deref().filter(|_| self.name.is_empty())
     }
 
     /// RFC 9111, section 5.2: recipients accept the quoted-string form as well as the token
@@ -50,18 +68,13 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// Skips to the next byte that can start a name.
+    /// Skips to the next byte that can start a name or a quoted string.
     fn skip_to_name(&mut self) {
         while let [byte, rest @ ..] = self.rest {
             match *byte {
                 b',' => self.clean = true,
                 b' ' | b'\t' => {}
-                b'"' => {
-                    self.clean = false;
-                    self.rest = rest;
-                    self.quoted();
-                    continue;
-                }
+                b'"' => return,
                 byte if is_token_byte(byte) => return,
                 _ => self.clean = false,
             }
@@ -137,6 +150,15 @@ impl<'a> Iterator for Members<'a> {
         self.skip_to_name();
         if self.rest.is_empty() {
             return None;
+        }
+        if let [b'"', inside @ ..] = self.rest {
+            self.rest = inside;
+            self.clean = false;
+            return Some(Member {
+                name: b"",
+                value: Some(self.quoted()),
+                clean: false,
+            });
         }
         let name = self.token();
         let value = self.value();

@@ -39,13 +39,8 @@ fn judge_age(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding>) 
         (plain.max(one), error.max(one + other))
     });
     if !cc.may_be_stored() && says_it_all {
-        let odd = if cc == Cc::OddPrivate {
-            Because::OddPrivate
-        } else {
-            Because::Unstorable
-        };
         let message = format!("request {id} got what call {by} did not let be stored");
-        findings.push(Finding::new(Kind::TooOld, [odd], message));
+        findings.push(Finding::new(Kind::TooOld, [Because::Unstorable], message));
     } else if age > with_error.max(plain) + case.skew() + TOLERANCE {
         let message = format!("request {id} got call {by} at an age of {age} ms ({cc:?})");
         findings.push(Finding::new(

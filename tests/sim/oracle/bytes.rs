@@ -4,8 +4,8 @@ use super::{Case, Served, first_byte};
 use crate::content::content;
 use crate::fields::{etag, size};
 use crate::finding::{Because, Finding, Kind};
-use crate::step::{Asks, By, Cc, Check, Cond, End, Length, Range, Status, Vary};
-use crate::trace::{BodyEnd, Exchange, Outcome};
+use crate::step::{Asks, By, Cc, Check, Cond, End, Get, How, Length, Range, Vary};
+use crate::trace::{BodyEnd, Call, Exchange, Outcome};
 
 pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {
     for (id, exchange, get) in case.gets() {
@@ -14,6 +14,7 @@ pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {
                 judge_content(case, &served, findings);
                 judge_fields(case, &served, findings);
                 judge_requester(case, &served, findings);
+                judge_permission(case, &served, findings);
                 judge_policy(case, &served, findings);
             }
             None => judge_own_answer(case, id, exchange, findings),
@@ -192,13 +193,10 @@ fn judge_fields(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding
     {
         disagree(format!("304 to {sent}, and the tag is {tag}"));
     }
-    for (name, because) in [
-        ("set-cookie", Because::SetCookie),
-        ("clear-site-data", Because::ClearSiteData),
-    ] {
+    for name in ["set-cookie", "clear-site-data"] {
         if text(name).is_some() && last.exchange != id {
             let message = format!("request {id} got the {name} of request {}", last.exchange);
-            findings.push(Finding::new(Kind::Replayed, [because], message));
+            findings.push(Finding::new(Kind::Replayed, [], message));
         }
     }
 }
@@ -223,9 +221,56 @@ fn judge_requester(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Find
     }
     findings.push(Finding::new(
         Kind::NotForRequester,
-        why_not_for(case, served, by),
+        [],
         format!("request {id} of {own} got what call {made} made for {theirs}"),
     ));
+}
+
+/// Who has credentials gets of others, and leaves for others, only what permits sharing.
+fn judge_permission(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding>) {
+    let Served {
+        id,
+        exchange,
+        get,
+        by,
+        made,
+        ..
+    } = *served;
+    let last = case.call(by);
+    if last.exchange == id {
+        return;
+    }
+    let asked = [by, made].map(|n| case.trace.exchanges.get(case.call(n).exchange));
+    let makers = asked.into_iter().flatten();
+    let makers = makers.filter_map(|maker| match &maker.asked {
+        crate::trace::Asked::Get(get) => Some((maker, get)),
+        crate::trace::Asked::Change(_) => None,
+    });
+    let forbidden = std::iter::once((exchange, get))
+        .chain(makers)
+        .any(|(exchange, get)| exchange.credentials && !is_permitted(case, by, get));
+    if forbidden {
+        let message = format!("request {id} got call {made}, renewed by call {by}");
+        findings.push(Finding::new(Kind::NotPermitted, [], message));
+    }
+}
+
+/// Whether the last call says that the response may be shared, or leaves what was said before.
+fn is_permitted(case: &Case<'_>, by: usize, get: &Get) -> bool {
+    let permits = |call: &Call| {
+        let by_must = call.mode.cc == Cc::Must && get.how == How::Authorization;
+        call.mode.cc.permits_sharing() || by_must
+    };
+    let last = case.call(by);
+    let before = || {
+        case.trace.calls[..by]
+            .iter()
+            .filter(|call| call.r == last.r)
+    };
+    let is_update = last.is_head || last.status() == Some(304);
+    let leaves_it = is_update
+        && (last.mode.cc == Cc::None || before().any(|call| call.mode.cc == Cc::Targeted));
+    permits(last) || (leaves_it && before().any(permits))
 }
 
 /// A response that names nothing in `Vary` may be given to all, as long as nobody knows better:
@@ -258,25 +303,6 @@ fn hidden_as_it_may_be(case: &Case<'_>, served: &Served<'_>) -> bool {
     case.world.memory == crate::step::Memory::Small || !case.trace.calls.iter().any(knows_better)
 }
 
-fn why_not_for(case: &Case<'_>, served: &Served<'_>, by: By) -> Vec<Because> {
-    let call = case.call(served.made);
-    let mode = &call.mode;
-    let facts = [
-        (mode.cc == Cc::OddPublic, Because::OddPublic),
-        (mode.cc == Cc::OddPrivate, Because::OddPrivate),
-        (mode.status == Status::Guarded, Because::Guarded),
-        (
-            by == By::User && call.facts.user == "-" && served.exchange.credentials,
-            Because::CredentialsAfterOthers,
-        ),
-    ];
-    facts
-        .into_iter()
-        .filter(|(holds, _)| *holds)
-        .map(|(_, because)| because)
-        .collect()
-}
-
 /// What the policy forbids to store is not served, and what it hides is not shown.
 fn judge_policy(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding>) {
     let Served { id, seen, by, .. } = *served;
@@ -289,12 +315,6 @@ fn judge_policy(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Finding
         findings.push(Finding::new(Kind::Forbidden, [Because::Draft], message));
     }
     if case.world.strip && seen.headers.contains_key("cache-tag") {
-        let bypassed = case.call(by).exchange == id && served.get.upgrade;
-        let because = bypassed.then_some(Because::Upgrade);
-        findings.push(Finding::new(
-            Kind::TagsShown,
-            because,
-            format!("request {id}"),
-        ));
+        findings.push(Finding::new(Kind::TagsShown, [], format!("request {id}")));
     }
 }

@@ -245,15 +245,6 @@ fn why_old(case: &Case<'_>, served: &Served<'_>, began: Moment, done: Moment) ->
             Because::UnrelatedPurge,
         ),
         (
-            case.gets().any(|(_, exchange, get)| {
-                get.r == served.get.r
-                    && exchange.credentials
-                    && exchange.began > began
-                    && exchange.began < served.exchange.began
-            }),
-            Because::Credentials,
-        ),
-        (
             renewals(case, served, began).any(|call| call.is_head),
             Because::HeadRenewed,
         ),
@@ -302,10 +293,6 @@ fn asked_before(case: &Case<'_>, call: &Call, done: Moment) -> bool {
 
 /// Whether the key of a call may have been marked uncacheable when it began.
 pub fn is_marked(case: &Case<'_>, call: &Call) -> bool {
-    let refused = |other: &Call| {
-        let exchange = case.trace.exchanges.get(other.exchange);
-        exchange.is_some_and(|it| it.credentials) && !other.mode.cc.permits_sharing()
-    };
     case.trace.calls.iter().any(|other| {
         // It is marked once its body has come to its end, or before.
         let is_lately = other.answered_at().is_some_and(|when| when < call.began)
@@ -315,8 +302,14 @@ pub fn is_marked(case: &Case<'_>, call: &Call) -> bool {
         other.r == call.r
             && other.at == call.at
             && is_lately
-            && (!case.is_reusable(other) || refused(other))
+            && (!case.is_reusable(other) || is_refused(case, other))
     })
+}
+
+/// Whether what a call answered is not stored, for its requester's credentials.
+fn is_refused(case: &Case<'_>, call: &Call) -> bool {
+    let exchange = case.trace.exchanges.get(call.exchange);
+    exchange.is_some_and(|it| it.credentials) && !call.mode.cc.permits_sharing()
 }
 
 /// Whether a request came so long after another that asked the same since `done` that the stale
@@ -338,7 +331,7 @@ fn is_overdue(case: &Case<'_>, served: &Served<'_>, done: Moment, made: &Call) -
             && call.wrote.is_empty()
             && call.began > made.began
             && call.began < began
-            && (call.failed() || !super::is_ordinary(&call.mode))
+            && (call.failed() || !super::is_ordinary(&call.mode) || is_refused(case, call))
     };
     began.ms > first.began.ms + 10_000 && !case.trace.calls.iter().any(troubles)
 }

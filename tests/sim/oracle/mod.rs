@@ -272,7 +272,7 @@ impl StoreFault {
 /// Whether two requests ask for the same in every way that may matter.
 pub fn same_profile(one: &Get, other: &Get) -> bool {
     let key = |get: &Get| {
-        let host = (get.host, get.proxied, get.utm, get.via);
+        let host = (get.host, get.proxied, get.utm, get.via, get.session);
         (get.at, get.r, get.user, get.how, get.lang, get.origin, host)
     };
     key(one) == key(other)

@@ -103,7 +103,7 @@ fn judge_serial(
     waited: u64,
     findings: &mut Vec<Finding>,
 ) {
-    if !case.is_plain(get) || get.upgrade || case.world.lease {
+    if !case.is_plain(get) || case.world.lease {
         return;
     }
     let since = case

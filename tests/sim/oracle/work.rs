@@ -48,6 +48,7 @@ fn judge_need(
     let excused = exchange.began.ms + case.skew() + 20 > expires
         || !case.is_reusable(call)
         || (exchange.credentials && !permits)
+        || passes_by(case, exchange, get)
         || case.is_starting(call)
         || is_explained(case, window, get, call);
     if !excused {
@@ -87,7 +88,6 @@ fn judge_failure(
             .answered_at()
             .is_some_and(|when| when.ms + case.skew() + 20 < lasts)
         && !exchange.credentials
-        && !get.upgrade
         && !case.is_starting(call)
         && !is_explained(case, (call.began, own.began), get, call)
     {
@@ -98,13 +98,21 @@ fn judge_failure(
     }
 }
 
+/// Whether something may be stored that is not to be shared with this requester, who passes by.
+fn passes_by(case: &Case<'_>, exchange: &Exchange, get: &Get) -> bool {
+    let mut calls = case.trace.calls.iter();
+    let stores_unshared = |call: &Call| {
+        call.r == get.r && call.began < exchange.began && !call.mode.cc.permits_sharing()
+    };
+    exchange.credentials && calls.any(stores_unshared)
+}
+
 /// The last whole response that a plain request for the same got before.
 fn last_before<'a>(case: &Case<'a>, before: Moment, get: &Get) -> Option<Served<'a>> {
     let all = case.served().filter(|served| {
         served.exchange.ended.is_some_and(|ended| ended < before)
             && same_profile(served.get, get)
             && case.is_plain(served.get)
-            && !served.get.upgrade
             && served.seen.end == BodyEnd::Clean
     });
     all.max_by_key(|served| served.exchange.ended)
@@ -253,7 +261,6 @@ fn why_more_work(
         (others > 0, Because::UnrelatedPurge),
         (case.world.short_log && others > 8, Because::ManyPurges),
         (see_other, Because::SeeOther),
-        (get.upgrade, Because::Upgrade),
         (case.world.skew > 0 && case.world.others > 0, Because::Skew),
         (case.world.lease, Because::Lease),
         (slow(case, to), Because::SlowReaders),
@@ -283,7 +290,7 @@ fn judge_order(
     let old = case.call(served.made);
     let newer = case.trace.calls.iter().enumerate().rev().find(|(_, call)| {
         let asked = plain_maker(case, call);
-        asked.is_some_and(|(_, other)| same_profile(other, get) && !other.upgrade)
+        asked.is_some_and(|(_, other)| same_profile(other, get))
             && call.version > served.version
             && call.status() == Some(200)
             && call.mode.end != End::Broken
@@ -333,7 +340,6 @@ fn judge_coalescing(case: &Case<'_>, n: usize, call: &Call, findings: &mut Vec<F
         same_profile(leader, get)
             && !gave_up(led, other)
             && leader.leave == 0
-            && !leader.upgrade
             && other.mode == call.mode
             && other.began < exchange.began
             && other.answered_at().is_some_and(|when| when > call.began)
@@ -349,6 +355,7 @@ fn judge_coalescing(case: &Case<'_>, n: usize, call: &Call, findings: &mut Vec<F
     let is_excused = case.is_starting(leader)
         || super::changes::is_marked(case, leader)
         || (exchange.credentials && !call.mode.cc.permits_sharing())
+        || passes_by(case, exchange, get)
         || gave_up(exchange, call)
         || is_related(case, window, get)
         || names_grew(case, (leader.began, call.began), get)
@@ -407,9 +414,7 @@ fn is_related(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get) -> bool 
 impl Case<'_> {
     /// Whether an instance may not have read the log yet when it made a call.
     fn is_starting(&self, call: &Call) -> bool {
-        // What passes by does not begin to read it.
-        let looks_up = |get: &Get| get.at == call.at && !get.upgrade;
-        let first = self.gets().find(|(_, _, get)| looks_up(get));
+        let first = self.gets().find(|(_, _, get)| get.at == call.at);
         let first = first.map_or(0, |(_, exchange, _)| exchange.began.ms);
         self.world.store && call.began.ms < first + 2_000
     }

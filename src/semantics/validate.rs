@@ -10,6 +10,7 @@ use super::fields::{Exclusions, is_coding, is_for_one_client, is_hop_by_hop, sin
 use super::rules::StorageRules;
 use super::syntax::dates::date_field;
 use super::syntax::tokens::trim_ows;
+use super::tags::strip_tags;
 use super::vary::adds_member;
 use crate::base::clock::Timestamp;
 use crate::status::Reason;
@@ -72,7 +73,7 @@ pub(crate) fn freshen(
         Ok(admitted) => Freshened::Updated(Box::new(admitted)),
         Err(refusal) => Freshened::Refused {
             refusal,
-            headers: without_age(merged),
+            headers: sendable(merged, rules),
         },
     }
 }
@@ -229,8 +230,12 @@ fn merge(stored: &HeaderMap, new: &HeaderMap) -> HeaderMap {
     merged
 }
 
-fn without_age(mut headers: HeaderMap) -> HeaderMap {
+/// The fields as a client gets them.
+fn sendable(mut headers: HeaderMap, rules: &StorageRules) -> HeaderMap {
     headers.remove(header::AGE);
+    if rules.strip_tags {
+        strip_tags(&mut headers);
+    }
     headers
 }
 

@@ -2,6 +2,7 @@
 
 mod declared;
 mod flights;
+mod sites;
 
 use http::{Method, StatusCode, Version};
 use tower_response_cache::{CookieRule, Policy, Purge, SetCookieRule};

@@ -4,7 +4,7 @@ use super::{Case, Served, first_byte};
 use crate::content::content;
 use crate::fields::{etag, size};
 use crate::finding::{Because, Finding, Kind};
-use crate::step::{Asks, By, Cc, Check, Cond, End, Get, How, Length, Range, Vary};
+use crate::step::{Asks, Cc, Check, Cond, End, Get, How, Length, Range, Vary};
 use crate::trace::{BodyEnd, Call, Exchange, Outcome};
 
 pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {

@@ -176,7 +176,7 @@ impl Miss {
             ..
         } = *self;
         let Inner { service, body } = inner;
-        let passage = Passage::go_on(&mut parts.extensions, &settings);
+        let passage = Passage::go_on(&mut parts.extensions, &settings.cache);
         let request = Request::from_parts(parts, body);
         let response = Oneshot::new(service, request).await?;
         Ok(passage.passed(response, Outcome::not_shared(why)))

@@ -9,10 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::{Extensions, Response};
 
 use crate::cache::Cache;
-use crate::request::settings::Settings;
 use crate::response::body::ResponseBody;
 use crate::response::passed::passed;
-use crate::semantics;
 use crate::status::Outcome;
 
 /// The way of one request through a layer. The inner service finds it among the request's
@@ -25,8 +23,6 @@ struct Way {
     cache: Cache,
     /// How many layers of the same cache stand around this one.
     depth: u8,
-    /// The policy keeps tags from clients.
-    strips_tags: bool,
     has_reached_another: AtomicBool,
     /// The way through the next layer outside, which may be another cache's.
     outer: Option<Passage>,
@@ -44,12 +40,10 @@ impl Passage {
     }
 
     /// Gives the inner service the cache, and what a layer inside has to know.
-    pub(crate) fn go_on(extensions: &mut Extensions, settings: &Settings) -> Self {
-        let Settings { cache, policy } = settings;
+    pub(crate) fn go_on(extensions: &mut Extensions, cache: &Cache) -> Self {
         let way = Way {
             cache: cache.clone(),
             depth: depth_inside(Self::nearest(extensions, cache)),
-            strips_tags: policy.rules.strip_tags,
             has_reached_another: AtomicBool::new(false),
             outer: extensions.get().cloned(),
         };
@@ -64,20 +58,18 @@ impl Passage {
         self.0.has_reached_another.load(Ordering::Acquire)
     }
 
-    /// The inner service's response as it is. The innermost layer counts it, adds its line to
-    /// `Cache-Status`, and takes the tags from it that its policy keeps from clients.
+    /// The inner service's response as it is. The innermost layer counts it and adds its line to
+    /// `Cache-Status`.
     pub(crate) fn passed<R>(
         &self,
-        mut response: Response<R>,
+        response: Response<R>,
         outcome: Outcome,
     ) -> Response<ResponseBody<R>> {
         if self.has_reached_another() {
-            return response.map(ResponseBody::passed);
+            response.map(ResponseBody::passed)
+        } else {
+            passed(response, outcome, self.0.cache.status_name())
         }
-        if self.0.strips_tags {
-            semantics::strip_tags(response.headers_mut());
-        }
-        passed(response, outcome, self.0.cache.status_name())
     }
 
     /// The way through the nearest layer of `cache`.

@@ -37,7 +37,7 @@ impl Change {
     pub(crate) fn of(settings: &Arc<Settings>, parts: &mut Parts) -> Self {
         Self {
             settings: Arc::clone(settings),
-            passage: Passage::go_on(&mut parts.extensions, settings),
+            passage: Passage::go_on(&mut parts.extensions, &settings.cache),
             method: parts.method.clone(),
             target: Key::of_target(parts, &settings.policy.key).ok(),
         }

@@ -193,7 +193,7 @@ impl<S> CacheService<S> {
         S::Error: Send + 'static,
         R: Send + 'static,
     {
-        let passage = Passage::go_on(&mut parts.extensions, settings);
+        let passage = Passage::go_on(&mut parts.extensions, &settings.cache);
         let call = Oneshot::new(self.inner(), Request::from_parts(parts, body));
         let strips_tags = settings.policy.rules.strip_tags;
         ResponseFuture::passing(call, outcome, passage, strips_tags)

@@ -78,7 +78,7 @@ where
             Fallback::Refreshing(entry) => Some(entry),
             fallback => fallback.to_validate(),
         };
-        let passage = Passage::go_on(&mut parts.extensions, &settings);
+        let passage = Passage::go_on(&mut parts.extensions, &settings.cache);
         let Inner { service, body } = inner;
         let mut again = None;
         if let Some(entry) = to_validate {
@@ -222,7 +222,8 @@ impl FetchContext {
         if self.facts.method == MethodClass::Head {
             self.update_by_head(&head);
         }
-        match self.admit(&head) {
+        let admission = self.admit(&head);
+        match admission {
             Ok(admitted) => self.record(head, body, admitted),
             Err(refusal) => {
                 self.withdraw_stored(head.status, refusal);

@@ -6,7 +6,7 @@ use super::changes::concerns;
 use super::{Case, Served, TIGHT, is_ordinary, same_profile};
 use crate::fields::{RESOURCES, size, vary};
 use crate::finding::{Because, Finding, Kind};
-use crate::step::{Access, ChangeAnswer, End, Get, Memory, Mode, OnMatch, StoreFault, What};
+use crate::step::{Access, ChangeAnswer, End, Get, Memory, OnMatch, StoreFault, What};
 use crate::trace::{Asked, BodyEnd, Call, Exchange, Moment, Outcome};
 
 pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {
@@ -58,7 +58,7 @@ fn judge_need(
             before.by,
             exchange.began.ms.saturating_sub(answered.ms)
         );
-        let because = why_more_work(case, window, get, &call.mode);
+        let because = why_more_work(case, window, get);
         findings.push(Finding::new(Kind::NeedlessCall, because, message));
     }
 }
@@ -92,7 +92,7 @@ fn judge_failure(
         && !is_explained(case, (call.began, own.began), get, call)
     {
         let message = format!("request {id} got the failure of call {n}, and could do without");
-        let mut because = why_more_work(case, (call.began, own.began), get, &call.mode);
+        let mut because = why_more_work(case, (call.began, own.began), get);
         because.extend(case.why_faults(call.began.ms, own.began.ms));
         findings.push(Finding::new(Kind::FailureShown, because, message));
     }
@@ -224,12 +224,7 @@ fn variants_since(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get) -> u
     variants.collect::<BTreeSet<_>>().len()
 }
 
-fn why_more_work(
-    case: &Case<'_>,
-    (from, to): (Moment, Moment),
-    get: &Get,
-    mode: &Mode,
-) -> Vec<Because> {
+fn why_more_work(case: &Case<'_>, (from, to): (Moment, Moment), get: &Get) -> Vec<Because> {
     let overlaps = |began: Moment, ended: Option<Moment>| {
         began < to && ended.is_none_or(|ended| later(ended) > from)
     };
@@ -361,7 +356,7 @@ fn judge_coalescing(case: &Case<'_>, n: usize, call: &Call, findings: &mut Vec<F
         || names_grew(case, (leader.began, call.began), get)
         || !case.calm(leader.began.ms, call.began.ms);
     if !is_excused {
-        let because = why_more_work(case, window, get, &call.mode);
+        let because = why_more_work(case, window, get);
         let message = format!("call {n} beside call {m} for the same");
         findings.push(Finding::new(Kind::NotCoalesced, because, message));
     }

@@ -105,4 +105,11 @@ pub const KNOWN: &[Known] = &[
         what: "A response that may not be stored leaves in use what was stored while it was fetched.",
         steps: "world; 0 mode r=2 cc=swr delay=2600; 0 get r=2; 1 mode r=2 cc=no-store; 1 touch r=2; 1 get r=2",
     },
+    Known {
+        name: "soft-purge-under-way",
+        kind: Kind::SoftPurgeIgnored,
+        because: &[Because::UnderWay],
+        what: "A follower is given what was fetched before a soft purge, as if a fetch had failed.",
+        steps: "world; 0 mode r=1 delay=5; 0 get r=1; 1 purge r=1 soft=yes; 1 get r=1",
+    },
 ];

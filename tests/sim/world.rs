@@ -60,6 +60,8 @@ struct Running {
     clients: JoinSet<()>,
     /// Since when the store has been well; `None` if it is not.
     well: Option<Instant>,
+    /// The time of day, also for an instance that starts later.
+    clock: TokioClock,
 }
 
 #[derive(Clone)]
@@ -82,8 +84,9 @@ impl Running {
             }
             store
         });
+        let clock = TokioClock::default();
         let instances = (0..world.instances())
-            .map(|number| Instance::new(world, number, store.as_ref(), &origin))
+            .map(|number| Instance::new(world, clock, number, store.as_ref(), &origin))
             .collect();
         Self {
             world: *world,
@@ -93,6 +96,7 @@ impl Running {
             instances,
             clients: JoinSet::new(),
             well: Some(Instant::now()),
+            clock,
         }
     }
 
@@ -222,7 +226,8 @@ impl Running {
         if is_well {
             let at = usize::from(at) % self.instances.len();
             let store = self.store.as_ref();
-            self.instances[at] = Instance::new(&self.world, at as u8, store, &self.origin);
+            self.instances[at] =
+                Instance::new(&self.world, self.clock, at as u8, store, &self.origin);
         }
     }
 
@@ -305,13 +310,14 @@ impl Running {
 impl Instance {
     fn new(
         world: &World,
+        clock: TokioClock,
         number: u8,
         store: Option<&InProcessStore>,
         origin: &Arc<Origin>,
     ) -> Self {
         let store = store.map(InProcessStore::instance);
         let skew = u64::from(world.skew.min(30)) * u64::from(number);
-        let clock = TokioClock::default().behind(Duration::from_secs(skew));
+        let clock = clock.behind(Duration::from_secs(skew));
         let config = config(world, clock);
         let cache = match &store {
             Some(store) => Cache::with_store(config, Arc::new(store.clone())),

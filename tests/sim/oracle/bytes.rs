@@ -4,7 +4,7 @@ use super::{Case, Served, first_byte};
 use crate::content::content;
 use crate::fields::{etag, size};
 use crate::finding::{Because, Finding, Kind};
-use crate::step::{Asks, Cc, Check, Cond, End, Get, How, Length, Range, Vary};
+use crate::step::{Asks, By, Cc, Check, Cond, End, Get, How, Length, Range, Vary};
 use crate::trace::{BodyEnd, Call, Exchange, Outcome};
 
 pub fn judge(case: &Case<'_>, findings: &mut Vec<Finding>) {
@@ -216,7 +216,10 @@ fn judge_requester(case: &Case<'_>, served: &Served<'_>, findings: &mut Vec<Find
         return;
     }
     let (theirs, own) = (call.facts.fact(by), exchange.facts.fact(by));
-    if theirs == own || hidden_as_it_may_be(case, served) {
+    // An update says `public` of what it renews as well.
+    let last = case.call(served.by);
+    let is_made_public = call.mode.by == By::User && last.mode.cc.permits_sharing();
+    if theirs == own || is_made_public || hidden_as_it_may_be(case, served) {
         return;
     }
     findings.push(Finding::new(
@@ -290,6 +293,8 @@ fn hidden_as_it_may_be(case: &Case<'_>, served: &Served<'_>) -> bool {
         other.r == call.r
             && other.at == served.get.at
             && other.via == served.get.via
+            // Each spelling of the host has a key of its own.
+            && other.facts.host == call.facts.host
             && other.mode.by == call.mode.by
             && other.facts.fact(call.mode.by) != "-"
             && super::is_ordinary(&other.mode)

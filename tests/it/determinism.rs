@@ -55,6 +55,8 @@ fn run(seed: u64) -> Seen {
 fn cache(store: &InProcessStore) -> Cache {
     let config = CacheConfig::builder()
         .memory_bytes(2 << 20)
+        // So that the tier has more than one part, and the hash of a name says which.
+        .max_body(16 << 10)
         .operation_timeout(Duration::from_secs(1))
         .clock(TokioClock::default())
         .build()

@@ -17,7 +17,7 @@ pub(crate) struct Marker {
     pub(crate) names: Names,
     /// The end of its last name.
     pub(crate) kept_until: Timestamp,
-    /// The variants that this instance knows of; not part of the stored form.
+    /// The variants that this instance knows. They are not part of the stored form.
     pub(crate) variants: Variants,
 }
 
@@ -31,13 +31,13 @@ impl Marker {
         }
     }
 
-    /// The names that the responses vary on, sorted. Together with the request's values of them the
-    /// base key becomes the variant's.
+    /// The fields that the responses vary on, sorted. The base key and the request's values of
+    /// these fields make the key of the variant.
     pub(crate) fn fields(&self) -> &Arc<[HeaderName]> {
         &self.names.fields
     }
 
-    /// The only variant, while there is one.
+    /// The only variant, as long as there is no other.
     pub(crate) const fn only(&self) -> Option<&Arc<Entry>> {
         match &self.variants {
             Variants::Only(entry) => Some(entry),
@@ -171,7 +171,7 @@ fn unite(
 pub(crate) enum Variants {
     /// Kept with the marker, so that one look-up finds it. Most resources have one variant.
     Only(Arc<Entry>),
-    /// Each under its own key. There may be none that this instance knows of.
+    /// Each variant has a key of its own. This instance may know of none.
     Several(Known),
 }
 

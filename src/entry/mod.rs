@@ -334,5 +334,5 @@ const URL_FINGERPRINTS: usize = 6;
 /// The deepest subtree of a path that is hashed once and kept. Few purges go deeper.
 pub(crate) const DEEPEST_KEPT: u16 = 16;
 
-/// What the tier's map takes for each record; it grows by doubling.
+/// The memory of the tier's map for each record. The map grows by doubling.
 const MAP_OVERHEAD: usize = 96;

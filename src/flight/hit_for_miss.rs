@@ -38,7 +38,7 @@ pub(crate) enum Uncacheable {
 #[derive(Debug)]
 pub(super) struct HitForMiss {
     marks: random::Map<(u128, Credentials), (Uncacheable, Timestamp)>,
-    /// No key has been added yet, so the map need not be asked.
+    /// Whether no key has been added yet. Then the map need not be read.
     unused: AtomicBool,
 }
 

@@ -223,7 +223,7 @@ fn is_bypass(parts: &Parts) -> bool {
     parts.extensions.get::<CacheBypass>().is_some()
 }
 
-/// What becomes of a request, by its head alone.
+/// What happens to a request, by its head alone.
 enum Route {
     LookUp,
     Change,

@@ -16,7 +16,7 @@ pub(super) fn fingerprint(selector: &Selector) -> Fingerprint {
     (folded & !KIND) | selector.kind() as u64
 }
 
-/// The fingerprint of everything. No other is zero, since each has its kind in it.
+/// The fingerprint of everything. No other fingerprint is zero, since each contains its kind.
 pub(super) const EVERYTHING: Fingerprint = 0;
 
 /// The bits of a fingerprint that are its selector's kind.

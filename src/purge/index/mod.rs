@@ -57,7 +57,7 @@ pub(crate) struct PurgeIndex {
     state: RwLock<State>,
 }
 
-/// What an entry brings to be judged.
+/// The parts of an entry that the index judges.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PurgeCheck<'a> {
     pub(crate) key: &'a Key,
@@ -90,7 +90,7 @@ impl PurgeIndex {
         })
     }
 
-    /// Up to where the log has been read without a gap.
+    /// The position up to which the log has been read without a gap.
     pub(crate) fn tail(&self) -> LogPosition {
         self.read(|state| state.tail)
     }

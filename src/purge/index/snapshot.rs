@@ -16,7 +16,7 @@ pub(crate) struct Snapshot {
 pub(crate) struct Known {
     /// No purge up to here is missing.
     pub(crate) tail: LogPosition,
-    /// Entries from before it cannot be verified.
+    /// Entries with an earlier position cannot be verified.
     pub(crate) horizon: LogPosition,
     /// No purge comes after it.
     pub(crate) latest: LogPosition,

@@ -14,20 +14,20 @@ pub(super) struct State {
     pub(super) hard: Table,
     pub(super) soft: Table,
     pub(super) everything: Marks,
-    /// A bit for each kind of selector that was ever purged: others are not looked up.
+    /// A bit for each kind of selector that was ever purged. Other kinds are not looked up.
     kinds: u16,
     /// No subtree deeper than this was ever purged.
     pub(super) deepest: u16,
-    /// No purge that is known comes after this.
+    /// The position of the latest known purge.
     latest: LogPosition,
-    /// Entries from before it cannot be verified.
+    /// Entries with an earlier position cannot be verified.
     pub(super) horizon: LogPosition,
-    /// Up to where the log has been read without a gap.
+    /// The position up to which the log has been read without a gap.
     pub(super) tail: LogPosition,
     /// The latest purge of this instance that the log has taken, read back or not.
     pub(super) appended: LogPosition,
     pub(super) pending: Pending,
-    /// How many purges were ever pending.
+    /// The number of purges that were ever pending.
     pub(super) counter: u64,
 }
 
@@ -60,11 +60,12 @@ impl State {
         }
     }
 
-    /// What can be said of an entry without knowing what it is.
+    /// Judges an entry by its position alone, if that suffices.
     pub(super) fn judge_by_position(&self, moment: Moment) -> Option<Found> {
         let position = moment.position;
-        // Beyond the tail: it knows of records that this instance has not read, or that were in
-        // another log, which is lost. The tail moves on without a purge.
+        // Beyond the tail, the entry knows of records that this instance has not read, or that were
+        // in another log, which is lost. The verdict does not last, since the tail moves without a
+        // purge.
         if position > self.tail {
             return Some(Found {
                 verdict: Verdict::Purged,
@@ -74,7 +75,7 @@ impl State {
         if position < self.horizon {
             return Some(Found::lasting(Verdict::Purged));
         }
-        // Most often: what has just been stored, or has been since the last purge.
+        // Most entries were stored after the last purge.
         if position >= self.latest && self.pending.is_empty() {
             return Some(Found::lasting(Verdict::Valid));
         }
@@ -114,8 +115,8 @@ impl State {
         Found::lasting(verdict)
     }
 
-    /// Those of an entry's fingerprints that can have been purged: of kinds that ever were, and no
-    /// deeper than anyone ever purged.
+    /// The fingerprints of an entry that may have been purged: those of kinds that were ever
+    /// purged, and no deeper than the deepest purged subtree.
     fn purgeable(&self, kept: &[Fingerprint]) -> impl Iterator<Item = Fingerprint> {
         let mut subtrees = 0;
         let deepest = self.deepest;
@@ -200,8 +201,9 @@ impl Found {
     }
 }
 
-/// Sixteen mebibytes: some 800,000 selectors.
+/// The largest table of hard purges: sixteen mebibytes, some 800,000 selectors.
 pub(super) const MOST_HARD_BUCKETS: usize = 1 << 17;
 
-/// Two mebibytes: soft purges are asked for by an application, not made by each change.
+/// The largest table of soft purges: two mebibytes. Soft purges are few: applications ask for them,
+/// and of changes only those with an unknown outcome make them.
 const MOST_SOFT_BUCKETS: usize = 1 << 14;

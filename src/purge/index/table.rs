@@ -8,7 +8,7 @@
 use super::fingerprint::Fingerprint;
 use crate::base::position::LogPosition;
 
-/// A position in the log, as 64 bits that sort as positions do.
+/// A position in the log, in 64 bits that sort as positions do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Compact(u64);
 
@@ -29,7 +29,7 @@ struct Bucket {
     places: [Place; PLACES],
 }
 
-/// Empty if the fingerprint is zero, which no selector has.
+/// A selector and its last purge. It is empty if the fingerprint is zero, which no selector has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     pub(crate) fingerprint: Fingerprint,
@@ -80,7 +80,7 @@ impl Compact {
         Self(bits)
     }
 
-    /// Whether this position is later than that of an entry, or may be.
+    /// Whether this position is later than an entry's, or may be.
     pub(super) const fn may_follow(self, entry: Self) -> bool {
         let is_saturated = self.0 & MOST_SEQ == MOST_SEQ;
         self.0 > entry.0 || (is_saturated && self.0 == entry.0)
@@ -88,7 +88,7 @@ impl Compact {
 }
 
 impl Table {
-    /// An empty table of at most so many buckets.
+    /// An empty table with at most `most` buckets.
     pub(super) fn new(most: usize) -> Self {
         Self {
             secret: Secret([fastrand::u64(..), fastrand::u64(..)]),
@@ -251,7 +251,7 @@ impl Secret {
     }
 }
 
-/// Nobody is to see it.
+/// Does not show the secret.
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret")
@@ -286,13 +286,14 @@ impl Bucket {
     }
 }
 
-/// An odd number whose bits look random (of wyhash).
+/// An odd number with random-looking bits, from wyhash.
 const MIX: u64 = 0xa076_1d64_78bd_642f;
 
 /// Half a mebibyte, which takes some ten microseconds.
 const COPIED_AT_ONCE: usize = 4096;
 
-/// With the horizon they fill two lines of a processor's cache, or one of 128 bytes.
+/// The number of selectors in a bucket. With the horizon they fill two lines of a processor's
+/// cache, or one line of 128 bytes.
 const PLACES: usize = 7;
 
 /// The bits of the sequence number that are kept. The other 48 are those of the milliseconds, which

@@ -163,9 +163,8 @@ impl PurgeLog {
         });
     }
 
-    /// Proves, about once a second, that the log takes writes. One that does not is out of sight:
-    /// other instances cannot announce what they change. What could not be appended so far is
-    /// tried again.
+    /// Proves about once a second that the log takes writes. A log that takes none is out of sight,
+    /// since other instances cannot announce their changes. Held purges are appended again.
     async fn prove_writable(
         &self,
         store: &dyn SharedStore,

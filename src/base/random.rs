@@ -7,7 +7,6 @@
 
 use std::hash::Hash;
 
-use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, UnitWeighter, Weighter};
@@ -79,7 +78,7 @@ pub(crate) fn processors() -> usize {
 fn hashers() -> Hashers {
     #[cfg(feature = "test-util")]
     if let Some(seed) = seeded::seed() {
-        return Hashers::with_seed(seed, SharedSeed::global_fixed());
+        return Hashers::with_seed(seed, foldhash::SharedSeed::global_fixed());
     }
     Hashers::random()
 }

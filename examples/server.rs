@@ -82,7 +82,7 @@ async fn list(State(catalogue): State<Arc<Catalogue>>) -> impl IntoResponse {
     let call = catalogue.work().await;
     (
         [(CACHE_CONTROL, "max-age=30, stale-while-revalidate=30")],
-        CacheOptions::new().tag("products"),
+        CacheOptions::new().public().tag("products"),
         [(HANDLER_CALLS, call)],
         Json(catalogue.all()),
     )
@@ -104,7 +104,7 @@ async fn show(
             (CACHE_CONTROL, "max-age=60".to_owned()),
             (ETAG, etag.clone()),
         ],
-        CacheOptions::new().tag(format!("product:{id}")),
+        CacheOptions::new().public().tag(format!("product:{id}")),
     );
     if headers
         .get(IF_NONE_MATCH)
